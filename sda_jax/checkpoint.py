@@ -1,0 +1,53 @@
+"""Checkpoints of a running training, by Orbax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from sda_jax.errors import StorageError
+
+
+@contextmanager
+def checkpointer(folder: str | Path, keep: int = 2) -> Iterator[ocp.training.Checkpointer]:
+    """A sequence of checkpoints in `folder`, of which the latest `keep` stay.
+
+    Leaving the block waits for saves under way.
+    """
+    policy = ocp.training.preservation_policies.LatestN(keep)
+    with ocp.training.Checkpointer(
+        Path(folder).absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+    ) as manager:
+        yield manager
+
+
+def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
+    """The latest complete checkpoint, with the structure and devices of `like`; None without one.
+
+    Raises:
+        StorageError: The checkpoint is damaged, or of another network or optimiser.
+    """
+    if manager.latest is None:
+        return None
+    step = manager.latest.step
+    abstract = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+    )
+    try:
+        return manager.load(step, abstract)
+    except Exception as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise StorageError(
+            f"{manager.directory}/{step}",
+            f"{type(reason).__name__}: {str(reason)[:300]}",
+            "a whole checkpoint of this very configuration",
+            f"Remove the folder {step} to go on from the one before it, or use the "
+            "configuration that wrote it.",
+        ) from error

@@ -1,0 +1,295 @@
+"""Simulating trajectories, storing them, and drawing training segments on the device."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+from tqdm import tqdm
+
+from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
+from sda_jax.serialize import dumps
+from sda_jax.standardise import Standardisation
+from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
+from sda_jax.types import PRNGKey, System, Trajectory, component, static
+
+SPLITS = ("train", "valid", "test")
+
+
+def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
+    key_init, key_spin = jax.random.split(key)
+
+    def step(s: PyTree[Array], i: Array) -> tuple[PyTree[Array], None]:
+        return system.step(jax.random.fold_in(key_spin, i), s), None
+
+    return jax.lax.scan(step, system.init(key_init), jnp.arange(system.spinup))[0]
+
+
+def _advance(
+    key: PRNGKey, system: System, s: PyTree[Array], length: int
+) -> tuple[PyTree[Array], Trajectory]:
+    """`length` observed states from `s` on, and the simulator's state after the last."""
+
+    def step(s: PyTree[Array], i: Array) -> tuple[PyTree[Array], Array]:
+        return system.step(jax.random.fold_in(key, i), s), system.state(s)
+
+    return jax.lax.scan(step, s, jnp.arange(length))
+
+
+@partial(jax.jit, static_argnames="length")
+def _simulate(key: PRNGKey, system: System, length: int) -> Trajectory:
+    key_start, key_path = jax.random.split(key)
+    return _advance(key_path, system, _spun_up(key_start, system), length)[1]
+
+
+@partial(jax.jit, static_argnames="length")
+def _simulate_members(
+    key: PRNGKey, system: System, members: Array, length: int
+) -> Float[Array, "batch length *state"]:
+    return jax.vmap(lambda i: _simulate(jax.random.fold_in(key, i), system, length))(members)
+
+
+def simulate(
+    key: PRNGKey, system: System, length: int, batch: int | None = None
+) -> Float[Array, "..."]:
+    """Draws trajectories after the system's spin-up; compiled.
+
+    Args:
+        key: Random key. Trajectory i of a batch uses the key folded with i.
+        system: What to simulate.
+        length: States per trajectory.
+        batch: Trajectories; None for a single one without a batch axis.
+
+    Returns:
+        `(length, *S)` or `(batch, length, *S)` in physical units.
+
+    Raises:
+        ConfigError: `length` or `batch` below 1.
+    """
+    require_at_least("length", length, 1)
+    if batch is None:
+        return _simulate(key, system, length)
+    require_at_least("batch", batch, 1)
+    return _simulate_members(key, system, jnp.arange(batch), length)
+
+
+def statistics(trajectories: Float[np.ndarray, "..."]) -> Standardisation:
+    """Mean and standard deviation per channel (the last axis) over all states."""
+    axes = tuple(range(trajectories.ndim - 1))
+    mean = np.mean(trajectories, axis=axes, dtype=np.float64)
+    std = np.std(trajectories, axis=axes, dtype=np.float64)
+    return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def split_sizes(trajectories: int) -> dict[str, int]:
+    """80/10/10 by trajectory, at least one trajectory each.
+
+    Raises:
+        ConfigError: Fewer than three trajectories.
+    """
+    require_at_least("trajectories", trajectories, 3)
+    held = max(1, trajectories // 10)
+    return {"train": trajectories - 2 * held, "valid": held, "test": held}
+
+
+def generate(
+    path: str | Path,
+    system: System,
+    seed: int,
+    trajectories: int,
+    length: int,
+    chunk: int = 64,
+    progress: bool = False,
+) -> Path:
+    """Simulates a data set into an HDF5 file with the groups train, valid and test.
+
+    Chunks of trajectories are kept in a folder beside the file until all are there, so that an
+    interrupted call goes on where it stopped; the file appears only when it is complete.
+    Trajectory i depends on the seed and i alone, not on the chunk size.
+
+    Args:
+        path: The file; complete with the same contents already, nothing is done.
+        system: What to simulate; saved in the file.
+        seed: Seed of the whole set.
+        trajectories: Number of trajectories, split 80/10/10.
+        length: States per trajectory.
+        chunk: Trajectories simulated at once; bounds the memory.
+        progress: Shows a bar.
+
+    Raises:
+        StorageError: The file or the folder of chunks is of another data set, or cannot be
+            written.
+        DivergenceError: The simulation gave values that are not finite.
+    """
+    path = Path(path)
+    sizes = split_sizes(trajectories)
+    require_at_least("length", length, 1)
+    require_at_least("chunk", chunk, 1)
+    description = dumps(
+        {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
+    )
+    if path.exists():
+        with read_hdf5(path, "dataset") as file:
+            if file.attrs["description"] != description:
+                raise StorageError(
+                    str(path), "another data set", "this one or no file", "Choose another path."
+                )
+        return path
+
+    parts = path.with_name(path.name + ".parts")
+    marker = parts / "description.json"
+    if marker.exists() and marker.read_text() != description:
+        raise StorageError(
+            str(parts),
+            "chunks of another data set",
+            "chunks of this one",
+            "Remove the folder, or choose another path.",
+        )
+    write_text(marker, description)
+    key = jax.random.key(seed)
+    starts = range(0, trajectories, chunk)
+    names = [parts / f"{a:08d}-{min(a + chunk, trajectories):08d}.npy" for a in starts]
+    for start, name in tqdm(
+        list(zip(starts, names, strict=True)), desc="simulate", disable=not progress
+    ):
+        if name.exists():
+            continue
+        members = jnp.arange(start, min(start + chunk, trajectories))
+        x = np.asarray(_simulate_members(key, system, members, length))
+        _require_finite(x, start)
+        with atomic(name) as temporary, open(temporary, "wb") as file:
+            np.save(file, x)
+
+    with write_hdf5(path, "dataset") as file:
+        file.attrs["description"] = description
+        file.attrs["system"] = dumps(system)
+        file.attrs["seed"] = seed
+        shape = (length, *system.state_shape)
+        first = 0
+        for split, size in sizes.items():
+            data = file.create_dataset(f"{split}/x", (size, *shape), "float32")
+            _copy_parts(names, chunk, first, size, data)
+            first += size
+        train = statistics(file["train/x"][:])
+        file.attrs["mean"], file.attrs["std"] = train.mean, train.std
+    shutil.rmtree(parts)
+    return path
+
+
+def _require_finite(x: np.ndarray, first: int) -> None:
+    """Raises `DivergenceError` naming the first trajectory and state that is not finite."""
+    finite = np.isfinite(x).reshape(*x.shape[:2], -1).all(-1)
+    if not finite.all():
+        member, state = np.argwhere(~finite)[0]
+        raise DivergenceError(
+            "simulation",
+            f"values that are not finite in trajectory {first + member}, state {state}",
+            "finite states",
+            "Lower the system's dt or its noise.",
+        )
+
+
+def _copy_parts(names: list[Path], chunk: int, first: int, size: int, data: Any) -> None:
+    """Copies trajectories `first ... first + size` from the chunks into `data`."""
+    row = first
+    while row < first + size:
+        part = np.load(names[row // chunk], mmap_mode="r", allow_pickle=False)
+        low = row % chunk
+        high = min(len(part), low + first + size - row)
+        data[row - first : row - first + high - low] = part[low:high]
+        row += high - low
+
+
+def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *state"]:
+    """One split of a data set, in physical units.
+
+    Raises:
+        ConfigError: Unknown split.
+        StorageError: The file is missing, damaged or not a data set.
+    """
+    if split not in SPLITS:
+        raise ConfigError("split", repr(split), f"one of {SPLITS}", "Choose one of these.")
+    with read_hdf5(path, "dataset") as file:
+        return file[f"{split}/x"][:]
+
+
+class Source(Protocol):
+    """Where training segments come from; its state lives on the device, in the train state."""
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The state before the first draw."""
+        ...
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """The next state and a batch of segments, in physical units."""
+        ...
+
+
+@component
+class FromSimulator:
+    """Fresh segments for ever: as many running simulations as the batch has segments.
+
+    Attributes:
+        system: What to simulate.
+        skip: States simulated and dropped between two segments of a simulation.
+    """
+
+    system: Any
+    skip: int = static(0)
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """Spun-up simulator states."""
+        return jax.vmap(lambda k: _spun_up(k, self.system))(jax.random.split(key, batch))
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Runs every simulation on; segments of one simulation follow each other in time."""
+
+        def one(key: PRNGKey, s: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+            s, x = _advance(key, self.system, s, length + self.skip)
+            return s, x[:length]
+
+        return jax.vmap(one)(jax.random.split(key, batch), state)
+
+
+@component
+class FromArray:
+    """Segments cut at random from stored trajectories that lie on the device.
+
+    Attributes:
+        trajectories: `(n, L, *S)` in physical units.
+    """
+
+    trajectories: Float[Array, "n length *state"]
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """Nothing to remember."""
+        return ()
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Trajectory and start are uniform and independent."""
+        n, total, *shape = self.trajectories.shape
+        if length > total:
+            raise ConfigError(
+                "segment", length, f"at most {total}, the stored length", "Shorten the segments."
+            )
+        key_row, key_start = jax.random.split(key)
+        rows = jax.random.randint(key_row, (batch,), 0, n)
+        starts = jax.random.randint(key_start, (batch,), 0, total - length + 1)
+
+        def cut(row: Array, start: Array) -> Array:
+            origin = (row, start, *(0 for _ in shape))
+            return jax.lax.dynamic_slice(self.trajectories, origin, (1, length, *shape))[0]
+
+        return state, jax.vmap(cut)(rows, starts)

@@ -1,0 +1,183 @@
+"""Network outputs, noise and posterior means; the training loss; the exact Gaussian denoiser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sda_jax.networks import Network
+from sda_jax.schedule import noise_level, noise_ratio
+from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component, static
+
+
+@component
+class NoisePrediction:
+    """The network predicts the noise: `x_hat = (x_t - sigma eps) / mu` (Tweedie's formula).
+
+    Rozet & Louppe (2023), equation 7. The network is told t.
+    """
+
+    def level(self, schedule: Schedule, t: Time) -> Scalar:
+        """What the network is told of the noise."""
+        return t
+
+    def denoise(self, output: Array, x: Array, t: Time, schedule: Schedule) -> Array:
+        """`E[x | x_t]` from the network's output at `x = x_t`."""
+        return (x - schedule.sigma(t) * output) / schedule.mu(t)
+
+    def target(self, x: Array, noise: Array, t: Time, schedule: Schedule) -> Array:
+        """What the network is to output for data `x` perturbed by `noise`."""
+        return noise
+
+
+@component
+class Preconditioned:
+    """The network predicts the data's and the noise's mixture of unit variance at every level.
+
+    `x_hat = c_skip x_t/mu + c_out F(c_in x_t/mu, log(sigma/mu))` with the coefficients of Karras
+    et al. (2022), table 1, for data of standard deviation `data_std`.
+    """
+
+    data_std: float = 1.0
+
+    def level(self, schedule: Schedule, t: Time) -> Scalar:
+        """What the network is told of the noise: log(sigma/mu), mapped to [0, 1]."""
+        return noise_level(schedule, t)
+
+    def _coefficients(self, ratio: Array) -> tuple[Array, Array]:
+        total = ratio**2 + self.data_std**2
+        return self.data_std**2 / total, ratio * self.data_std / jnp.sqrt(total)
+
+    def denoise(self, output: Array, x: Array, t: Time, schedule: Schedule) -> Array:
+        """`E[x | x_t]` from the network's output at `x = x_t`."""
+        c_skip, c_out = self._coefficients(noise_ratio(schedule, t))
+        return c_skip * x / schedule.mu(t) + c_out * output
+
+    def target(self, x: Array, noise: Array, t: Time, schedule: Schedule) -> Array:
+        """What the network is to output for data `x` perturbed by `noise`."""
+        ratio = noise_ratio(schedule, t)
+        total = ratio**2 + self.data_std**2
+        # (x - c_skip (x + ratio noise)) / c_out without the cancellation at small ratios
+        return (ratio * x / self.data_std - self.data_std * noise) / jnp.sqrt(total)
+
+
+Parameterisation = NoisePrediction | Preconditioned
+
+
+def _like(a: Array, x: Array) -> Array:
+    """`a` of shape `(*batch,)` with axes of size one added, to broadcast against `x`."""
+    return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))
+
+
+@component
+class NetworkDenoiser:
+    """A score network as a denoiser of segments.
+
+    Attributes:
+        network: Linen module `(x, level) -> like x`; it sees inputs of unit variance.
+        variables: Its weights.
+        schedule: Noise schedule it was trained with.
+        parameterisation: What its output means.
+    """
+
+    network: Network = static()
+    variables: PyTree[Array]
+    schedule: Any
+    parameterisation: Any
+
+    def output(
+        self, x: Float[Array, "*batch length *state"], t: Float[Array, "*batch"]
+    ) -> Float[Array, "*batch length *state"]:
+        """The network's raw output at `x = x_t`, batched as the network is."""
+        t = jnp.asarray(t, jnp.float32)
+        scale = jnp.sqrt(self.schedule.mu(t) ** 2 + self.schedule.sigma(t) ** 2)
+        level = self.parameterisation.level(self.schedule, t)
+        return self.network.apply(self.variables, x / _like(scale, x), level)
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        return self.parameterisation.denoise(self.output(x, t), x, t, self.schedule)
+
+
+def predicted_noise(denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+    """`eps(x_t, t) = (x_t - mu x_hat) / sigma`; the score is `-eps / sigma`."""
+    schedule = denoiser.schedule
+    return (x - schedule.mu(t) * denoiser(x, t)) / schedule.sigma(t)
+
+
+@component
+class UniformTime:
+    """Training times uniform in t, the paper's."""
+
+    def __call__(self, schedule: Schedule, u: Array) -> Array:
+        """Times for numbers `u` that are uniform in [0, 1]."""
+        return u
+
+
+@component
+class LogUniformRatio:
+    """Training times whose log(sigma/mu) is uniform between `low` and `high`.
+
+    As much training at the smallest noise, where a trajectory's small scales are decided, as at
+    any other.
+    """
+
+    low: float = 1e-3
+    high: float = 1e2
+
+    def __call__(self, schedule: Schedule, u: Array) -> Array:
+        """Times for numbers `u` that are uniform in [0, 1]."""
+        low, high = jnp.log(jnp.asarray(self.low)), jnp.log(jnp.asarray(self.high))
+        return schedule.time(jnp.exp(low + (high - low) * u))
+
+
+def denoising_loss(
+    key: PRNGKey, denoiser: NetworkDenoiser, times: Any, x: Float[Array, "batch length *state"]
+) -> Scalar:
+    """Denoising score matching, averaged over a batch of segments in standardised units.
+
+    Rozet & Louppe (2023), equation 6. Each segment has its own time; the batch's times are
+    stratified (one in each of `batch` equal parts), which leaves the expectation as it is and
+    lowers its variance.
+    """
+    key_t, key_noise = jax.random.split(key)
+    batch = x.shape[0]
+    u = (jnp.arange(batch) + jax.random.uniform(key_t, (batch,))) / batch
+    t = times(denoiser.schedule, u)
+    noise = jax.random.normal(key_noise, x.shape, x.dtype)
+
+    schedule = denoiser.schedule
+    mu, sigma, t_like = (_like(a, x) for a in (schedule.mu(t), schedule.sigma(t), t))
+    target = denoiser.parameterisation.target(x, noise, t_like, schedule)
+    return jnp.mean((denoiser.output(mu * x + sigma * noise, t) - target) ** 2)
+
+
+@component
+class GaussianDenoiser:
+    """The exact denoiser of trajectories with law `N(mean, covariance)`.
+
+    `E[x | x_t] = m + mu C (mu^2 C + sigma^2 I)^-1 (x_t - mu m)`, evaluated in the covariance's
+    eigenbasis. Make one with `GaussianDenoiser.of`.
+    """
+
+    mean: Trajectory
+    eigenvalues: Float[Array, " n"]
+    eigenvectors: Float[Array, "n n"]
+    schedule: Any
+
+    @classmethod
+    def of(
+        cls, mean: Trajectory, covariance: Float[Array, "n n"], schedule: Schedule
+    ) -> GaussianDenoiser:
+        """From the mean `(L, *S)` and the covariance of the flattened trajectory."""
+        eigenvalues, eigenvectors = jnp.linalg.eigh(covariance)
+        return cls(mean, jnp.maximum(eigenvalues, 0.0), eigenvectors, schedule)
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        mu, sigma = self.schedule.mu(t), self.schedule.sigma(t)
+        gain = mu * self.eigenvalues / (mu**2 * self.eigenvalues + sigma**2)
+        with jax.default_matmul_precision("highest"):
+            departure = self.eigenvectors.T @ (x - mu * self.mean).reshape(-1)
+            return self.mean + (self.eigenvectors @ (gain * departure)).reshape(x.shape)

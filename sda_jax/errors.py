@@ -1,0 +1,59 @@
+"""The exceptions that users see.
+
+Every message names the argument, what it was, what it must be and what to do about it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class SDAError(Exception):
+    """Base class of every error that this package raises on purpose.
+
+    Args:
+        argument: Name of the offending argument, field or file.
+        value: What it was.
+        expected: What it must be.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, argument: str, value: Any, expected: str, remedy: str):
+        self.argument, self.value, self.expected, self.remedy = argument, value, expected, remedy
+        super().__init__(f"{argument}: got {value}; expected {expected}. {remedy}")
+
+
+class ConfigError(SDAError, ValueError):
+    """A configuration field or argument has an impossible value."""
+
+
+class ObservationError(SDAError, ValueError):
+    """An observation, its noise or its operator does not fit."""
+
+
+class StorageError(SDAError, OSError):
+    """A file or folder is damaged, foreign, in use or cannot be written."""
+
+
+class DivergenceError(SDAError, FloatingPointError):
+    """Training or sampling produced values that are not finite."""
+
+
+def require_at_least(argument: str, value: Any, minimum: float) -> None:
+    """Raises `ConfigError` if the concrete number `value` is below `minimum` (traced values pass)."""
+    if isinstance(value, (int, float)) and not value >= minimum:
+        raise ConfigError(argument, value, f"at least {minimum}", f"Raise {argument}.")
+
+
+def require_positive(argument: str, value: Any) -> None:
+    """Raises `ConfigError` if the concrete number `value` is not finite and positive."""
+    if isinstance(value, (int, float)) and not (value > 0 and math.isfinite(value)):
+        raise ConfigError(argument, value, "a positive finite number", f"Change {argument}.")
+
+
+def require_choice(argument: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises `ConfigError` unless `value` is one of `choices`."""
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ConfigError(argument, repr(value), f"one of {listed}", "Choose one of these.")

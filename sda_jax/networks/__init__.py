@@ -1,0 +1,24 @@
+"""Score networks: Linen modules from (noisy segment, noise level) to an array like it. Flax stays in this folder."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, PyTree
+
+from sda_jax.networks.conv import TemporalConv
+from sda_jax.networks.mlp import ResidualMLP
+from sda_jax.types import PRNGKey
+
+__all__ = ["Network", "ResidualMLP", "TemporalConv"]
+
+
+class Network(Protocol):
+    """What the rest of the package asks of a network; a Linen module has both.
+
+    `x` is `(*batch, L, *S)` and `level`, the noise level, `(*batch,)`.
+    """
+
+    def init(self, rngs: PRNGKey, x: Array, level: Array) -> PyTree[Array]: ...
+
+    def apply(self, variables: Any, x: Array, level: Array) -> Any: ...

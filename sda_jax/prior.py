@@ -1,0 +1,210 @@
+"""What training produces and everything later needs, saved in one folder without code in it.
+
+`prior.json` holds the components (network, schedule, parameterisation, standardisation, system),
+`weights.safetensors` the network's weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Array, PyTree
+
+from sda_jax import denoise, networks, schedule, systems
+from sda_jax.denoise import NetworkDenoiser
+from sda_jax.errors import ConfigError, StorageError
+from sda_jax.serialize import class_table, decode, encode
+from sda_jax.standardise import Standardisation
+from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions
+from sda_jax.types import component, static
+
+COMPONENTS = class_table(
+    [
+        systems.Lorenz63,
+        systems.Lorenz96,
+        systems.LotkaVolterra,
+        systems.DampedSpring,
+        systems.VectorAutoregression,
+        networks.ResidualMLP,
+        networks.TemporalConv,
+        schedule.Cosine,
+        schedule.Linear,
+        schedule.Exponential,
+        schedule.VarianceExploding,
+        schedule.RectifiedFlow,
+        denoise.NoisePrediction,
+        denoise.Preconditioned,
+        Standardisation,
+    ]
+)
+
+
+@component
+class Prior:
+    """A learned law of trajectories.
+
+    Attributes:
+        denoiser: Denoiser of segments, in standardised units.
+        standardisation: Between physical and standardised units.
+        state_shape: Shape of one state.
+        window: States of a local network's window (2k + 1); None for a network that takes
+            trajectories of any length.
+        system: What it was trained on, or None; never used by the method itself.
+    """
+
+    denoiser: Any
+    standardisation: Standardisation
+    state_shape: tuple[int, ...] = static()
+    window: int | None = static(None)
+    system: Any = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and (self.window < 1 or self.window % 2 == 0):
+            raise ConfigError("window", self.window, "an odd number of states", "Use 2k + 1.")
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """The leaves by path, in the tree's own order."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = None) -> Path:
+    """Saves a prior in the folder `path`.
+
+    Args:
+        path: The folder, made if needed; a prior that is there is replaced.
+        prior: With a `NetworkDenoiser`.
+        notes: JSON-able remarks kept beside it (how it was trained, how it scored).
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    path = Path(path)
+    denoiser = prior.denoiser
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": "prior",
+        "versions": versions(),
+        "network": encode(denoiser.network),
+        "schedule": encode(denoiser.schedule),
+        "parameterisation": encode(denoiser.parameterisation),
+        "standardisation": encode(prior.standardisation),
+        "state_shape": list(prior.state_shape),
+        "window": prior.window,
+        "system": encode(prior.system),
+        "notes": notes or {},
+    }
+    with atomic(path / "weights.safetensors") as temporary:
+        safetensors.numpy.save_file({n: np.asarray(a) for n, a in _named(denoiser.variables).items()}, temporary)
+    with atomic(path / "prior.json") as temporary:
+        temporary.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def shipped_priors() -> list[str]:
+    """Names of the priors that come with the package."""
+    folder = resources.files("sda_jax") / "priors"
+    return sorted(p.name for p in folder.iterdir() if (p / "prior.json").is_file())
+
+
+def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
+    """Loads a prior.
+
+    Args:
+        path: Name of a shipped prior ("lorenz63"), or a folder that `save_prior` wrote.
+        components: Your own classes that the prior may name.
+
+    Raises:
+        StorageError: There is no such prior, or it is damaged or of another version.
+        ConfigError: It names an unknown class or field.
+    """
+    folder = Path(path)
+    if not folder.exists() and str(path) in shipped_priors():
+        with resources.as_file(resources.files("sda_jax") / "priors" / str(path)) as real:
+            return _load(real, COMPONENTS)
+    return _load(folder, COMPONENTS | class_table(components))
+
+
+def _load(folder: Path, table: dict[str, type]) -> Prior:
+    try:
+        description = json.loads((folder / "prior.json").read_text())
+        weights = safetensors.numpy.load_file(folder / "weights.safetensors")
+    except FileNotFoundError as error:
+        raise StorageError(
+            "prior",
+            f"no file {error.filename or folder}",
+            f"a prior's folder or one of the shipped priors {shipped_priors()}",
+            "Check the path.",
+        ) from error
+    except (ValueError, OSError, RecursionError, safetensors.SafetensorError) as error:
+        raise StorageError(
+            str(folder), f"{error}", "a whole prior", "It is damaged: save it again."
+        ) from error
+    if not isinstance(description, dict) or description.get("kind") != "prior":
+        raise StorageError(str(folder), "another file", "a prior", "Name a prior's folder.")
+    if description.get("format_version") != FORMAT_VERSION:
+        raise StorageError(
+            str(folder),
+            f"format version {description.get('format_version')}",
+            f"version {FORMAT_VERSION}",
+            "Save it again with this version of sda_jax.",
+        )
+    names = ("network", "schedule", "parameterisation", "standardisation", "system")
+    missing = [n for n in (*names, "state_shape", "window") if n not in description]
+    if missing:
+        raise StorageError(
+            str(folder / "prior.json"), f"no {missing}", "a whole prior", "Save it again."
+        )
+    parts = {name: decode(description[name], table) for name in names}
+    state_shape = tuple(description["state_shape"])
+    window = description["window"]
+    network = parts["network"]
+    sample = jax.ShapeDtypeStruct((window or 1, *state_shape), jnp.float32)
+    level = jax.ShapeDtypeStruct((), jnp.float32)
+    expected = jax.eval_shape(network.init, jax.random.key(0), sample, level)
+    denoiser = NetworkDenoiser(
+        network,
+        _unflat(folder, weights, expected),
+        parts["schedule"],
+        parts["parameterisation"],
+    )
+    return Prior(denoiser, parts["standardisation"], state_shape, window, parts["system"])
+
+
+def _unflat(folder: Path, weights: dict[str, np.ndarray], expected: PyTree) -> PyTree[Array]:
+    """The weights in the structure that the network expects, checked name by name."""
+    shapes = {name: leaf.shape for name, leaf in _named(expected).items()}
+    found = {name: array.shape for name, array in weights.items()}
+    if shapes != found:
+        differing = sorted(n for n in shapes.keys() | found if shapes.get(n) != found.get(n))
+        first = differing[0]
+        raise StorageError(
+            str(folder / "weights.safetensors"),
+            f"{first} of shape {found.get(first)}",
+            f"shape {shapes.get(first)}, as the network in prior.json has it",
+            "The two files are not of one prior: save it again.",
+        )
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise StorageError(
+            str(folder / "weights.safetensors"),
+            f"values that are not finite in {bad[0]}",
+            "finite weights",
+            "It is damaged, or its training diverged.",
+        )
+    leaves = [jnp.asarray(weights[name], jnp.float32) for name in _named(expected)]
+    return jax.tree.unflatten(jax.tree.structure(expected), leaves)
+

@@ -1,0 +1,148 @@
+"""Files that are whole or not there, and folders that belong to one run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import h5py
+
+from sda_jax.errors import StorageError
+
+FORMAT = "sda_jax"
+FORMAT_VERSION = 1
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, renamed to it when the block ends well.
+
+    Whatever stood at `path` stays untouched until then, also when the process is killed.
+
+    Raises:
+        StorageError: The folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except StorageError:
+        raise
+    except OSError as error:
+        full = error.errno == errno.ENOSPC or "space" in str(error).lower()
+        raise StorageError(
+            str(path),
+            f"{type(error).__name__}: {error}",
+            "a folder that can be written, with room",
+            "Free some space and run again; what was finished before is kept."
+            if full
+            else "Check the folder's permissions and space, then run again.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextlib.contextmanager
+def write_hdf5(path: str | Path, kind: str) -> Iterator[h5py.File]:
+    """An HDF5 file open for writing, whole or not at all; `kind` says what it holds."""
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["kind"] = kind
+        file.attrs["versions"] = json.dumps(versions())
+        yield file
+
+
+@contextlib.contextmanager
+def read_hdf5(path: str | Path, kind: str) -> Iterator[h5py.File]:
+    """An HDF5 file of this package open for reading.
+
+    Raises:
+        StorageError: No such file, or it is damaged, of another program, kind or version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StorageError(str(path), "no such file", f"a {kind} file", "Check the path.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise StorageError(
+            str(path), f"{error}", f"a readable {kind} file", "It is damaged: make it again."
+        ) from error
+    with file:
+        found = (file.attrs.get("format"), file.attrs.get("kind"))
+        if found != (FORMAT, kind):
+            raise StorageError(
+                str(path), f"format and kind {found}", f"{(FORMAT, kind)}", "Name another file."
+            )
+        if file.attrs.get("format_version") != FORMAT_VERSION:
+            raise StorageError(
+                str(path),
+                f"format version {file.attrs.get('format_version')}",
+                f"version {FORMAT_VERSION}",
+                "Make the file again with this version of sda_jax.",
+            )
+        try:
+            yield file
+        except (KeyError, OSError, RuntimeError) as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                str(path), f"{error}", f"a complete {kind} file", "It is damaged: make it again."
+            ) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what its results depend on."""
+    found = {}
+    for name in ("sda_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def claim(folder: str | Path, config_json: str) -> Path:
+    """Makes `folder` the home of the run that `config_json` describes.
+
+    An empty or new folder is taken; one that holds the same run is continued.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StorageError: It holds another run or other files, or cannot be written.
+    """
+    folder = Path(folder)
+    marker = folder / "config.json"
+    if marker.exists():
+        if marker.read_text() != config_json:
+            old, new = marker.read_text().splitlines(), config_json.splitlines()
+            changed = [line.strip() for line in new if line not in old][:5]
+            raise StorageError(
+                str(folder),
+                f"the folder of another run (differing: {'; '.join(changed) or 'fields removed'})",
+                "an empty folder, or the folder of this very run",
+                "Choose another --output, or remove the folder.",
+            )
+        return folder
+    if folder.is_dir() and any(p for p in folder.iterdir() if not p.name.endswith(".partial")):
+        raise StorageError(
+            str(folder), "a folder with other files", "an empty folder", "Choose another --output."
+        )
+    write_text(marker, config_json)
+    return folder

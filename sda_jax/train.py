@@ -1,0 +1,259 @@
+"""The training loop: denoising score matching with AdamW, an averaged copy of the weights, and
+checkpoints from which it goes on bit for bit.
+
+All randomness of step n comes from the seed and n, so a resumed run repeats the unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+from tqdm import tqdm
+
+from sda_jax.checkpoint import checkpointer, restore_latest
+from sda_jax.dataset import Source
+from sda_jax.denoise import NetworkDenoiser, UniformTime, denoising_loss
+from sda_jax.errors import DivergenceError, require_at_least, require_choice, require_positive
+from sda_jax.standardise import Standardisation
+from sda_jax.types import PRNGKey, component, static
+
+
+@component
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        batch: Segments per step.
+        segment: States per segment; a local network's window.
+        learning_rate: Initial learning rate of AdamW.
+        weight_decay: AdamW's decoupled weight decay.
+        decay: Learning-rate schedule over the whole run, "linear" or "cosine", to 0.
+        clip: Largest norm of the gradient; None for no clipping.
+        ema: Decay per step of the averaged weights, which become the prior's.
+        times: Law of the training noise levels, `UniformTime` or `LogUniformRatio`.
+        block: Steps per compiled call; metrics and checks come once a block.
+        checkpoint_every: Steps between checkpoints, rounded up to blocks.
+        validation_batches: Batches of the fixed validation set.
+    """
+
+    steps: int = static(16384)
+    batch: int = static(64)
+    segment: int = static(32)
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    decay: str = static("linear")
+    clip: float | None = 1.0
+    ema: float = 0.999
+    times: Any = UniformTime()
+    block: int = static(128)
+    checkpoint_every: int = static(1024)
+    validation_batches: int = static(16)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "segment", "block", "checkpoint_every"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("validation_batches", self.validation_batches, 1)
+        require_positive("learning_rate", self.learning_rate)
+        require_choice("decay", self.decay, ("linear", "cosine"))
+        if self.clip is not None:
+            require_positive("clip", self.clip)
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """AdamW with the decay schedule and gradient clipping."""
+        decay = {"linear": optax.linear_schedule, "cosine": _cosine}[self.decay]
+        rate = decay(self.learning_rate, 0.0, self.steps)
+        adamw = optax.adamw(rate, weight_decay=self.weight_decay)
+        return adamw if self.clip is None else optax.chain(_clip(self.clip), adamw)
+
+
+def _cosine(start: float, end: float, steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(start, steps, alpha=end)
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(norm)
+
+
+class TrainState(NamedTuple):
+    """Everything that a training needs to go on."""
+
+    step: Float[Array, ""] | Array
+    variables: PyTree[Array]
+    averaged: PyTree[Array]
+    optimiser: PyTree[Array]
+    source: PyTree[Array]
+
+
+def init_state(
+    seed: int, denoiser: NetworkDenoiser, source: Source, training: Training, shape: tuple[int, ...]
+) -> TrainState:
+    """The state before the first step, from the seed; `shape` is one state's."""
+    key_network, key_source = jax.random.split(jax.random.key(seed))
+    sample = jnp.zeros((training.segment, *shape))
+    variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
+    state = jax.jit(partial(source.init, batch=training.batch))(key_source)
+    moments = training.optimiser().init(variables)
+    averaged = jax.tree.map(jnp.array, variables)
+    return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
+
+
+def make_block(
+    training: Training, denoiser: NetworkDenoiser, standardisation: Standardisation
+) -> Callable[[PRNGKey, Source, TrainState, int], tuple[TrainState, Array]]:
+    """The compiled `(key, source, state, steps) -> (state, losses)` of many steps in one call."""
+    optimiser = training.optimiser()
+
+    def loss(variables: PyTree[Array], key: PRNGKey, x: Array) -> Array:
+        trained = NetworkDenoiser(
+            denoiser.network, variables, denoiser.schedule, denoiser.parameterisation
+        )
+        return denoising_loss(key, trained, training.times, x)
+
+    def step(
+        key: PRNGKey, source: Source, state: TrainState, _: None
+    ) -> tuple[TrainState, Array]:
+        key_data, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
+        drawn, x = source.draw(key_data, state.source, training.batch, training.segment)
+        value, gradient = jax.value_and_grad(loss)(
+            state.variables, key_loss, standardisation.forward(x)
+        )
+        updates, moments = optimiser.update(gradient, state.optimiser, state.variables)
+        variables = optax.apply_updates(state.variables, updates)
+        # a short average at first, so that the initial weights do not linger in it
+        decay = jnp.minimum(training.ema, (1.0 + state.step) / (10.0 + state.step))
+        averaged = optax.incremental_update(variables, state.averaged, 1.0 - decay)
+        return TrainState(state.step + 1, variables, averaged, moments, drawn), value
+
+    @partial(jax.jit, static_argnames="steps", donate_argnums=2)
+    def block(
+        key: PRNGKey, source: Source, state: TrainState, steps: int
+    ) -> tuple[TrainState, Array]:
+        return jax.lax.scan(partial(step, key, source), state, None, length=steps)
+
+    return block
+
+
+@partial(jax.jit, static_argnames="training")
+def _validation_loss(
+    denoiser: NetworkDenoiser, segments: Float[Array, "batches batch ..."], training: Training
+) -> Array:
+    keys = jax.random.split(jax.random.key(0), segments.shape[0])
+    losses = jax.lax.map(
+        lambda kx: denoising_loss(kx[0], denoiser, training.times, kx[1]), (keys, segments)
+    )
+    return jnp.mean(losses)
+
+
+def train(
+    denoiser: NetworkDenoiser,
+    source: Source,
+    validation: Float[Array, "batches batch length *state"],
+    standardisation: Standardisation,
+    training: Training,
+    folder: str | Path,
+    seed: int = 0,
+    progress: bool = False,
+) -> NetworkDenoiser:
+    """Trains a denoiser of segments; called again after an interruption, it goes on.
+
+    Args:
+        denoiser: Network, schedule and parameterisation; its variables are not read.
+        source: Where segments come from, in physical units.
+        validation: Fixed segments for the validation loss, in physical units.
+        standardisation: Physical to standardised units.
+        training: Optimiser, budget and cadence.
+        folder: Receives `checkpoints/` and `metrics.jsonl` (one line a block: step, loss,
+            validation loss at checkpoints, learning rate, seconds).
+        seed: With the step number, the source of all randomness.
+        progress: Shows a bar with the loss and the time left.
+
+    Returns:
+        The denoiser with the averaged weights.
+
+    Raises:
+        DivergenceError: The loss is not finite; the last good checkpoint is kept.
+        StorageError: The checkpoint is damaged or of another configuration.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    state = init_state(seed, denoiser, source, training, validation.shape[3:])
+    block = make_block(training, denoiser, standardisation)
+    segments = standardisation.forward(jnp.asarray(validation))
+    rate = {"linear": optax.linear_schedule, "cosine": _cosine}[training.decay](
+        training.learning_rate, 0.0, training.steps
+    )
+
+    def with_weights(variables: PyTree[Array]) -> NetworkDenoiser:
+        return NetworkDenoiser(
+            denoiser.network, variables, denoiser.schedule, denoiser.parameterisation
+        )
+
+    with checkpointer(folder / "checkpoints") as manager:
+        restored = restore_latest(manager, state)
+        state = state if restored is None else restored
+        done = int(state.step)
+        _truncate_metrics(folder / "metrics.jsonl", done)
+        saved = done
+        bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
+        started = time.perf_counter()
+        with bar, open(folder / "metrics.jsonl", "a") as metrics:
+            while done < training.steps:
+                steps = min(training.block, training.steps - done)
+                state, losses = block(key, source, state, steps)
+                done += steps
+                _require_finite(losses, done - steps, folder, saved)
+                record: dict[str, Any] = {
+                    "step": done,
+                    "loss": float(jnp.mean(losses)),
+                    "learning_rate": float(rate(done)),
+                    "seconds": round(time.perf_counter() - started, 3),
+                }
+                if done - saved >= training.checkpoint_every or done == training.steps:
+                    averaged = with_weights(state.averaged)
+                    record["validation_loss"] = float(
+                        _validation_loss(averaged, segments, training)
+                    )
+                    manager.save(done, state)
+                    saved = done
+                metrics.write(json.dumps(record) + "\n")
+                metrics.flush()
+                bar.update(steps)
+                bar.set_postfix(loss=f"{record['loss']:.4f}")
+    return with_weights(state.averaged)
+
+
+def _require_finite(losses: Array, first: int, folder: Path, saved: int) -> None:
+    bad = jnp.flatnonzero(~jnp.isfinite(losses), size=1, fill_value=-1)[0]
+    if bad >= 0:
+        raise DivergenceError(
+            "loss",
+            f"{losses[bad]} at step {first + int(bad)}",
+            "a finite number",
+            f"The checkpoint of step {saved} in {folder / 'checkpoints'} is kept. Lower "
+            "learning_rate or clip, or look for bad values in the data.",
+        )
+
+
+def _truncate_metrics(path: Path, step: int) -> None:
+    """Drops lines past `step`, which a resumed run will write again, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    path.write_text("".join(kept))

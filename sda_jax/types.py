@@ -1,0 +1,101 @@
+"""Components, array aliases and the contracts between the parts of the package."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, dataclass_transform
+
+import jax
+from jaxtyping import Array, Float, Key, PyTree, Shaped
+
+PRNGKey = Key[Array, ""]
+Scalar = Float[Array, ""] | float
+Trajectory = Float[Array, "length *state"]
+State = Float[Array, "*state"]
+SimulatorState = PyTree[Shaped[Array, "..."]]
+Time = Float[Array, ""] | float
+
+T = TypeVar("T")
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A component's field that is structure, not a number: hashable and fixed when compiled."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def component(cls: type[T]) -> type[T]:
+    """Makes `cls` a frozen dataclass that is a JAX pytree.
+
+    Its fields are its configuration. Fields declared with `static` are metadata: changing one
+    compiles anew. All others are leaves (numbers, arrays, other components) and are traced, so
+    that functions compiled for one value serve every value.
+    """
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def is_component(value: Any) -> bool:
+    """Whether `value` is an instance (not a class) of a dataclass."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+class System(Protocol):
+    """A dynamical system, in physical units.
+
+    It has a simulator state `s` and an observed state `x = state(s)` of shape `state_shape`,
+    channels last; `lift` goes back where that is possible.
+    """
+
+    @property
+    def state_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def spinup(self) -> int: ...
+
+    @property
+    def standardisation(self) -> Any: ...
+
+    def init(self, key: PRNGKey) -> SimulatorState: ...
+
+    def step(self, key: PRNGKey, s: SimulatorState) -> SimulatorState: ...
+
+    def state(self, s: SimulatorState) -> State: ...
+
+    def lift(self, x: State) -> SimulatorState: ...
+
+
+class Schedule(Protocol):
+    """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
+
+    def mu(self, t: Time) -> Array: ...
+
+    def sigma(self, t: Time) -> Array: ...
+
+    def time(self, ratio: Scalar) -> Array:
+        """The t at which `sigma(t) / mu(t)` equals `ratio`."""
+        ...
+
+
+class Denoiser(Protocol):
+    """`denoiser(x_t, t) = E[x | x_t]` of one trajectory `(L, *S)` in standardised units."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory: ...
+
+
+class Guidance(Protocol):
+    """Turns a denoiser of the prior into a denoiser of the posterior."""
+
+    def __call__(self, denoiser: Denoiser, observation: Any) -> Denoiser: ...
+
+
+class Sampler(Protocol):
+    """Draws one sample of shape `shape` from the law that a denoiser stands for."""
+
+    def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory: ...
+
+
+Operator = Callable[[Trajectory], Float[Array, "..."]]

@@ -31,6 +31,11 @@ def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
     return jax.lax.scan(step, system.init(key_init), jnp.arange(system.spinup))[0]
 
 
+def spun_up_states(key: PRNGKey, system: System, batch: int) -> PyTree[Array]:
+    """Independent simulator states after the system's spin-up, stacked."""
+    return jax.vmap(lambda k: _spun_up(k, system))(jax.random.split(key, batch))
+
+
 def _advance(
     key: PRNGKey, system: System, s: PyTree[Array], length: int
 ) -> tuple[PyTree[Array], Trajectory]:
@@ -247,7 +252,7 @@ class FromSimulator:
 
     def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
         """Spun-up simulator states."""
-        return jax.vmap(lambda k: _spun_up(k, self.system))(jax.random.split(key, batch))
+        return spun_up_states(key, self.system, batch)
 
     def draw(
         self, key: PRNGKey, state: PyTree[Array], batch: int, length: int

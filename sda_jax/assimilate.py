@@ -1,0 +1,215 @@
+"""Prior + observation + key -> ensemble of trajectories."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from tqdm import tqdm
+
+from sda_jax.blanket import trajectory_denoiser
+from sda_jax.errors import ConfigError, DivergenceError, ObservationError, require_at_least
+from sda_jax.guidance import SDA
+from sda_jax.observation import Observation
+from sda_jax.prior import Prior
+from sda_jax.samplers import DPMSolverPP2M, Langevin, PredictorCorrector
+from sda_jax.schedule import EvenLogRatio
+from sda_jax.standardise import Standardisation
+from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
+
+DEFAULT_GUIDANCE = SDA()
+DEFAULT_SAMPLER = PredictorCorrector(
+    steps=64, grid=EvenLogRatio(), predictor=DPMSolverPP2M(), corrector=Langevin(1, tau=0.25)
+)
+
+
+def assimilate(
+    key: PRNGKey,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    samples: int,
+    guidance: Guidance = DEFAULT_GUIDANCE,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    chunk: int = 64,
+    window_chunk: int | None = None,
+    progress: bool = False,
+) -> Float[Array, "samples length *state"]:
+    """Draws an ensemble of trajectories that explain an observation.
+
+    The simulator is not used. Member i's randomness is the key folded with i: chunk and ensemble
+    size leave it as it is. A second call with the same shapes and operator compiles nothing.
+
+    Args:
+        key: Random key.
+        prior: What trajectories look like.
+        observation: What was seen, in physical units.
+        length: States of the trajectory.
+        samples: Members of the ensemble.
+        guidance: How the observation enters.
+        sampler: How the posterior is sampled.
+        chunk: Members sampled at once; lower it if memory runs out.
+        window_chunk: Windows of a local network evaluated at once; None for all.
+        progress: Shows a bar over the chunks.
+
+    Returns:
+        The ensemble in physical units.
+
+    Raises:
+        ConfigError: An impossible length or number.
+        ObservationError: The operator does not fit the trajectory or y, or has no usable gradient.
+        DivergenceError: Members that are not finite.
+    """
+    check_observation(prior, observation, length)
+    if not bool(jnp.any(observation.observed)):
+        warnings.warn(
+            "every value of the observation is missing: these are samples of the prior",
+            stacklevel=2,
+        )
+    denoiser = trajectory_denoiser(prior, window_chunk)
+    posterior = guidance(denoiser, observation.standardised(prior.standardisation))
+    return _ensemble(key, prior, posterior, length, samples, sampler, chunk, progress)
+
+
+def sample(
+    key: PRNGKey,
+    prior: Prior,
+    length: int,
+    samples: int,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    chunk: int = 64,
+    window_chunk: int | None = None,
+    progress: bool = False,
+) -> Float[Array, "samples length *state"]:
+    """Draws trajectories from the prior, without observation; arguments as in `assimilate`."""
+    _check_length(prior, length)
+    denoiser = trajectory_denoiser(prior, window_chunk)
+    return _ensemble(key, prior, denoiser, length, samples, sampler, chunk, progress)
+
+
+def _ensemble(
+    key: PRNGKey,
+    prior: Prior,
+    denoiser: Denoiser,
+    length: int,
+    samples: int,
+    sampler: Sampler,
+    chunk: int,
+    progress: bool,
+) -> Array:
+    require_at_least("samples", samples, 1)
+    require_at_least("chunk", chunk, 1)
+    chunk = min(chunk, samples)
+    shape = (length, *prior.state_shape)
+    parts = []
+    starts = range(0, samples, chunk)
+    for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
+        # the last chunk is filled up, so that one compilation serves all
+        members = jnp.arange(start, start + chunk)
+        drawn = _draw(key, members, denoiser, prior.standardisation, sampler, shape)
+        parts.append(drawn[: samples - start])
+        if progress:
+            jax.block_until_ready(drawn)
+    ensemble = jnp.concatenate(parts)
+    _require_finite(ensemble)
+    return ensemble
+
+
+@partial(jax.jit, static_argnames="shape")
+def _draw(
+    key: PRNGKey,
+    members: Array,
+    denoiser: Denoiser,
+    standardisation: Standardisation,
+    sampler: Sampler,
+    shape: tuple[int, ...],
+) -> Array:
+    def one(member: Array) -> Array:
+        return sampler(jax.random.fold_in(key, member), denoiser, shape)
+
+    return standardisation.inverse(jax.vmap(one)(members))
+
+
+def _require_finite(ensemble: Array) -> None:
+    finite = np.isfinite(np.asarray(ensemble)).reshape(ensemble.shape[0], -1).all(axis=1)
+    if not finite.all():
+        raise DivergenceError(
+            "ensemble",
+            f"{int((~finite).sum())} of {finite.size} members not finite",
+            "finite trajectories",
+            "Raise gamma, lower the corrector's tau, or take more steps.",
+        )
+
+
+def _check_length(prior: Prior, length: int) -> None:
+    require_at_least("length", length, 1)
+    if prior.window is not None and length < prior.window:
+        raise ConfigError(
+            "length",
+            length,
+            f"at least the prior's window of {prior.window} states",
+            "Ask for a longer trajectory.",
+        )
+
+
+def check_observation(prior: Prior, observation: Observation, length: int) -> None:
+    """Raises if `observation` cannot be of trajectories of `length` states of `prior`."""
+    _check_length(prior, length)
+    shape = (length, *prior.state_shape)
+    struct = jax.ShapeDtypeStruct(shape, jnp.float32)
+    try:
+        out = jax.eval_shape(lambda x: observation.operator(x), struct)
+    except Exception as error:
+        raise ObservationError(
+            "operator",
+            f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            f"a JAX function of a trajectory of shape {shape}",
+            "Check the indices against the prior's state shape "
+            f"{prior.state_shape}, and use jax.numpy inside.",
+        ) from error
+    if not hasattr(out, "shape") or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ObservationError(
+            "operator",
+            f"it returns {out}",
+            "one array of floating-point numbers",
+            "A thresholded or integer observation has no gradient: use a smooth one.",
+        )
+    if out.shape != jnp.shape(observation.y):
+        raise ObservationError(
+            "y",
+            f"shape {jnp.shape(observation.y)}",
+            f"the operator's shape {out.shape} for length {length}",
+            "Reshape y, or correct the operator or length.",
+        )
+    finite, moves = _probe(observation.operator, prior.standardisation, shape)
+    if not finite:
+        raise ObservationError(
+            "operator",
+            "values or gradients that are not finite",
+            "finite ones on trajectories of the prior's mean and spread",
+            "Guard logarithms, roots and divisions inside it.",
+        )
+    if not moves:
+        raise ObservationError(
+            "operator",
+            "a gradient of zero everywhere",
+            "a differentiable function of the trajectory",
+            "Rounding, comparing and stop_gradient inside it cut the gradient.",
+        )
+
+
+@partial(jax.jit, static_argnames="shape")
+def _probe(
+    operator: Any, standardisation: Standardisation, shape: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Whether value and gradient are finite, and whether the gradient is anywhere nonzero."""
+    x = standardisation.inverse(jax.random.normal(jax.random.key(0), shape))
+    y, pull = jax.vjp(operator, x)
+    (gradient,) = pull(jax.random.normal(jax.random.key(1), y.shape, y.dtype))
+    finite = jnp.all(jnp.isfinite(y)) & jnp.all(jnp.isfinite(gradient))
+    return finite, jnp.any(gradient != 0)

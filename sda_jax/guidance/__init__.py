@@ -1,0 +1,8 @@
+"""Guidance methods, one a file: (denoiser, observation) -> denoiser of the posterior."""
+
+from sda_jax.guidance.base import Guided
+from sda_jax.guidance.dps import DPS
+from sda_jax.guidance.sda import SDA
+from sda_jax.guidance.tweedie import TweedieCovariance
+
+__all__ = ["DPS", "Guided", "SDA", "TweedieCovariance"]

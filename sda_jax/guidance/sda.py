@@ -1,0 +1,64 @@
+"""The paper's guidance: a Gaussian likelihood around the posterior mean, of inflated variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sda_jax.guidance.base import Guided, row_norms_squared
+from sda_jax.observation import Observation
+from sda_jax.schedule import noise_ratio
+from sda_jax.types import Denoiser, Time, Trajectory, component, static
+
+
+@component
+class SDA:
+    """`p(y | x_t) = N(y; A(x_hat), Sigma_y + gamma (sigma/mu)^2 diag(J J^T))`, with J the Jacobian
+    of the operator with respect to standardised states.
+
+    Rozet & Louppe (2023), section 3.2; there the last factor is 1. Rescaling y, A and the noise
+    together changes nothing.
+
+    Attributes:
+        gamma: Dimensionless, a number or an array that broadcasts against y.
+        gamma_obs: Instead of `gamma diag(J J^T)`, the paper's constant in squared units of y, a
+            number or an array; None to use `gamma`.
+        through_network: Whether the gradient passes through the network (a VJP) or takes
+            `d x_hat / d x_t = 1/mu`.
+    """
+
+    gamma: Any = 1e-2
+    gamma_obs: Any = None
+    through_network: bool = static(True)
+
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
+        return Guided(denoiser, observation, self)
+
+    def twist(
+        self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
+    ) -> tuple[Array, Array]:
+        """`x_hat` and the gradient of `log p(y | x_t)` with respect to x_t."""
+        ratio = noise_ratio(denoiser.schedule, t)
+
+        def log_twist(x: Array, x_hat: Array) -> Array:
+            if self.gamma_obs is None:
+                variance = self.gamma * row_norms_squared(observation.operator, x_hat)
+            else:
+                variance = self.gamma_obs
+            extra = jax.lax.stop_gradient(variance * ratio**2)
+            return observation.log_prob(observation.operator(x_hat), extra)
+
+        if self.through_network:
+
+            def through(x: Array) -> tuple[Array, Array]:
+                x_hat = denoiser(x, t)
+                return log_twist(x, x_hat), x_hat
+
+            gradient, x_hat = jax.grad(through, has_aux=True)(x)
+            return x_hat, gradient
+        x_hat = denoiser(x, t)
+        gradient = jax.grad(log_twist, argnums=1)(x, x_hat) / denoiser.schedule.mu(t)
+        return x_hat, jnp.asarray(gradient)

@@ -1,0 +1,250 @@
+"""Observations: operator, noise, missing values and the likelihood."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from sda_jax.errors import ObservationError, require_at_least
+from sda_jax.standardise import Standardisation
+from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component, is_component, static
+
+
+def _concrete(value: Any) -> np.ndarray | None:
+    """`value` as numbers, or None where it is traced or a placeholder."""
+    if isinstance(value, jax.core.Tracer) or type(value) is object:
+        return None
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+
+
+@component
+class Observation:
+    """`y ~ N(A(x), noise)` of a whole trajectory, in physical units.
+
+    Attributes:
+        y: What was observed, any shape; NaN where nothing was.
+        operator: `A`, any differentiable function of a trajectory `(L, *S)` that gives an array
+            like y. A component is traced; any other function is part of what is compiled, so
+            use the same function object again to avoid compiling anew.
+        std: Standard deviation of independent noise, one number or an array that broadcasts
+            against y.
+        covariance: Instead of std, the `(m, m)` covariance of the flattened y.
+
+    Raises:
+        ObservationError: std not positive or of the wrong shape, both or none of std and
+            covariance given, or a covariance that is not symmetric positive definite.
+    """
+
+    y: Any
+    operator: Any
+    std: Any = None
+    covariance: Any = None
+
+    def __post_init__(self) -> None:
+        if not is_component(self.operator) and callable(self.operator):
+            if not isinstance(self.operator, jax.tree_util.Partial):
+                object.__setattr__(self, "operator", jax.tree_util.Partial(self.operator))
+        y = _concrete(self.y)
+        if y is None:
+            return
+        if np.isinf(y).any():
+            raise ObservationError("y", "infinite values", "finite or NaN (missing)", "Remove them.")
+        if (self.std is None) == (self.covariance is None):
+            raise ObservationError(
+                "std, covariance",
+                "both" if self.std is not None else "neither",
+                "exactly one of the two",
+                "Give std= or covariance=.",
+            )
+        if self.std is not None:
+            self._check_std(y.shape)
+        else:
+            self._check_covariance(y.size)
+
+    def _check_std(self, shape: tuple[int, ...]) -> None:
+        std = _concrete(self.std)
+        if std is None:
+            return
+        if not (np.isfinite(std).all() and (std > 0).all()):
+            raise ObservationError(
+                "std", np.min(std), "positive and finite", "Give the noise of every element."
+            )
+        if std.ndim > len(shape) or any(
+            a not in (1, b) for a, b in zip(std.shape[::-1], shape[::-1], strict=False)
+        ):
+            raise ObservationError(
+                "std", f"shape {std.shape}", f"() or the shape of y, {shape}", "Reshape it."
+            )
+
+    def _check_covariance(self, size: int) -> None:
+        covariance = _concrete(self.covariance)
+        if covariance is None:
+            return
+        if covariance.shape != (size, size):
+            raise ObservationError(
+                "covariance",
+                f"shape {covariance.shape}",
+                f"({size}, {size}), the flattened y's",
+                "Reshape it.",
+            )
+        symmetric = np.allclose(covariance, covariance.T, rtol=1e-4)
+        if not symmetric or np.linalg.eigvalsh(covariance).min() <= 0:
+            raise ObservationError(
+                "covariance", "a matrix that is not", "symmetric positive definite", "Correct it."
+            )
+
+    @property
+    def observed(self) -> Bool[Array, "..."]:
+        """True where y was observed."""
+        return ~jnp.isnan(jnp.asarray(self.y, jnp.float32))
+
+    def residual(self, prediction: Float[Array, "..."]) -> Float[Array, "..."]:
+        """`y - prediction`, zero where nothing was observed."""
+        y = jnp.asarray(self.y, jnp.float32)
+        return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
+
+    def noise_covariance(self) -> Float[Array, "m m"]:
+        """Covariance of the flattened y, also where the noise is independent."""
+        if self.covariance is not None:
+            return jnp.asarray(self.covariance, jnp.float32)
+        std = jnp.broadcast_to(jnp.asarray(self.std, jnp.float32), jnp.shape(self.y))
+        return jnp.diag(std.reshape(-1) ** 2)
+
+    def log_prob(
+        self, prediction: Float[Array, "..."], extra: Float[Array, "..."] | Scalar = 0.0
+    ) -> Float[Array, ""]:
+        """`log N(y; prediction, noise + extra)` over what was observed.
+
+        Args:
+            prediction: An array like y.
+            extra: Variance added to that of the noise: independent (a number or an array like y),
+                or an `(m, m)` covariance, `m = y.size`.
+        """
+        residual, observed = self.residual(prediction), self.observed
+        extra = jnp.asarray(extra)
+        full = extra.ndim == 2 and extra.shape == (residual.size,) * 2 != residual.shape
+        if self.covariance is None and not full:
+            variance = jnp.asarray(self.std) ** 2 + extra
+            terms = residual**2 / variance + jnp.log(2 * jnp.pi * variance)
+            return -0.5 * jnp.sum(jnp.where(observed, terms, 0.0))
+        if not full:
+            extra = jnp.diag(jnp.broadcast_to(extra, residual.shape).reshape(-1))
+        factor = self.cholesky(self.noise_covariance() + extra)
+        white = jax.scipy.linalg.solve_triangular(factor, residual.reshape(-1), lower=True)
+        log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return -0.5 * (white @ white + log_det + jnp.sum(observed) * jnp.log(2 * jnp.pi))
+
+    def cholesky(self, covariance: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        """Lower Cholesky factor of `covariance` restricted to what was observed (else identity)."""
+        seen = self.observed.reshape(-1)
+        both = seen[:, None] & seen[None, :]
+        restricted = jnp.where(both, covariance, 0.0) + jnp.diag(jnp.where(seen, 0.0, 1.0))
+        return jnp.linalg.cholesky(restricted)
+
+    def log_likelihood(self, x: Trajectory) -> Float[Array, ""]:
+        """`log p(y | x)` of a physical trajectory."""
+        return self.log_prob(self.operator(x))
+
+    def standardised(self, standardisation: Standardisation) -> Observation:
+        """The same observation of a trajectory in standardised units."""
+        return dataclasses.replace(self, operator=OfPhysical(self.operator, standardisation))
+
+
+@component
+class OfPhysical:
+    """An operator on standardised trajectories, from one on physical ones."""
+
+    operator: Any
+    standardisation: Standardisation
+
+    def __call__(self, z: Trajectory) -> Float[Array, "..."]:
+        return self.operator(self.standardisation.inverse(z))
+
+
+@component
+class Channels:
+    """Some channels of a state: the last axis at `indices`."""
+
+    indices: tuple[int, ...] = static((0,))
+
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "..."]:
+        return x[..., jnp.array(self.indices)]
+
+
+@component
+class Every:
+    """`of` applied to every n-th state, from the first on: an operator local in time.
+
+    Attributes:
+        n: Stride in states.
+        of: Operator on one state, a component or any function.
+    """
+
+    n: int = static(1)
+    of: Any = Channels()
+
+    def __post_init__(self) -> None:
+        require_at_least("n", self.n, 1)
+        if not is_component(self.of) and callable(self.of):
+            if not isinstance(self.of, jax.tree_util.Partial):
+                object.__setattr__(self, "of", jax.tree_util.Partial(self.of))
+
+    def __call__(self, x: Trajectory) -> Float[Array, "..."]:
+        return jax.vmap(self.of)(x[:: self.n])
+
+
+@component
+class Joined:
+    """Several operators' outputs, flattened and concatenated."""
+
+    operators: tuple[Any, ...]
+
+    def __call__(self, x: Trajectory) -> Float[Array, " m"]:
+        return jnp.concatenate([operator(x).reshape(-1) for operator in self.operators])
+
+
+def combine(*observations: Observation) -> Observation:
+    """One observation that holds several of the same trajectory, with independent noise."""
+    if not observations:
+        raise ObservationError("observations", "none", "at least one", "Pass observations.")
+    y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
+    operator = Joined(tuple(o.operator for o in observations))
+    if all(o.covariance is None for o in observations):
+        std = [jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations]
+        return Observation(y, operator, std=jnp.concatenate(std))
+    blocks = [o.noise_covariance() for o in observations]
+    return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))
+
+
+def observe(
+    key: PRNGKey,
+    truth: Trajectory,
+    operator: Operator,
+    std: Any = None,
+    covariance: Any = None,
+) -> Observation:
+    """Draws `y = operator(truth) + noise` and keeps the operator and the noise.
+
+    Args:
+        key: Random key.
+        truth: Trajectory `(L, *S)` in physical units.
+        operator: See `Observation`.
+        std, covariance: Law of the noise, exactly one of the two.
+    """
+    clean = operator(truth)
+    observation = Observation(clean, operator, std=std, covariance=covariance)
+    white = jax.random.normal(key, clean.shape)
+    if covariance is None:
+        noise = jnp.asarray(std) * white
+    else:
+        factor = jnp.linalg.cholesky(jnp.asarray(covariance))
+        noise = (factor @ white.reshape(-1)).reshape(clean.shape)
+    return dataclasses.replace(observation, y=clean + noise)

@@ -1,0 +1,8 @@
+"""Samplers: predictors and correctors, one a file."""
+
+from sda_jax.samplers.dpm import DPMSolverPP2M
+from sda_jax.samplers.exponential import ExponentialIntegrator
+from sda_jax.samplers.langevin import Langevin
+from sda_jax.samplers.predictor_corrector import PredictorCorrector
+
+__all__ = ["DPMSolverPP2M", "ExponentialIntegrator", "Langevin", "PredictorCorrector"]

@@ -1,0 +1,41 @@
+"""Second-order multistep predictor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sda_jax.schedule import noise_ratio
+from sda_jax.types import Schedule, Time, Trajectory, component
+
+
+class Memory(NamedTuple):
+    """The last posterior mean and the last step in `-log(sigma/mu)`; 0 before the first."""
+
+    x_hat: Trajectory
+    h: Float[Array, ""]
+
+
+@component
+class DPMSolverPP2M:
+    """DPM-Solver++(2M): exponential integrator on a posterior mean extrapolated from two steps.
+
+    Lu et al. (2022), algorithm 2. The first step is of first order.
+    """
+
+    def init(self, x: Trajectory) -> Memory:
+        """Before the first step."""
+        return Memory(jnp.zeros_like(x), jnp.zeros(()))
+
+    def step(
+        self, schedule: Schedule, x: Trajectory, x_hat: Trajectory, t: Time, s: Time, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """From time t to s < t, given `x_hat = E[x | x_t]`."""
+        h = jnp.log(noise_ratio(schedule, t)) - jnp.log(noise_ratio(schedule, s))
+        half_ratio = jnp.where(memory.h > 0, h / (2 * jnp.where(memory.h > 0, memory.h, 1.0)), 0.0)
+        extrapolated = x_hat + half_ratio * (x_hat - memory.x_hat)
+        shrink = schedule.sigma(s) / schedule.sigma(t)
+        x = shrink * x + (schedule.mu(s) - shrink * schedule.mu(t)) * extrapolated
+        return x, Memory(x_hat, h)

@@ -1,0 +1,59 @@
+"""The sampler: predictor steps down the noise levels, corrector steps at each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sda_jax.errors import require_at_least
+from sda_jax.samplers.exponential import ExponentialIntegrator
+from sda_jax.samplers.langevin import Langevin
+from sda_jax.schedule import EvenTime
+from sda_jax.types import Denoiser, PRNGKey, Trajectory, component, static
+
+
+@component
+class PredictorCorrector:
+    """Rozet & Louppe (2023), algorithm 4, for any predictor, corrector and time grid.
+
+    Attributes:
+        steps: Predictor steps.
+        grid: Time grid: `EvenTime`, `EvenLogRatio` or `Karras`.
+        predictor: `ExponentialIntegrator` or `DPMSolverPP2M`.
+        corrector: `Langevin`; with 0 steps, none.
+    """
+
+    steps: int = static(256)
+    grid: Any = EvenTime()
+    predictor: Any = ExponentialIntegrator()
+    corrector: Langevin = Langevin()
+
+    def __post_init__(self) -> None:
+        require_at_least("steps", self.steps, 1)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the denoiser for one sample."""
+        return self.steps * (1 + self.corrector.steps)
+
+    def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
+        """Draws one trajectory of `shape`, in the denoiser's units."""
+        schedule = denoiser.schedule
+        times = self.grid(schedule, self.steps)
+        key_start, key_steps = jax.random.split(key)
+        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
+        x = spread * jax.random.normal(key_start, shape)
+
+        def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, None]:
+            (x, memory), (i, t, s) = carry, now
+            x_hat = denoiser(x, t)
+            x, memory = self.predictor.step(schedule, x, x_hat, t, s, memory)
+            x = self.corrector(jax.random.fold_in(key_steps, i), denoiser, x, s)
+            return (x, memory), None
+
+        steps = (jnp.arange(self.steps), times[:-1], times[1:])
+        (x, _), _ = jax.lax.scan(step, (x, self.predictor.init(x)), steps)
+        return x

@@ -40,7 +40,7 @@ class Training:
         decay: Learning-rate schedule over the whole run, "linear" or "cosine", to 0.
         clip: Largest norm of the gradient; None for no clipping.
         ema: Decay per step of the averaged weights, which become the prior's.
-        times: Law of the training noise levels, `UniformTime` or `LogUniformRatio`.
+        times: Law of the training noise levels, `UniformTime` or `LogNormalRatio`.
         block: Steps per compiled call; metrics and checks come once a block.
         checkpoint_every: Steps between checkpoints, rounded up to blocks.
         validation_batches: Batches of the fixed validation set.

@@ -91,6 +91,10 @@ class Guidance(Protocol):
 
     def __call__(self, denoiser: Denoiser, observation: Any) -> Denoiser: ...
 
+    def vjps(self, observed: int) -> int:
+        """Gradients through the network for each evaluation, with `observed` elements of y."""
+        ...
+
 
 class Sampler(Protocol):
     """Draws one sample of shape `shape` from the law that a denoiser stands for."""

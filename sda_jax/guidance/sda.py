@@ -37,6 +37,10 @@ class SDA:
     def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
         return Guided(denoiser, observation, self)
 
+    def vjps(self, observed: int) -> int:
+        """VJPs through the network for each evaluation, whatever the number observed."""
+        return int(self.through_network)
+
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:

@@ -24,6 +24,10 @@ class TweedieCovariance:
     def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
         return Guided(denoiser, observation, self)
 
+    def vjps(self, observed: int) -> int:
+        """VJPs through the network for each evaluation: one for every observed element."""
+        return observed
+
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:

@@ -19,16 +19,19 @@ class Convolution(nn.Module):
     Attributes:
         width: Output channels.
         kernel: States that an output sees, odd.
+        dilation: Distance between them.
     """
 
     width: int
     kernel: int
+    dilation: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch length i"]) -> Float[Array, "*batch length o"]:
-        side, length = self.kernel // 2, x.shape[-2]
+        side, length = self.kernel // 2 * self.dilation, x.shape[-2]
         padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(side, side), (0, 0)])
-        shifted = [padded[..., i : i + length, :] for i in range(self.kernel)]
+        starts = [i * self.dilation for i in range(self.kernel)]
+        shifted = [padded[..., i : i + length, :] for i in starts]
         windows = jnp.concatenate(shifted, axis=-1).reshape(-1, self.kernel * x.shape[-1])
         return nn.Dense(self.width)(windows).reshape(*x.shape[:-1], self.width)
 
@@ -42,14 +45,15 @@ class TemporalConv(nn.Module):
 
     Attributes:
         width: Channels of the hidden layers.
-        blocks: Residual blocks (the paper's three down and three up).
+        dilations: A residual block each: the dilation of its two convolutions. The paper has
+            three blocks down and three up, none dilated.
         kernel: States that a convolution sees, odd.
         embedding: Size of the noise-level embedding.
         max_frequency: See `NoiseEmbedding`.
     """
 
     width: int = 64
-    blocks: int = 6
+    dilations: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     kernel: int = 3
     embedding: int = 32
     max_frequency: float = 1e3
@@ -57,7 +61,7 @@ class TemporalConv(nn.Module):
     @property
     def radius(self) -> int:
         """States to either side that an output depends on."""
-        return (2 * self.blocks + 2) * (self.kernel // 2)
+        return (2 * sum(self.dilations) + 2) * (self.kernel // 2)
 
     @nn.compact
     def __call__(
@@ -66,9 +70,9 @@ class TemporalConv(nn.Module):
         e = nn.silu(NoiseEmbedding(self.embedding, max_frequency=self.max_frequency)(level))
         features = x.reshape(*level.shape, x.shape[level.ndim], -1)
         h = Convolution(self.width, self.kernel)(features)
-        for _ in range(self.blocks):
+        for dilation in self.dilations:
             modulation = nn.Dense(self.width)(e)[..., None, :]
             r = nn.LayerNorm(use_bias=False, use_scale=False)(h + modulation)
-            r = nn.silu(Convolution(self.width, self.kernel)(r))
-            h = h + Convolution(self.width, self.kernel)(r)
+            r = nn.silu(Convolution(self.width, self.kernel, dilation)(r))
+            h = h + Convolution(self.width, self.kernel, dilation)(r)
         return Convolution(features.shape[-1], self.kernel)(h).reshape(x.shape)

@@ -1,0 +1,8 @@
+"""See sda_jax/cli/figures.py, or run with --help."""
+
+import sys
+
+from sda_jax.cli.figures import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What the commands share: arguments, the compilation cache, priors, observations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Array
+
+from sda_jax.config import Case, Experiment, load_config, override
+from sda_jax.dataset import simulate
+from sda_jax.errors import ConfigError, SDAError
+from sda_jax.observation import Observation, observe
+from sda_jax.prior import Prior, load_prior
+from sda_jax.types import PRNGKey
+
+
+class Arguments(NamedTuple):
+    """What a command was given: its own options and the configured experiment."""
+
+    options: argparse.Namespace
+    config: Experiment
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says
+    where."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "sda_jax" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def run(
+    command: Callable[[Arguments], None],
+    description: str,
+    arguments: list[str] | None = None,
+    default_config: str | None = None,
+    add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+) -> int:
+    """Parses the command line, runs `command` and turns expected errors into messages.
+
+    Args:
+        command: What to do.
+        description: For --help.
+        arguments: The command line; None for the process's own.
+        default_config: Config file if --config is not given; None makes it required.
+        add_options: Adds the command's own options.
+
+    Returns:
+        The exit status: 0, or 2 after an error of this package.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="Every field of the config can be set, as in --training.steps 100; "
+        "--fields lists them.",
+    )
+    parser.add_argument(
+        "--config", default=default_config, required=default_config is None, help="config file"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=None, help="folder (default: runs/ and the config's name)"
+    )
+    parser.add_argument("--fields", action="store_true", help="list the config's fields and exit")
+    add_options(parser)
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        config, doc = load_config(options.config)
+        config = override(config, ["--help"] if options.fields else rest, doc)
+        if options.output is None:
+            options.output = Path("runs") / Path(options.config).stem
+        cache_compilations()
+        command(Arguments(options, config))
+    except SDAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def the_prior(config: Experiment, output: Path) -> Prior:
+    """The prior that the config names, or the one that `train` left in `output`."""
+    return load_prior(config.prior if config.prior is not None else output / "prior")
+
+
+def the_case(config: Experiment, name: str) -> Case:
+    """The configured case of that name.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if name not in config.cases:
+        raise ConfigError("case", repr(name), f"one of {sorted(config.cases)}", "Choose one.")
+    return config.cases[name]
+
+
+class Draw(NamedTuple):
+    """A test: a true trajectory, its observation, and keys for what follows."""
+
+    truth: Array
+    observation: Observation
+    assimilation: PRNGKey
+    reference: PRNGKey
+
+
+def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
+    """The index-th test of a case, fixed by the config's seed."""
+    case = the_case(config, name)
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    keys = jax.random.split(jax.random.fold_in(key, index), 4)
+    truth = simulate(keys[0], config.system, case.length)
+    return Draw(truth, observe(keys[1], truth, case.operator, std=case.std), keys[2], keys[3])

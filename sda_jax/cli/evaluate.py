@@ -1,0 +1,166 @@
+"""Compares posteriors with the particle smoother's over many observations."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sda_jax.assimilate import assimilate
+from sda_jax.cli.common import Arguments, Draw, draw_case, run, the_prior
+from sda_jax.config import Experiment
+from sda_jax.metrics import compare, crps, rmse
+from sda_jax.prior import Prior
+from sda_jax.samplers import PredictorCorrector
+from sda_jax.serialize import dumps
+from sda_jax.storage import claim
+from sda_jax.truth import particle_smoother
+
+
+def samplers(config: Experiment) -> list[PredictorCorrector]:
+    """The configured sampler, once for each number of corrections."""
+    base = config.assimilation.sampler
+    if not config.evaluation.corrections:
+        return [base]
+    return [
+        dataclasses.replace(base, corrector=dataclasses.replace(base.corrector, steps=c))
+        for c in config.evaluation.corrections
+    ]
+
+
+def reference_ensembles(config: Experiment, test: Draw) -> tuple[np.ndarray, np.ndarray]:
+    """Two independent ensembles of the true posterior."""
+    first, second = (
+        np.asarray(
+            particle_smoother(
+                key,
+                config.system,
+                test.observation,
+                len(test.truth),
+                config.evaluation.particles,
+                config.assimilation.samples,
+            )
+        )
+        for key in jax.random.split(test.reference)
+    )
+    return first, second
+
+
+def score(
+    config: Experiment,
+    prior: Prior,
+    test: Draw,
+    sampler: PredictorCorrector,
+    references: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """An ensemble and its record: the comparison with the truth, cost and calibration."""
+    settings = config.assimilation
+    start = time.perf_counter()
+    ensemble = assimilate(
+        test.assimilation,
+        prior,
+        test.observation,
+        len(test.truth),
+        settings.samples,
+        settings.guidance,
+        sampler,
+        settings.chunk,
+    )
+    ensemble = np.asarray(ensemble)
+    seconds = time.perf_counter() - start
+    comparison = compare(ensemble, *references, config.system, test.observation)
+    vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * sampler.evaluations
+    record = comparison._asdict() | {
+        "rmse": rmse(ensemble, test.truth),
+        "rmse_reference": rmse(references[0], test.truth),
+        "crps": crps(ensemble, test.truth),
+        "crps_reference": crps(references[0], test.truth),
+        "corrections": sampler.corrector.steps,
+        "forwards": sampler.evaluations,
+        "vjps": vjps,
+        "jvps": 0,
+        "seconds": round(seconds, 2),
+    }
+    return ensemble, record
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of an earlier run, a torn last line left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def summary(records: Iterable[dict[str, Any]]) -> str:
+    """Medians over the observations as a table (Markdown)."""
+    lines = [
+        "| case | corrections | forwards + VJPs | n | W1 / floor | log prior gap | "
+        "log likelihood gap | spread ratio | CRPS / smoother's | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for r in records:
+        groups.setdefault((r["case"], r["corrections"]), []).append(r)
+    for (case, corrections), rows in groups.items():
+        columns = [
+            [r["w1"] / r["w1_floor"] for r in rows],
+            [r["log_prior"] - r["log_prior_truth"] for r in rows],
+            [r["log_likelihood"] - r["log_likelihood_truth"] for r in rows],
+            [r["spread_ratio"] for r in rows],
+            [r["crps"] / r["crps_reference"] for r in rows],
+        ]
+        ratio, prior, likelihood, width, score = (float(np.median(c)) for c in columns)
+        cost = f"{rows[0]['forwards']} + {rows[0]['vjps']}"
+        seconds = np.median([r["seconds"] for r in rows])
+        lines.append(
+            f"| {case} | {corrections} | {cost} | {len(rows)} | {ratio:.3f} | {prior:+.1f} | "
+            f"{likelihood:+.2f} | {width:.3f} | {score:.3f} | {seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Appends to `evaluation/records.jsonl`, skipping what is there, and prints the table."""
+    config, output = arguments.config, arguments.options.output
+    prior = the_prior(config, output)
+    folder = claim(output / "evaluation", dumps(config))
+    path = folder / "records.jsonl"
+    records = read_records(path)
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    done = {(r["case"], r["observation"], r["corrections"]) for r in records}
+    for index in range(config.evaluation.observations):
+        for case in config.evaluation.cases:
+            todo = [s for s in samplers(config) if (case, index, s.corrector.steps) not in done]
+            if not todo:
+                continue
+            test = draw_case(config, case, index)
+            references = reference_ensembles(config, test)
+            for sampler in todo:
+                _, record = score(config, prior, test, sampler, references)
+                record = {"case": case, "observation": index} | record
+                records.append(record)
+                with open(path, "a") as file:
+                    file.write(json.dumps(record) + "\n")
+                print(
+                    f"{case} {index} C={record['corrections']}: W1/floor "
+                    f"{record['w1'] / record['w1_floor']:.3f}, log prior "
+                    f"{record['log_prior']:.1f} ({record['log_prior_truth']:.1f}), "
+                    f"{record['seconds']:.1f} s",
+                    flush=True,
+                )
+    print(summary(records))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of scripts/evaluate.py."""
+    return run(evaluate, str(__doc__), arguments)

@@ -1,0 +1,21 @@
+"""Simulates the stored data set of an experiment."""
+
+from __future__ import annotations
+
+from sda_jax.cli.common import Arguments, run
+from sda_jax.dataset import generate
+
+
+def simulate(arguments: Arguments) -> None:
+    """Writes `data.h5`; interrupted, it goes on where it stopped."""
+    config, path = arguments.config, arguments.options.output / "data.h5"
+    data = config.data
+    generate(
+        path, config.system, config.seed, data.trajectories, data.length, data.chunk, progress=True
+    )
+    print(f"data set: {path} ({data.trajectories} trajectories of {data.length} states)")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of scripts/simulate.py."""
+    return run(simulate, str(__doc__), arguments)

@@ -1,0 +1,65 @@
+"""Trains the prior of an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sda_jax.cli.common import Arguments, run
+from sda_jax.config import Experiment
+from sda_jax.dataset import FromArray, FromSimulator, Source, load, simulate
+from sda_jax.denoise import NetworkDenoiser
+from sda_jax.prior import Prior, save_prior
+from sda_jax.serialize import dumps
+from sda_jax.storage import claim
+from sda_jax.train import train as train_denoiser
+
+
+def _source(
+    config: Experiment, data: Path
+) -> tuple[Source, Float[Array, "batches batch length *state"]]:
+    """Where training segments come from, and the fixed validation segments."""
+    training = config.training
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    count = training.validation_batches * training.batch
+    if config.data.stored:
+        source = FromArray(jnp.asarray(load(data, "train")))
+        held = FromArray(jnp.asarray(load(data, "valid")))
+        _, validation = held.draw(key, (), count, training.segment)
+    else:
+        source = FromSimulator(config.system)
+        validation = simulate(key, config.system, training.segment, batch=count)
+    shape = (training.validation_batches, training.batch, *validation.shape[1:])
+    return source, validation.reshape(shape)
+
+
+def train(arguments: Arguments) -> None:
+    """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
+    config, output = arguments.config, arguments.options.output
+    only_training = dataclasses.replace(
+        config, prior=None, cases={}, assimilation=_FIXED.assimilation, evaluation=_FIXED.evaluation
+    )
+    folder = claim(output / "train", dumps(only_training))
+    source, validation = _source(config, output / "data.h5")
+    blank = NetworkDenoiser(config.network, None, config.schedule, config.parameterisation)
+    standardisation = config.system.standardisation
+    denoiser = train_denoiser(
+        blank, source, validation, standardisation, config.training, folder, config.seed, True
+    )
+    prior = Prior(
+        denoiser, standardisation, config.system.state_shape, config.window, config.system
+    )
+    notes = {"training": (folder / "config.json").read_text()}
+    print(f"prior: {save_prior(output / 'prior', prior, notes)}")
+
+
+_FIXED = Experiment(system=None, network=None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of scripts/train.py."""
+    return run(train, str(__doc__), arguments)

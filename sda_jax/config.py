@@ -1,0 +1,183 @@
+"""What an experiment is made of, and how a config file becomes one."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from sda_jax import denoise, guidance, samplers, schedule
+from sda_jax.errors import ConfigError, require_at_least
+from sda_jax.files import OPERATORS
+from sda_jax.guidance import SDA
+from sda_jax.observation import Channels, Every
+from sda_jax.prior import COMPONENTS
+from sda_jax.samplers import PredictorCorrector
+from sda_jax.schedule import Cosine
+from sda_jax.serialize import class_table
+from sda_jax.train import Training
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training data.
+
+    Attributes:
+        stored: Whether to train on a stored set (`simulate` writes it) or straight from the
+            running simulator.
+        trajectories: Of the stored set, split 80/10/10.
+        length: States of each.
+        chunk: Trajectories simulated at once.
+    """
+
+    stored: bool = False
+    trajectories: int = 1024
+    length: int = 1024
+    chunk: int = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of observation.
+
+    Attributes:
+        length: States of the trajectory.
+        operator: A component on physical trajectories.
+        std: Of the noise, in physical units.
+    """
+
+    length: int = 65
+    operator: Any = Every(8, Channels((0,)))
+    std: float = 0.4
+
+
+@dataclass(frozen=True)
+class Assimilation:
+    """How posteriors are sampled.
+
+    Attributes:
+        samples: Members.
+        chunk: Members sampled at once.
+        guidance, sampler: Components.
+    """
+
+    samples: int = 256
+    chunk: int = 32
+    guidance: Any = SDA()
+    sampler: Any = PredictorCorrector()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How posteriors are compared with the truth.
+
+    Attributes:
+        cases: Names of the cases, in order.
+        observations: Test observations of each.
+        corrections: Corrector steps to try in place of the sampler's own; empty for just that.
+        particles: Of the particle smoother.
+    """
+
+    cases: tuple[str, ...] = ("lo", "hi")
+    observations: int = 8
+    corrections: tuple[int, ...] = ()
+    particles: int = 32768
+
+    def __post_init__(self) -> None:
+        require_at_least("observations", self.observations, 1)
+        require_at_least("particles", self.particles, 1)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that the commands need to know.
+
+    Attributes:
+        system: What is simulated.
+        network: Score network.
+        window: A local network's window, 2k + 1; None for one that takes any length.
+        schedule: Noise schedule.
+        parameterisation: What the network's output means.
+        data: Where training segments come from.
+        training: Optimiser and budget.
+        prior: A shipped prior's name or a folder, used in place of this experiment's own.
+        cases: The kinds of observation, by name.
+        assimilation: Guidance and sampler.
+        evaluation: What is compared with the truth.
+        seed: Of everything.
+    """
+
+    system: Any
+    network: Any
+    window: int | None = None
+    schedule: Any = Cosine()
+    parameterisation: Any = denoise.Preconditioned()
+    data: Data = Data()
+    training: Training = Training()
+    prior: str | None = None
+    cases: dict[str, Case] = field(default_factory=dict)
+    assimilation: Assimilation = Assimilation()
+    evaluation: Evaluation = Evaluation()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.training.segment != self.window:
+            raise ConfigError(
+                "training.segment",
+                self.training.segment,
+                f"the window, {self.window}: a local network learns windows",
+                "Set both to 2k + 1.",
+            )
+
+
+TABLE = (
+    COMPONENTS
+    | OPERATORS
+    | class_table([Experiment, Data, Case, Assimilation, Evaluation, Training])
+    | class_table([denoise.UniformTime, denoise.LogNormalRatio])
+    | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])
+    | class_table([guidance.SDA, guidance.DPS, guidance.TweedieCovariance])
+    | class_table([samplers.PredictorCorrector, samplers.Langevin])
+    | class_table([samplers.ExponentialIntegrator, samplers.DPMSolverPP2M])
+)
+
+
+def load_config(path: str | Path) -> tuple[Experiment, str]:
+    """Runs a config file, a Python file that sets `config`, and gives it with its docstring.
+
+    Raises:
+        ConfigError: No such file, it fails, or it sets no Experiment.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError("--config", path, "a Python file", "See the folder configs.")
+    try:
+        found = runpy.run_path(str(path))
+    except Exception as error:
+        raise ConfigError(
+            "--config", path, "a file that runs", f"It raised {type(error).__name__}: {error}"
+        ) from error
+    config = found.get("config")
+    if not isinstance(config, Experiment):
+        raise ConfigError(
+            "--config", path, "a file that sets config = Experiment(...)", "See configs."
+        )
+    return config, found.get("__doc__") or ""
+
+
+def override(config: Experiment, arguments: list[str], description: str = "") -> Experiment:
+    """`config` with fields replaced by typed command-line arguments (`--training.steps 100`).
+
+    Unknown fields and values of the wrong type end the program with a message that suggests the
+    nearest field.
+    """
+    return tyro.cli(
+        Experiment,
+        default=config,
+        args=arguments,
+        description=description,
+        config=(tyro.conf.AvoidSubcommands,),
+    )

@@ -1,0 +1,93 @@
+"""Files of observations and posteriors (HDF5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sda_jax.errors import StorageError
+from sda_jax.observation import Channels, Every, Joined, Observation
+from sda_jax.serialize import class_table, dumps, loads
+from sda_jax.storage import read_hdf5, write_hdf5
+
+OPERATORS = class_table([Channels, Every, Joined])
+
+
+def save_observation(path: str | Path, observation: Observation, length: int) -> None:
+    """Writes an observation whose operator is a component.
+
+    Args:
+        path: The file: datasets `y` and `std` or `covariance`, attributes `operator` (JSON) and
+            `length`.
+        observation: In physical units.
+        length: States of the trajectory that it is of.
+
+    Raises:
+        ConfigError: The operator is a plain function, which has no place in a data file.
+        StorageError: The file cannot be written.
+    """
+    operator = dumps(observation.operator)
+    with write_hdf5(path, "observation") as file:
+        file["y"] = np.asarray(observation.y, np.float32)
+        for name in ("std", "covariance"):
+            if getattr(observation, name) is not None:
+                file[name] = np.asarray(getattr(observation, name), np.float32)
+        file.attrs["operator"] = operator
+        file.attrs["length"] = length
+
+
+def load_observation(path: str | Path) -> tuple[Observation, int]:
+    """Reads what `save_observation` wrote: the observation and the trajectory's length.
+
+    Raises:
+        StorageError: The file is missing, damaged or of another kind.
+        ObservationError: Its noise is impossible.
+    """
+    with read_hdf5(path, "observation") as file:
+        operator = loads(file.attrs["operator"], OPERATORS)
+        noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
+        return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])
+
+
+def save_posterior(
+    path: str | Path,
+    ensemble: Any,
+    description: Any,
+    truth: Any = None,
+    reference: Any = None,
+) -> None:
+    """Writes an ensemble.
+
+    Args:
+        path: The file.
+        ensemble: `(samples, L, *S)` in physical units.
+        description: Component or table saved as JSON in the attribute `description`.
+        truth: The true trajectory `(L, *S)`, where there is one.
+        reference: Another ensemble of the true posterior, where there is one.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    text = dumps(description)
+    with write_hdf5(path, "posterior") as file:
+        for name, value in (("ensemble", ensemble), ("truth", truth), ("reference", reference)):
+            if value is not None:
+                file[name] = np.asarray(value, np.float32)
+                file[name].attrs["units"] = "physical"
+        file.attrs["description"] = text
+
+
+def load_posterior(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays that `save_posterior` wrote: ensemble and, if they are there, truth and
+    reference.
+
+    Raises:
+        StorageError: The file is missing, damaged or of another kind.
+    """
+    with read_hdf5(path, "posterior") as file:
+        arrays = {n: file[n][()] for n in ("ensemble", "truth", "reference") if n in file}
+    if "ensemble" not in arrays:
+        raise StorageError(str(path), "no ensemble", "a whole posterior file", "Make it again.")
+    return arrays

@@ -1,0 +1,45 @@
+"""Score-based data assimilation in JAX: priors, observations and posteriors of trajectories."""
+
+from sda_jax.assimilate import assimilate, sample
+from sda_jax.dataset import simulate
+from sda_jax.guidance import DPS, SDA, TweedieCovariance
+from sda_jax.observation import Channels, Every, Observation, combine, observe
+from sda_jax.prior import Prior, load_prior, save_prior
+from sda_jax.samplers import DPMSolverPP2M, ExponentialIntegrator, Langevin, PredictorCorrector
+from sda_jax.schedule import Cosine, EvenLogRatio, EvenTime, Karras
+from sda_jax.standardise import Standardisation
+from sda_jax.systems import DampedSpring, Lorenz63, Lorenz96, LotkaVolterra, VectorAutoregression
+from sda_jax.truth import kalman_smoother, particle_smoother
+
+__all__ = [
+    "DPS",
+    "SDA",
+    "Channels",
+    "Cosine",
+    "DPMSolverPP2M",
+    "DampedSpring",
+    "EvenLogRatio",
+    "EvenTime",
+    "Every",
+    "ExponentialIntegrator",
+    "Karras",
+    "Langevin",
+    "Lorenz63",
+    "Lorenz96",
+    "LotkaVolterra",
+    "Observation",
+    "PredictorCorrector",
+    "Prior",
+    "Standardisation",
+    "TweedieCovariance",
+    "VectorAutoregression",
+    "assimilate",
+    "combine",
+    "kalman_smoother",
+    "load_prior",
+    "observe",
+    "particle_smoother",
+    "sample",
+    "save_prior",
+    "simulate",
+]

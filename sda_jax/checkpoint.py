@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,18 @@ from sda_jax.errors import StorageError
 
 
 @contextmanager
-def checkpointer(folder: str | Path, keep: int = 2) -> Iterator[ocp.training.Checkpointer]:
+def checkpointer(
+    folder: str | Path, keep: int = 2
+) -> Generator[ocp.training.Checkpointer, None, None]:
     """A sequence of checkpoints in `folder`, of which the latest `keep` stay.
 
     Leaving the block waits for saves under way.
     """
     policy = ocp.training.preservation_policies.LatestN(keep)
     with ocp.training.Checkpointer(
-        Path(folder).absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+        str(Path(folder).absolute()),
+        preservation_policy=policy,  # ty: ignore[invalid-argument-type]
+        cleanup_tmp_directories=True,
     ) as manager:
         yield manager
 

@@ -62,7 +62,7 @@ def _simulate_members(
 
 def simulate(
     key: PRNGKey, system: System, length: int, batch: int | None = None
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
     """Draws trajectories after the system's spin-up; compiled.
 
     Args:
@@ -84,12 +84,12 @@ def simulate(
     return _simulate_members(key, system, jnp.arange(batch), length)
 
 
-def statistics(trajectories: Float[np.ndarray, "..."]) -> Standardisation:
+def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
     """Mean and standard deviation per channel (the last axis) over all states."""
     axes = tuple(range(trajectories.ndim - 1))
     mean = np.mean(trajectories, axis=axes, dtype=np.float64)
     std = np.std(trajectories, axis=axes, dtype=np.float64)
-    return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
+    return Standardisation(tuple(map(float, mean)), tuple(map(float, std)))
 
 
 def split_sizes(trajectories: int) -> dict[str, int]:

@@ -90,7 +90,7 @@ class NetworkDenoiser:
     parameterisation: Any
 
     def output(
-        self, x: Float[Array, "*batch length *state"], t: Float[Array, "*batch"]
+        self, x: Float[Array, "*batch length *state"], t: Float[Array, "*batch"] | float
     ) -> Float[Array, "*batch length *state"]:
         """The network's raw output at `x = x_t`, batched as the network is."""
         t = jnp.asarray(t, jnp.float32)
@@ -138,7 +138,7 @@ class LogNormalRatio:
 
 def denoising_loss(
     key: PRNGKey, denoiser: NetworkDenoiser, times: Any, x: Float[Array, "batch length *state"]
-) -> Scalar:
+) -> Float[Array, ""]:
     """Denoising score matching, averaged over a batch of segments in standardised units.
 
     Rozet & Louppe (2023), equation 6. Each segment has its own time; the batch's times are

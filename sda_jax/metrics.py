@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from sda_jax.errors import ConfigError
 from sda_jax.observation import Observation
-from sda_jax.systems.base import GaussianTransition
+from sda_jax.types import GaussianSystem
 
 Ensemble = Float[np.ndarray, "samples length *state"] | Float[Array, "samples length *state"]
 
@@ -76,7 +76,7 @@ def mmd(x: Ensemble, y: Ensemble) -> float:
 
 
 @jax.jit
-def log_prior(system: GaussianTransition, x: Ensemble) -> Float[Array, " samples"]:
+def log_prior(system: GaussianSystem, x: Ensemble) -> Float[Array, " samples"]:
     """`log p(x_{2:L} | x_1)` of every member."""
 
     def one(path: Array) -> Array:
@@ -141,7 +141,7 @@ def compare(
     ensemble: Ensemble,
     truth: Ensemble,
     truth_again: Ensemble,
-    system: GaussianTransition,
+    system: GaussianSystem,
     observation: Observation,
 ) -> Comparison:
     """Scores an ensemble against two independent ensembles of the true posterior."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import ObservationError, require_at_least
@@ -17,12 +18,20 @@ from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component, is_c
 
 def _concrete(value: Any) -> np.ndarray | None:
     """`value` as numbers, or None where it is traced or a placeholder."""
-    if isinstance(value, jax.core.Tracer) or type(value) is object:
+    if isinstance(value, Tracer) or type(value) is object:
         return None
     try:
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         return None
+
+
+def _as_pytree(operator: Any) -> Any:
+    """A plain function as a pytree without leaves, which compiled functions take as argument."""
+    plain = callable(operator) and not is_component(operator)
+    if plain and not isinstance(operator, jax.tree_util.Partial):
+        return jax.tree_util.Partial(operator)
+    return operator
 
 
 @component
@@ -49,14 +58,14 @@ class Observation:
     covariance: Any = None
 
     def __post_init__(self) -> None:
-        if not is_component(self.operator) and callable(self.operator):
-            if not isinstance(self.operator, jax.tree_util.Partial):
-                object.__setattr__(self, "operator", jax.tree_util.Partial(self.operator))
+        object.__setattr__(self, "operator", _as_pytree(self.operator))
         y = _concrete(self.y)
         if y is None:
             return
         if np.isinf(y).any():
-            raise ObservationError("y", "infinite values", "finite or NaN (missing)", "Remove them.")
+            raise ObservationError(
+                "y", "infinite values", "finite or NaN (missing)", "Remove them."
+            )
         if (self.std is None) == (self.covariance is None):
             raise ObservationError(
                 "std, covariance",
@@ -102,11 +111,11 @@ class Observation:
             )
 
     @property
-    def observed(self) -> Bool[Array, "..."]:
+    def observed(self) -> Bool[Array, ...]:
         """True where y was observed."""
         return ~jnp.isnan(jnp.asarray(self.y, jnp.float32))
 
-    def residual(self, prediction: Float[Array, "..."]) -> Float[Array, "..."]:
+    def residual(self, prediction: Float[Array, ...]) -> Float[Array, ...]:
         """`y - prediction`, zero where nothing was observed."""
         y = jnp.asarray(self.y, jnp.float32)
         return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
@@ -119,7 +128,7 @@ class Observation:
         return jnp.diag(std.reshape(-1) ** 2)
 
     def log_prob(
-        self, prediction: Float[Array, "..."], extra: Float[Array, "..."] | Scalar = 0.0
+        self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
     ) -> Float[Array, ""]:
         """`log N(y; prediction, noise + extra)` over what was observed.
 
@@ -165,7 +174,7 @@ class OfPhysical:
     operator: Any
     standardisation: Standardisation
 
-    def __call__(self, z: Trajectory) -> Float[Array, "..."]:
+    def __call__(self, z: Trajectory) -> Float[Array, ...]:
         return self.operator(self.standardisation.inverse(z))
 
 
@@ -175,7 +184,7 @@ class Channels:
 
     indices: tuple[int, ...] = static((0,))
 
-    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, ...]:
         return x[..., jnp.array(self.indices)]
 
 
@@ -193,11 +202,9 @@ class Every:
 
     def __post_init__(self) -> None:
         require_at_least("n", self.n, 1)
-        if not is_component(self.of) and callable(self.of):
-            if not isinstance(self.of, jax.tree_util.Partial):
-                object.__setattr__(self, "of", jax.tree_util.Partial(self.of))
+        object.__setattr__(self, "of", _as_pytree(self.of))
 
-    def __call__(self, x: Trajectory) -> Float[Array, "..."]:
+    def __call__(self, x: Trajectory) -> Float[Array, ...]:
         return jax.vmap(self.of)(x[:: self.n])
 
 
@@ -218,7 +225,9 @@ def combine(*observations: Observation) -> Observation:
     y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
     operator = Joined(tuple(o.operator for o in observations))
     if all(o.covariance is None for o in observations):
-        std = [jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations]
+        std = [
+            jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
+        ]
         return Observation(y, operator, std=jnp.concatenate(std))
     blocks = [o.noise_covariance() for o in observations]
     return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))

@@ -108,7 +108,9 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "notes": notes or {},
     }
     with atomic(path / "weights.safetensors") as temporary:
-        safetensors.numpy.save_file({n: np.asarray(a) for n, a in _named(denoiser.variables).items()}, temporary)
+        safetensors.numpy.save_file(
+            {n: np.asarray(a) for n, a in _named(denoiser.variables).items()}, temporary
+        )
     with atomic(path / "prior.json") as temporary:
         temporary.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path
@@ -207,4 +209,3 @@ def _unflat(folder: Path, weights: dict[str, np.ndarray], expected: PyTree) -> P
         )
     leaves = [jnp.asarray(weights[name], jnp.float32) for name in _named(expected)]
     return jax.tree.unflatten(jax.tree.structure(expected), leaves)
-

@@ -7,6 +7,7 @@ The perturbation kernel is `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)` with t from 0
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -17,6 +18,7 @@ from sda_jax.types import Scalar, Schedule, Time, component, static
 VARIANCES = ("vp", "sub-vp", "sub-sub-vp")
 
 
+@dataclass(frozen=True)
 class _Alpha(ABC):
     """Schedules with `mu = alpha(t)`, `alpha` falling from 1 to about `eta`.
 
@@ -24,8 +26,8 @@ class _Alpha(ABC):
     "sub-sub-vp" `(1 - alpha + eta)^2`. Rozet & Louppe (2023), appendix.
     """
 
-    eta: float
-    variance: str
+    eta: float = 1e-3
+    variance: str = static("vp")
 
     def __post_init__(self) -> None:
         require_positive("eta", self.eta)
@@ -67,9 +69,6 @@ class _Alpha(ABC):
 class Cosine(_Alpha):
     """`alpha(t) = cos(arccos(sqrt(eta)) t)^2`, the paper's."""
 
-    eta: float = 1e-3
-    variance: str = static("vp")
-
     def decay(self, t: Time) -> Array:
         return jnp.sin(jnp.arccos(jnp.sqrt(jnp.asarray(self.eta))) * t) ** 2
 
@@ -81,9 +80,6 @@ class Cosine(_Alpha):
 class Linear(_Alpha):
     """`alpha(t) = 1 - (1 - eta) t`."""
 
-    eta: float = 1e-3
-    variance: str = static("vp")
-
     def decay(self, t: Time) -> Array:
         return (1 - self.eta) * jnp.asarray(t)
 
@@ -94,9 +90,6 @@ class Linear(_Alpha):
 @component
 class Exponential(_Alpha):
     """`alpha(t) = exp(log(eta) t^2)`."""
-
-    eta: float = 1e-3
-    variance: str = static("vp")
 
     def decay(self, t: Time) -> Array:
         return -jnp.expm1(jnp.log(jnp.asarray(self.eta)) * jnp.asarray(t) ** 2)

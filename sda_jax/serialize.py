@@ -21,7 +21,7 @@ from sda_jax.errors import ConfigError, SDAError
 HIDDEN = ("parent", "name")  # fields that a Linen module has beside its configuration
 
 
-def _fields(cls: type) -> list[dataclasses.Field]:
+def _fields(cls: Any) -> list[dataclasses.Field]:
     hidden = HIDDEN if hasattr(cls, "apply") else ()
     return [f for f in dataclasses.fields(cls) if f.init and f.name not in hidden]
 
@@ -102,7 +102,7 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
 
 
 def _check_kind(label: str, value: Any, field: dataclasses.Field) -> None:
-    """Refuses what plainly contradicts a field's plain annotation (`int`, `float`, `str`, `bool`)."""
+    """Refuses what contradicts a field annotated as `int`, `float`, `str` or `bool`."""
     kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
     kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
     allowed = kinds.get(kind)

@@ -32,10 +32,10 @@ class Standardisation:
         if not (np.isfinite(std).all() and (std > 0).all()):
             raise ConfigError("std", self.std, "positive and finite", "Correct the statistics.")
 
-    def forward(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def forward(self, x: Float[Array, ...]) -> Float[Array, ...]:
         """From physical to standardised units."""
         return (x - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
-    def inverse(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+    def inverse(self, z: Float[Array, ...]) -> Float[Array, ...]:
         """From standardised to physical units."""
         return jnp.asarray(self.mean) + jnp.asarray(self.std) * z

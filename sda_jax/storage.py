@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path) -> Generator[Path, None, None]:
     """Gives a temporary path beside `path`, renamed to it when the block ends well.
 
     Whatever stood at `path` stays untouched until then, also when the process is killed.
@@ -58,7 +58,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def write_hdf5(path: str | Path, kind: str) -> Iterator[h5py.File]:
+def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """An HDF5 file open for writing, whole or not at all; `kind` says what it holds."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"] = FORMAT
@@ -69,7 +69,7 @@ def write_hdf5(path: str | Path, kind: str) -> Iterator[h5py.File]:
 
 
 @contextlib.contextmanager
-def read_hdf5(path: str | Path, kind: str) -> Iterator[h5py.File]:
+def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """An HDF5 file of this package open for reading.
 
     Raises:

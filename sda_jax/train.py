@@ -6,6 +6,7 @@ All randomness of step n comes from the seed and n, so a resumed run repeats the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
@@ -68,26 +70,24 @@ class Training:
         if self.clip is not None:
             require_positive("clip", self.clip)
 
+    def rate(self) -> optax.Schedule:
+        """Learning rate by step."""
+        if self.decay == "linear":
+            return optax.linear_schedule(self.learning_rate, 0.0, self.steps)
+        return optax.cosine_decay_schedule(self.learning_rate, self.steps)
+
     def optimiser(self) -> optax.GradientTransformation:
         """AdamW with the decay schedule and gradient clipping."""
-        decay = {"linear": optax.linear_schedule, "cosine": _cosine}[self.decay]
-        rate = decay(self.learning_rate, 0.0, self.steps)
-        adamw = optax.adamw(rate, weight_decay=self.weight_decay)
-        return adamw if self.clip is None else optax.chain(_clip(self.clip), adamw)
-
-
-def _cosine(start: float, end: float, steps: int) -> optax.Schedule:
-    return optax.cosine_decay_schedule(start, steps, alpha=end)
-
-
-def _clip(norm: float) -> optax.GradientTransformation:
-    return optax.clip_by_global_norm(norm)
+        adamw = optax.adamw(self.rate(), weight_decay=self.weight_decay)
+        if self.clip is None:
+            return adamw
+        return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
 
 
 class TrainState(NamedTuple):
     """Everything that a training needs to go on."""
 
-    step: Float[Array, ""] | Array
+    step: Array
     variables: PyTree[Array]
     averaged: PyTree[Array]
     optimiser: PyTree[Array]
@@ -107,6 +107,11 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
 
 
+def with_weights(denoiser: NetworkDenoiser, variables: PyTree[Array]) -> NetworkDenoiser:
+    """The same denoiser with other weights."""
+    return dataclasses.replace(denoiser, variables=variables)
+
+
 def make_block(
     training: Training, denoiser: NetworkDenoiser, standardisation: Standardisation
 ) -> Callable[[PRNGKey, Source, TrainState, int], tuple[TrainState, Array]]:
@@ -114,14 +119,9 @@ def make_block(
     optimiser = training.optimiser()
 
     def loss(variables: PyTree[Array], key: PRNGKey, x: Array) -> Array:
-        trained = NetworkDenoiser(
-            denoiser.network, variables, denoiser.schedule, denoiser.parameterisation
-        )
-        return denoising_loss(key, trained, training.times, x)
+        return denoising_loss(key, with_weights(denoiser, variables), training.times, x)
 
-    def step(
-        key: PRNGKey, source: Source, state: TrainState, _: None
-    ) -> tuple[TrainState, Array]:
+    def step(key: PRNGKey, source: Source, state: TrainState, _: None) -> tuple[TrainState, Array]:
         key_data, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         drawn, x = source.draw(key_data, state.source, training.batch, training.segment)
         value, gradient = jax.value_and_grad(loss)(
@@ -145,7 +145,9 @@ def make_block(
 
 @partial(jax.jit, static_argnames="training")
 def _validation_loss(
-    denoiser: NetworkDenoiser, segments: Float[Array, "batches batch ..."], training: Training
+    denoiser: NetworkDenoiser,
+    segments: Float[Array, "batches batch length *state"],
+    training: Training,
 ) -> Array:
     keys = jax.random.split(jax.random.key(0), segments.shape[0])
     losses = jax.lax.map(
@@ -190,14 +192,7 @@ def train(
     state = init_state(seed, denoiser, source, training, validation.shape[3:])
     block = make_block(training, denoiser, standardisation)
     segments = standardisation.forward(jnp.asarray(validation))
-    rate = {"linear": optax.linear_schedule, "cosine": _cosine}[training.decay](
-        training.learning_rate, 0.0, training.steps
-    )
-
-    def with_weights(variables: PyTree[Array]) -> NetworkDenoiser:
-        return NetworkDenoiser(
-            denoiser.network, variables, denoiser.schedule, denoiser.parameterisation
-        )
+    rate = training.rate()
 
     with checkpointer(folder / "checkpoints") as manager:
         restored = restore_latest(manager, state)
@@ -216,11 +211,11 @@ def train(
                 record: dict[str, Any] = {
                     "step": done,
                     "loss": float(jnp.mean(losses)),
-                    "learning_rate": float(rate(done)),
+                    "learning_rate": float(np.asarray(rate(done))),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
                 if done - saved >= training.checkpoint_every or done == training.steps:
-                    averaged = with_weights(state.averaged)
+                    averaged = with_weights(denoiser, state.averaged)
                     record["validation_loss"] = float(
                         _validation_loss(averaged, segments, training)
                     )
@@ -230,7 +225,7 @@ def train(
                 metrics.flush()
                 bar.update(steps)
                 bar.set_postfix(loss=f"{record['loss']:.4f}")
-    return with_weights(state.averaged)
+    return with_weights(denoiser, state.averaged)
 
 
 def _require_finite(losses: Array, first: int, folder: Path, saved: int) -> None:

@@ -65,6 +65,17 @@ class System(Protocol):
     def lift(self, x: State) -> SimulatorState: ...
 
 
+class GaussianSystem(System, Protocol):
+    """A system whose observed state is its simulator's, with additive Gaussian noise."""
+
+    @property
+    def transition_std(self) -> Array: ...
+
+    def forecast(self, x: State) -> State: ...
+
+    def log_prob(self, x: State, x_next: State) -> Array: ...
+
+
 class Schedule(Protocol):
     """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
 

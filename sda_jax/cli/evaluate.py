@@ -76,7 +76,7 @@ def score(
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
     vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * sampler.evaluations
-    record = comparison._asdict() | {
+    record: dict[str, Any] = comparison._asdict() | {
         "rmse": rmse(ensemble, test.truth),
         "rmse_reference": rmse(references[0], test.truth),
         "crps": crps(ensemble, test.truth),

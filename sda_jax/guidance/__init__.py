@@ -5,4 +5,4 @@ from sda_jax.guidance.dps import DPS
 from sda_jax.guidance.sda import SDA
 from sda_jax.guidance.tweedie import TweedieCovariance
 
-__all__ = ["DPS", "Guided", "SDA", "TweedieCovariance"]
+__all__ = ["DPS", "SDA", "Guided", "TweedieCovariance"]

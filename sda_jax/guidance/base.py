@@ -40,7 +40,7 @@ class Guided:
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
 
 
-def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, "..."]:
+def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, ...]:
     """`diag(J J^T)` with J the operator's Jacobian at `x`: the variance that independent unit
     errors of x cause in each element of the prediction.
 

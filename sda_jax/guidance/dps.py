@@ -14,8 +14,8 @@ from sda_jax.types import Denoiser, Time, Trajectory, component
 
 @component
 class DPS:
-    """`grad log p(y | x_t) = - zeta grad |r|^2 / |r|`, `r` the residual `y - A(x_hat)` of one sample
-    in units of the standardised state (divided by the operator's row norms).
+    """`grad log p(y | x_t) = - zeta grad |r|^2 / |r|`, `r` the residual `y - A(x_hat)` of one
+    sample in units of the standardised state (divided by the operator's row norms).
 
     Chung et al. (2023), algorithm 1, as compared with in Rozet & Louppe (2023). The noise of the
     observation does not enter, so the spread of its samples means nothing.

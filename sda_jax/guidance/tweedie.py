@@ -13,8 +13,8 @@ from sda_jax.types import Denoiser, Time, Trajectory, component
 
 @component
 class TweedieCovariance:
-    """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t` the covariance
-    of x given x_t.
+    """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t` the
+    covariance of x given x_t.
 
     Exact where the prior and the noise are Gaussian and A is affine. A VJP through the network for
     every element of y, and V is only as good as the network's Jacobian.

@@ -1,4 +1,7 @@
-"""Score networks: Linen modules from (noisy segment, noise level) to an array like it. Flax stays in this folder."""
+"""Score networks: Linen modules from (noisy segment, noise level) to an array like the segment.
+
+Flax is imported in this folder only.
+"""
 
 from __future__ import annotations
 

@@ -78,11 +78,11 @@ class DampedSpring(LinearGaussian):
         return jnp.stack([jnp.stack(row) for row in rows])
 
     @property
-    def transition_std(self) -> Float[Array, "4"]:
+    def transition_std(self) -> Float[Array, 4]:
         return jnp.sqrt(self.dt * jnp.array([0.1, 0.1, 0.1, 1.0]))
 
     @property
-    def initial_mean(self) -> Float[Array, "4"]:
+    def initial_mean(self) -> Float[Array, 4]:
         return jnp.array([1.0, 0.0, 0.0, 0.0])
 
     @property

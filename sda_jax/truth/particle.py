@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 from sda_jax.dataset import spun_up_states
 from sda_jax.errors import DivergenceError, ObservationError, require_at_least
 from sda_jax.observation import Every, Observation
-from sda_jax.systems.base import GaussianTransition
-from sda_jax.types import PRNGKey
+from sda_jax.types import GaussianSystem, PRNGKey
 
 GROUP = 256  # particles whose weights are summed first when one of many is drawn
 
@@ -62,7 +61,7 @@ def systematic_resampling(key: PRNGKey, weights: Float[Array, " n"]) -> Array:
 @partial(jax.jit, static_argnames=("length", "particles"))
 def _filter(
     key: PRNGKey,
-    system: GaussianTransition,
+    system: GaussianSystem,
     observation: Observation,
     length: int,
     particles: int,
@@ -90,7 +89,9 @@ def _filter(
         x = jax.vmap(system.step)(keys, x[chosen])
         return (x, weigh(i + 1, x), chosen), now
 
-    _, filtered = jax.lax.scan(step, (start, weigh(0, start), identity), jnp.arange(length))
+    _, filtered = jax.lax.scan(
+        step, (start, weigh(jnp.zeros((), jnp.int32), start), identity), jnp.arange(length)
+    )
     return filtered
 
 
@@ -114,7 +115,7 @@ def _choose(key: PRNGKey, log_weights: Float[Array, "block n"]) -> Array:
 
 @jax.jit
 def _backward_block(
-    key: PRNGKey, system: GaussianTransition, filtered: Filtered, members: Array
+    key: PRNGKey, system: GaussianSystem, filtered: Filtered, members: Array
 ) -> Float[Array, "block length *state"]:
     """Trajectories drawn backwards in time from the filter's particles."""
     length = filtered.log_weights.shape[0]
@@ -127,13 +128,13 @@ def _backward_block(
         forecast = jax.vmap(system.forecast)(x)
         scaled = (forecast / std).reshape(x.shape[0], -1)
         wanted = (x_next / std).reshape(block, -1)
-        squared = sum((wanted[:, None, c] - scaled[None, :, c]) ** 2 for c in range(scaled.shape[1]))
+        squared = sum(
+            (wanted[:, None, c] - scaled[None, :, c]) ** 2 for c in range(scaled.shape[1])
+        )
         index = _choose(jax.random.fold_in(key, i), log_weights - 0.5 * squared)
         return x[index], x[index]
 
-    last = _choose(
-        jax.random.fold_in(key, length), jnp.tile(filtered.log_weights[-1], (block, 1))
-    )
+    last = _choose(jax.random.fold_in(key, length), jnp.tile(filtered.log_weights[-1], (block, 1)))
     x_last = filtered.particles[-1][last]
     earlier = (
         jnp.arange(length - 1),
@@ -146,7 +147,7 @@ def _backward_block(
 
 def particle_smoother(
     key: PRNGKey,
-    system: GaussianTransition,
+    system: GaussianSystem,
     observation: Observation,
     length: int,
     particles: int = 32768,
@@ -187,7 +188,7 @@ def particle_smoother(
 
 def bootstrap_filter(
     key: PRNGKey,
-    system: GaussianTransition,
+    system: GaussianSystem,
     observation: Observation,
     length: int,
     particles: int = 32768,

@@ -1,0 +1,80 @@
+"""Draws what the other commands left in the output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sda_jax import figures as draw
+from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.evaluate import read_records
+from sda_jax.config import Experiment
+from sda_jax.errors import StorageError
+from sda_jax.files import load_observation, load_posterior
+from sda_jax.observation import Channels, Every, Observation
+
+
+def observed_points(
+    observation: Observation,
+) -> tuple[np.ndarray, np.ndarray, float, int] | None:
+    """State indices, values, std and channel, where one channel of every n-th state is seen."""
+    operator = observation.operator
+    if not isinstance(operator, Every) or not isinstance(operator.of, Channels):
+        return None
+    if len(operator.of.indices) != 1 or np.ndim(observation.std) != 0:
+        return None
+    values = np.asarray(observation.y).reshape(-1)
+    index = operator.n * np.arange(len(values))
+    return index, values, float(observation.std), operator.of.indices[0]
+
+
+def draw_posterior(
+    folder: Path, observation: Observation, dt: float, arrays: dict[str, np.ndarray], title: str
+) -> list[Path]:
+    """The figures of one posterior; returns their paths."""
+    ensemble, truth, reference = arrays["ensemble"], arrays.get("truth"), arrays.get("reference")
+    points = observed_points(observation)
+    figure = draw.posterior_over_time(ensemble, dt, truth, reference, points, title)
+    paths = [draw.save(figure, folder / "posterior.png")]
+    if ensemble.shape[-1] == 3:
+        shown = [("posterior", ensemble)]
+        shown += [("smoother", reference)] if reference is not None else []
+        paths.append(draw.save(draw.phase_space(shown, truth), folder / "phase_space.png"))
+    if ensemble.shape[-1] == 3 and points is not None and points[3] == 2:
+        paths.append(draw.save(draw.modes(ensemble, dt, *points), folder / "modes.png"))
+    return paths
+
+
+def figures(arguments: Arguments) -> None:
+    """Writes PNG files below `figures/`."""
+    config, output = arguments.config, arguments.options.output
+    paths: list[Path] = []
+    metrics = read_records(output / "train" / "metrics.jsonl")
+    if metrics:
+        paths.append(draw.save(draw.training_curves(metrics), output / "figures" / "training.png"))
+    records = read_records(output / "evaluation" / "records.jsonl")
+    if records:
+        figure = draw.accuracy_curves(records)
+        paths.append(draw.save(figure, output / "figures" / "accuracy.png"))
+    for case in config.cases:
+        paths += _case_figures(config, output, case)
+    if not paths:
+        raise StorageError(
+            str(output), "nothing to draw", "a folder that other commands wrote", "Run them first."
+        )
+    print("\n".join(f"figure: {path}" for path in paths))
+
+
+def _case_figures(config: Experiment, output: Path, case: str) -> list[Path]:
+    if not (output / case / "posterior.h5").exists():
+        return []
+    observation, _ = load_observation(output / case / "observation.h5")
+    arrays = load_posterior(output / case / "posterior.h5")
+    folder = output / "figures" / case
+    return draw_posterior(folder, observation, getattr(config.system, "dt", 1.0), arrays, case)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of scripts/figures.py."""
+    return run(figures, str(__doc__), arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,18 +149,23 @@ TABLE = (
 def load_config(path: str | Path) -> tuple[Experiment, str]:
     """Runs a config file, a Python file that sets `config`, and gives it with its docstring.
 
+    It may import its neighbours.
+
     Raises:
         ConfigError: No such file, it fails, or it sets no Experiment.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError("--config", path, "a Python file", "See the folder configs.")
+    sys.path.insert(0, str(path.parent.absolute()))
     try:
         found = runpy.run_path(str(path))
     except Exception as error:
         raise ConfigError(
             "--config", path, "a file that runs", f"It raised {type(error).__name__}: {error}"
         ) from error
+    finally:
+        sys.path.remove(str(path.parent.absolute()))
     config = found.get("config")
     if not isinstance(config, Experiment):
         raise ConfigError(

@@ -87,9 +87,9 @@ def simulate(
 def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
     """Mean and standard deviation per channel (the last axis) over all states."""
     axes = tuple(range(trajectories.ndim - 1))
-    mean = np.mean(trajectories, axis=axes, dtype=np.float64)
-    std = np.std(trajectories, axis=axes, dtype=np.float64)
-    return Standardisation(tuple(map(float, mean)), tuple(map(float, std)))
+    mean = np.atleast_1d(np.mean(trajectories, axis=axes, dtype=np.float64))
+    std = np.atleast_1d(np.std(trajectories, axis=axes, dtype=np.float64))
+    return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def split_sizes(trajectories: int) -> dict[str, int]:

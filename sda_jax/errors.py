@@ -41,7 +41,7 @@ class DivergenceError(SDAError, FloatingPointError):
 
 
 def require_at_least(argument: str, value: Any, minimum: float) -> None:
-    """Raises `ConfigError` if the concrete number `value` is below `minimum` (traced values pass)."""
+    """Raises `ConfigError` if the number `value` is below `minimum`; traced values pass."""
     if isinstance(value, (int, float)) and not value >= minimum:
         raise ConfigError(argument, value, f"at least {minimum}", f"Raise {argument}.")
 

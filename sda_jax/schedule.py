@@ -56,8 +56,8 @@ class _Alpha(ABC):
         """The t at which sigma/mu equals `ratio`, clipped to [0, 1]."""
         r, eta = jnp.asarray(ratio), self.eta
         if self.variance == "vp":
-            one_minus_square = (r - eta) * (r + eta) / (1 + r**2)
-            b = one_minus_square / (1 + jnp.sqrt(1 - jnp.minimum(one_minus_square, 1.0)))
+            alpha = jnp.sqrt((1 + eta**2) / (1 + r**2))
+            b = (r - eta) * (r + eta) / (1 + r**2) / (1 + alpha)
         elif self.variance == "sub-vp":
             b = 2 * (r - eta) / ((2 + r) + jnp.sqrt((2 + r) ** 2 - 4 * (r - eta)))
         else:

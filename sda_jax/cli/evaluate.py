@@ -76,7 +76,8 @@ def score(
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
     vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * sampler.evaluations
-    record: dict[str, Any] = comparison._asdict() | {
+    record: dict[str, Any] = {
+        **comparison._asdict(),
         "rmse": rmse(ensemble, test.truth),
         "rmse_reference": rmse(references[0], test.truth),
         "crps": crps(ensemble, test.truth),
@@ -146,14 +147,14 @@ def evaluate(arguments: Arguments) -> None:
             test = draw_case(config, case, index)
             references = reference_ensembles(config, test)
             for sampler in todo:
-                _, record = score(config, prior, test, sampler, references)
-                record = {"case": case, "observation": index} | record
+                _, scores = score(config, prior, test, sampler, references)
+                record = {"case": case, "observation": index, **scores}
                 records.append(record)
                 with open(path, "a") as file:
                     file.write(json.dumps(record) + "\n")
                 print(
                     f"{case} {index} C={record['corrections']}: W1/floor "
-                    f"{record['w1'] / record['w1_floor']:.3f}, log prior "
+                    f"{scores['w1'] / scores['w1_floor']:.3f}, log prior "
                     f"{record['log_prior']:.1f} ({record['log_prior_truth']:.1f}), "
                     f"{record['seconds']:.1f} s",
                     flush=True,

@@ -1,0 +1,43 @@
+"""What the benchmarks share: where results go and what is written above them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from pathlib import Path
+
+import jax
+
+from sda_jax.cli.common import cache_compilations
+from sda_jax.storage import versions, write_text
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> str:
+    """The processor's or accelerator's name and the number of cores."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{len(jax.devices())} x {device.device_kind}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+
+
+def record(name: str, title: str, body: str) -> None:
+    """Prints a result and writes it to results/NAME.md with machine, versions, command, date."""
+    found = ", ".join(f"{k} {v}" for k, v in versions().items())
+    command = f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip()
+    text = (
+        f"# {title}\n\n"
+        f"- machine: {machine()}\n- versions: Python {platform.python_version()}, {found}\n"
+        f"- command: `{command}`\n- date: {datetime.date.today()}\n\n{body}\n"
+    )
+    print(text)
+    write_text(RESULTS / f"{name}.md", text)
+
+
+cache_compilations()

@@ -1,0 +1,10 @@
+"""Lorenz 1963, local score network on 3 states (k = 1), for 2 CPU cores.
+
+    python scripts/train.py --config configs/lorenz63_local_k1_laptop.py
+
+65,536 steps of 256 windows.
+"""
+
+from lorenz63_common import local_laptop
+
+config = local_laptop(k=1)

@@ -1,0 +1,10 @@
+"""Lorenz 1963, local score network on 9 states (k = 4), for 2 CPU cores.
+
+    python scripts/train.py --config configs/lorenz63_local_k4_laptop.py
+
+65,536 steps of 256 windows.
+"""
+
+from lorenz63_common import local_laptop
+
+config = local_laptop(k=4)

@@ -1,0 +1,80 @@
+"""The architecture page, the imports and the README agree with the code."""
+
+import ast
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+
+PACKAGE = ROOT / "sda_jax"
+
+
+def documented_order() -> list[str]:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    return re.findall(r"^\| `([a-z0-9_]+)(?:\.py|/)` \|", page, flags=re.M)
+
+
+def top(path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path) -> set[str]:
+    """Package modules that a file imports, by their first part."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "sda_jax":
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sda_jax."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("sda_jax.")}
+    return found
+
+
+def test_the_page_lists_every_module():
+    real = {top(p) for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts} - {"__init__"}
+    listed = documented_order()
+    assert set(listed) == real and len(listed) == len(real)
+
+
+def test_imports_point_up_the_page():
+    order = documented_order()
+    for path in PACKAGE.rglob("*.py"):
+        name = top(path)
+        if name == "__init__":
+            continue
+        for other in imports(path):
+            assert order.index(other) <= order.index(name), f"{path} imports {other}"
+
+
+def test_flax_stays_in_networks():
+    for path in PACKAGE.rglob("*.py"):
+        if top(path) != "networks":
+            assert not re.search(r"^\s*(import|from) flax", path.read_text(), flags=re.M), path
+
+
+def test_importing_changes_nothing_global():
+    code = (
+        "import jax, numpy, matplotlib; before = dict(jax.config.values); "
+        "rc = dict(matplotlib.rcParams); import sda_jax, sda_jax.cli.demo; "
+        "assert dict(jax.config.values) == before; assert dict(matplotlib.rcParams) == rc; "
+        "import sys; assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_are_listed_and_exist():
+    import sda_jax
+
+    assert sorted(sda_jax.__all__, key=lambda n: n) == sorted(set(sda_jax.__all__))
+    for name in sda_jax.__all__:
+        assert getattr(sda_jax, name).__doc__, name
+
+
+def test_the_readme_example_runs():
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    assert blocks
+    code = "\n".join(blocks) + "\nassert ensemble.shape == (256, 65, 3), ensemble.shape\n"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,179 @@
+"""The public way from a prior and an observation to an ensemble."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import chain_prior
+
+import sda_jax as sda
+from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned
+from sda_jax.errors import ConfigError, DivergenceError, ObservationError
+from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.truth import kalman_smoother
+
+EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+QUICK = sda.PredictorCorrector(8, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.2))
+OPERATORS = {
+    "positions of every other state": sda.Every(2, sda.Channels((0,))),
+    "position and force of every fifth state": sda.Every(5, sda.Channels((0, 3))),
+}
+
+
+@pytest.fixture(scope="module")
+def prior():
+    """An untrained convolutional prior of Lorenz 1963."""
+    network = TemporalConv(width=8, dilations=(1,))
+    variables = network.init(jax.random.key(0), jnp.zeros((9, 3)), jnp.zeros(()))
+    denoiser = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
+    return sda.Prior(denoiser, sda.Lorenz63().standardisation, (3,))
+
+
+@pytest.fixture(scope="module")
+def observation():
+    y = np.linspace(-5, 5, 2).reshape(2, 1).astype(np.float32)
+    return sda.Observation(y, sda.Every(8, sda.Channels((0,))), std=0.4)
+
+
+def draw(prior, observation, seed=0, length=9, samples=4, **kwargs):
+    kwargs = {"sampler": QUICK} | kwargs
+    return sda.assimilate(
+        jax.random.key(seed), prior, observation, length=length, samples=samples, **kwargs
+    )
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_exact_on_the_damped_spring(name):
+    """Exact denoiser, exact covariance: mean within 4 standard errors of the Kalman smoother's in
+    every component, covariance within 3 % beyond the Marchenko-Pastur edges."""
+    chain, length, n = sda.DampedSpring(), 16, 16384
+    truth = sda.simulate(jax.random.key(1), chain, length)
+    observation = sda.observe(jax.random.key(2), truth, OPERATORS[name], std=0.2)
+    exact = kalman_smoother(chain, observation, length)
+    x = sda.assimilate(
+        jax.random.key(3),
+        chain_prior(chain, length),
+        observation,
+        length,
+        n,
+        guidance=sda.TweedieCovariance(),
+        sampler=EXACT,
+        chunk=1024,
+    )
+    flat = np.asarray(x, np.float64).reshape(n, -1)
+    mean = exact.mean.reshape(-1)
+    z = (flat.mean(0) - mean) / np.sqrt(np.diag(exact.covariance) / n)
+    assert np.abs(z).max() < 4, z
+    white = np.linalg.solve(np.linalg.cholesky(exact.covariance), (flat - mean).T)
+    eigenvalues = np.linalg.eigvalsh(np.cov(white))
+    low, high = (1 + np.array([-1, 1]) * np.sqrt(mean.size / n)) ** 2
+    assert low * 0.97 < eigenvalues[0] and eigenvalues[-1] < high * 1.03, eigenvalues[[0, -1]]
+
+
+def test_chunk_and_ensemble_size_leave_members_alone(prior, observation):
+    whole = draw(prior, observation, samples=5, chunk=5)
+    for samples, chunk in ((5, 2), (3, 3), (3, 64)):
+        part = draw(prior, observation, samples=samples, chunk=chunk)
+        np.testing.assert_allclose(part, whole[:samples], rtol=1e-3, atol=1e-3)
+
+
+def test_rescaling_y_operator_and_std_changes_nothing(prior, observation):
+    scaled = sda.Observation(
+        1000 * observation.y, lambda x: 1000 * observation.operator(x), std=400.0
+    )
+    np.testing.assert_allclose(draw(prior, scaled), draw(prior, observation), rtol=1e-3, atol=1e-3)
+
+
+def test_other_numbers_compile_nothing(prior, observation):
+    """y, std, gamma, tau, key and the set of missing values are traced."""
+    y = np.array(observation.y)
+    draw(prior, observation)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
+    )
+    y[0, 0] = np.nan
+    other = sda.Observation(y, observation.operator, std=0.9)
+    sampler = dataclasses.replace(QUICK, corrector=sda.Langevin(1, 0.4))
+    draw(prior, other, seed=3, guidance=sda.SDA(gamma=0.5), sampler=sampler)
+    assert not compiled
+
+
+def test_a_function_and_the_same_component_agree(prior, observation):
+    function = sda.Observation(observation.y, lambda x: x[::8, :1], std=0.4)
+    np.testing.assert_allclose(
+        draw(prior, function), draw(prior, observation), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_all_missing_is_the_prior_and_said(prior, observation):
+    nothing = dataclasses.replace(observation, y=np.full((2, 1), np.nan, np.float32))
+    with pytest.warns(UserWarning, match="samples of the prior"):
+        ensemble = draw(prior, nothing)
+    free = sda.sample(jax.random.key(0), prior, 9, 4, sampler=QUICK)
+    np.testing.assert_allclose(ensemble, free, rtol=1e-3, atol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(prior, observation)
+
+
+def test_local_priors_and_windows_in_chunks(observation):
+    network = ResidualMLP(width=16, blocks=1)
+    variables = network.init(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
+    denoiser = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
+    local = sda.Prior(denoiser, sda.Standardisation(), (3,), window=5)
+    whole = draw(local, observation)
+    np.testing.assert_allclose(
+        draw(local, observation, window_chunk=2), whole, rtol=1e-2, atol=1e-2
+    )
+    with pytest.raises(ConfigError, match="length: got 4.*window of 5"):
+        draw(local, observation, length=4)
+    with pytest.raises(ConfigError, match="length: got 4.*window of 5"):
+        sda.sample(jax.random.key(0), local, 4, 2)
+
+
+def bad(y, operator, message, length=9):
+    return pytest.param(y, operator, length, message, id=message)
+
+
+@pytest.mark.parametrize(
+    ("y", "operator", "length", "message"),
+    [
+        bad(np.zeros((3, 1)), lambda x: x[::8, :1], r"y: got shape \(3, 1\).*\(2, 1\)"),
+        bad(np.zeros((2, 1)), lambda x: x[::8, :1], r"y: got shape.*length 24", 24),
+        bad(np.zeros((9,)), lambda x: x[:, 0] > 0, "smooth one"),
+        bad(np.zeros((9,)), lambda x: jnp.round(x[:, 0]), "gradient of zero"),
+        bad(np.zeros((9,)), lambda x: np.asarray(x)[:, 0], "use jax.numpy"),
+        bad(np.zeros((9,)), lambda x: jnp.log(x[:, 0]), "not finite"),
+        bad(np.zeros((9, 3)), lambda x: x @ jnp.ones((5, 3)), "state shape"),
+        bad(np.zeros((9,)), lambda x: (x[:, 0], x[:, 1]), "one array"),
+    ],
+)
+def test_operators_that_do_not_fit_are_refused(prior, y, operator, length, message):
+    with pytest.raises(ObservationError, match=message):
+        draw(prior, sda.Observation(y.astype(np.float32), operator, std=1.0), length=length)
+
+
+def test_impossible_numbers_are_refused(prior, observation):
+    for kwargs in ({"samples": 0}, {"chunk": 0}, {"length": 0}):
+        (name,) = kwargs
+        with pytest.raises(ConfigError, match=f"{name}: got 0"):
+            draw(prior, observation, **kwargs)
+
+
+def test_a_diverging_sampler_is_reported(prior, observation):
+    broken = GaussianDenoiser.of(jnp.full((9, 3), jnp.nan), jnp.eye(27), sda.Cosine())
+    with pytest.raises(DivergenceError, match="4 of 4 members"):
+        draw(dataclasses.replace(prior, denoiser=broken), observation)
+
+
+def test_the_simulator_is_not_touched(prior, observation):
+    class Untouchable:
+        def __getattr__(self, name):
+            raise AssertionError(name)
+
+    assert prior.system is None
+    draw(prior, observation)

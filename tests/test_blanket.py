@@ -1,0 +1,94 @@
+"""Composition of local denoisers, on a chain whose exact local denoisers are known."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import gaussian_denoiser
+
+import sda_jax as sda
+from sda_jax.blanket import Blanket, trajectory_denoiser
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
+from sda_jax.errors import ConfigError
+from sda_jax.networks import ResidualMLP
+from sda_jax.schedule import Cosine
+from sda_jax.truth import trajectory_law
+
+CHAIN = sda.VectorAutoregression()
+
+
+def exact(length):
+    return gaussian_denoiser(trajectory_law(CHAIN, length), CHAIN.standardisation, Cosine())
+
+
+def error(k, length, t, x):
+    composed = Blanket(exact(2 * k + 1), 2 * k + 1)
+    return float(jnp.sqrt(jnp.mean((composed(x, t) - exact(length)(x, t)) ** 2)))
+
+
+def test_the_window_of_the_whole_trajectory_is_exact(key):
+    x = jax.random.normal(key, (9, 2))
+    for t in (0.05, 0.5, 0.95):
+        np.testing.assert_allclose(Blanket(exact(9), 9)(x, t), exact(9)(x, t), atol=1e-5)
+
+
+def test_error_falls_with_the_window(key):
+    x = jax.random.normal(key, (25, 2))
+    for t in (0.2, 0.5):
+        errors = [error(k, 25, t, x) for k in (0, 1, 2, 4, 8)]
+        assert all(b < 0.9 * a for a, b in itertools.pairwise(errors)), errors
+        assert errors[-1] < 0.05 * errors[0]
+
+
+def test_every_state_comes_from_its_window():
+    """With a denoiser that reports positions, the parts are seen to be where they belong."""
+
+    class Position:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            return x + jnp.arange(len(x))[:, None] / 100
+
+    out = Blanket(Position(), 5)(jnp.arange(9.0)[:, None], 0.0)[:, 0]
+    place = [0, 1, 2, 2, 2, 2, 2, 3, 4]
+    np.testing.assert_allclose(out, np.arange(9) + np.array(place) / 100, rtol=1e-5)
+
+
+@pytest.fixture
+def local():
+    network = ResidualMLP(width=32, blocks=2)
+    variables = network.init(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
+    return NetworkDenoiser(network, variables, Cosine(), Preconditioned())
+
+
+def test_chunks_change_nothing_but_the_memory(local, key):
+    x = jax.random.normal(key, (203, 3))
+
+    def value_and_gradient(chunk):
+        composed = Blanket(local, 5, chunk)
+        return jax.jit(jax.value_and_grad(lambda x: jnp.sum(composed(x, 0.4) ** 2)))
+
+    whole, parts = value_and_gradient(None), value_and_gradient(16)
+    for a, b in zip(whole(x), parts(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    peaks = [f.lower(x).compile().memory_analysis().temp_size_in_bytes for f in (whole, parts)]
+    assert peaks[1] < 0.6 * peaks[0], peaks
+
+
+def test_too_short_trajectories_are_refused(local):
+    with pytest.raises(ConfigError, match="length: got 4.*window of 5"):
+        Blanket(local, 5)(jnp.zeros((4, 3)), 0.5)
+    with pytest.raises(ConfigError, match="window: got 4.*odd"):
+        Blanket(local, 4)
+    with pytest.raises(ConfigError, match="chunk: got 0"):
+        Blanket(local, 5, 0)
+
+
+def test_a_prior_without_window_is_its_own_denoiser(local):
+    whole = sda.Prior(local, sda.Standardisation(), (3,), None)
+    assert trajectory_denoiser(whole) is local
+    assert isinstance(
+        trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5)), Blanket
+    )

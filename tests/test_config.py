@@ -1,0 +1,174 @@
+"""Configs load, survive JSON, take overrides; the commands run end to end at a tiny size."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import sda_jax as sda
+from sda_jax.cli import assimilate, demo, evaluate, figures, simulate, train
+from sda_jax.config import TABLE, Experiment, load_config, override
+from sda_jax.errors import ConfigError
+from sda_jax.files import load_observation, load_posterior, save_observation
+from sda_jax.guidance import SDA
+from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
+from sda_jax.schedule import Cosine, EvenTime
+from sda_jax.serialize import dumps, loads
+from sda_jax.storage import read_hdf5
+
+CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.endswith("_common")]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_loads_says_its_command_and_survives_json(path):
+    config, doc = load_config(path)
+    assert f"configs/{path.name}" in doc or "scripts/demo.py" in doc
+    assert loads(dumps(config), TABLE) == config
+
+
+def test_the_paper_settings():
+    config, _ = load_config(ROOT / "configs" / "lorenz63_conv_paper.py")
+    assert config.assimilation.sampler == PredictorCorrector(
+        256, EvenTime(), ExponentialIntegrator(), Langevin(1, 0.25)
+    )
+    assert config.assimilation.guidance == SDA(gamma=3e-2)
+    assert config.schedule == Cosine(eta=1e-3)
+    assert config.evaluation.corrections == (0, 1, 2, 4, 8, 16)
+    assert (config.evaluation.observations, config.assimilation.samples) == (64, 1024)
+    training = config.training
+    assert (training.steps, training.batch, training.segment) == (1024 * 256, 64, 32)
+    assert (training.learning_rate, training.weight_decay, training.decay) == (1e-3, 1e-3, "linear")
+    for k in (1, 2, 3, 4):
+        local, _ = load_config(ROOT / "configs" / f"lorenz63_local_k{k}_paper.py")
+        assert local.window == local.training.segment == 2 * k + 1
+        assert (local.network.width, local.network.blocks, local.training.batch) == (256, 5, 256)
+
+
+def test_overrides_are_typed(capsys):
+    config, _ = load_config(ROOT / "configs" / "lorenz63_demo.py")
+    changed = override(
+        config,
+        [
+            "--training.steps",
+            "7",
+            "--cases.lo.std",
+            "0.5",
+            "--system.dt",
+            "0.01",
+            "--network.width",
+            "8",
+            "--assimilation.sampler.corrector.tau",
+            "0.1",
+            "--seed",
+            "3",
+        ],
+    )
+    assert (changed.training.steps, changed.cases["lo"].std, changed.seed) == (7, 0.5, 3)
+    assert (changed.system.dt, changed.network.width) == (0.01, 8)
+    assert changed.assimilation.sampler.corrector.tau == 0.1
+    for wrong, said in (("--training.stepz 7", "--training.steps"), ("--seed x", "invalid")):
+        with pytest.raises(SystemExit):
+            override(config, wrong.split())
+        assert said in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="steps: got 0"):
+        override(config, ["--training.steps", "0"])
+
+
+def test_bad_config_files_are_refused(tmp_path):
+    for content, message in {"1/0": "ZeroDivisionError", "x = 1": "sets config"}.items():
+        (tmp_path / "bad.py").write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            load_config(tmp_path / "bad.py")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_config(tmp_path / "nowhere.py")
+    with pytest.raises(ConfigError, match=r"training.segment: got 32.*window, 5"):
+        Experiment(sda.Lorenz63(), None, window=5)
+
+
+TINY = (
+    "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
+    "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
+    "--assimilation.samples 6 --assimilation.chunk 4 --assimilation.sampler.steps 4 "
+    "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
+)
+
+
+def tiny(out: Path, *more: str) -> list[str]:
+    config = ROOT / "configs" / "lorenz63_conv_laptop.py"
+    return TINY.format(config=config, out=out).split() + list(more)
+
+
+def test_commands_end_to_end(tmp_path, capsys):
+    """Simulate, train on the stored set, assimilate, evaluate (resumed), draw."""
+    assert simulate.main(tiny(tmp_path)) == 0
+    assert train.main(tiny(tmp_path, "--data.stored")) == 0
+    assert train.main(tiny(tmp_path, "--data.stored", "--training.batch", "5")) == 2
+    assert "another run" in capsys.readouterr().err
+    for case in ("lo", "multimodal"):
+        assert assimilate.main(tiny(tmp_path, "--case", case)) == 0
+    assert assimilate.main(tiny(tmp_path, "--case", "low")) == 2
+    assert "'low'" in capsys.readouterr().err
+    corrections = ("--evaluation.corrections", "0", "1")
+    assert evaluate.main(tiny(tmp_path, *corrections)) == 0
+    records = tmp_path / "evaluation" / "records.jsonl"
+    before = records.read_text()
+    assert len(before.splitlines()) == 4
+    assert evaluate.main(tiny(tmp_path, *corrections)) == 0
+    assert records.read_text() == before
+    assert figures.main(tiny(tmp_path)) == 0
+    drawn = {str(p.relative_to(tmp_path / "figures")) for p in tmp_path.rglob("*.png")}
+    assert drawn == {
+        "training.png",
+        "accuracy.png",
+        "lo/posterior.png",
+        "lo/phase_space.png",
+        "multimodal/posterior.png",
+        "multimodal/phase_space.png",
+        "multimodal/modes.png",
+    }
+    arrays = load_posterior(tmp_path / "lo" / "posterior.h5")
+    assert arrays["ensemble"].shape == (6, 65, 3) and arrays["truth"].shape == (65, 3)
+    with read_hdf5(tmp_path / "lo" / "posterior.h5", "posterior") as file:
+        description = json.loads(file.attrs["description"])["dict"]
+    assert loads(json.dumps(description["experiment"]), TABLE).training.steps == 8
+
+
+def test_demo_reads_an_observation_file(tmp_path, capsys):
+    y = np.linspace(-3, 3, 3).reshape(3, 1).astype(np.float32)
+    observation = sda.Observation(y, sda.Every(8, sda.Channels((0,))), std=0.4)
+    save_observation(tmp_path / "mine.h5", observation, 17)
+    again, length = load_observation(tmp_path / "mine.h5")
+    assert length == 17 and again.operator == observation.operator
+    common = [
+        *(
+            "--config",
+            str(ROOT / "configs" / "lorenz63_demo.py"),
+            "--output",
+            str(tmp_path / "out"),
+        ),
+        *[
+            "--assimilation.samples",
+            "6",
+            "--assimilation.chunk",
+            "6",
+            "--assimilation.sampler.steps",
+            "4",
+        ],
+        *["--evaluation.particles", "2048"],
+    ]
+    assert demo.main([*common, "--observation", str(tmp_path / "mine.h5")]) == 0
+    out = capsys.readouterr().out
+    assert "W1 to the truth" in out and "floor" in out
+    arrays = load_posterior(tmp_path / "out" / "posterior.h5")
+    assert "truth" not in arrays and arrays["ensemble"].shape == (6, 17, 3)
+    (tmp_path / "bad.h5").write_text("no")
+    assert demo.main([*common, "--observation", str(tmp_path / "bad.h5")]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_functions_have_no_place_in_files(tmp_path):
+    observation = sda.Observation(np.zeros((2, 1)), lambda x: x[::8, :1], std=1.0)
+    with pytest.raises(ConfigError, match="component"):
+        save_observation(tmp_path / "x.h5", observation, 9)

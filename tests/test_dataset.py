@@ -1,0 +1,157 @@
+"""Stored data sets: whole or not there; and segments drawn from both sources."""
+
+import resource
+import subprocess
+import sys
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax import dataset
+from sda_jax.dataset import FromArray, FromSimulator, generate, load, statistics
+from sda_jax.errors import ConfigError, DivergenceError, SDAError, StorageError
+
+SYSTEM = sda.Lorenz63(spinup=8)
+
+
+def make(path, **kwargs):
+    arguments = dict(seed=3, trajectories=20, length=6, chunk=7) | kwargs
+    return generate(path, SYSTEM, **arguments)
+
+
+def test_contents_are_the_simulation_split_by_trajectory(tmp_path):
+    path = make(tmp_path / "data.h5")
+    expected = np.asarray(sda.simulate(jax.random.key(3), SYSTEM, 6, batch=20))
+    parts = [load(path, s) for s in ("train", "valid", "test")]
+    assert [len(p) for p in parts] == [16, 2, 2]
+    np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-4, atol=1e-4)
+    with h5py.File(path) as file:
+        assert file.attrs["seed"] == 3
+        assert '"Lorenz63"' in file.attrs["system"] and '"jax"' in file.attrs["versions"]
+        np.testing.assert_allclose(file.attrs["mean"], parts[0].mean((0, 1)), rtol=1e-4)
+    assert [p.name for p in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
+    whole = make(tmp_path / "whole.h5")
+    real, calls = dataset._simulate_members, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(dataset, "_simulate_members", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "data.h5")
+    assert not (tmp_path / "data.h5").exists()
+    with pytest.raises(StorageError, match="chunks of another data set"):
+        make(tmp_path / "data.h5", seed=4)
+    make(tmp_path / "data.h5")
+    assert len(calls) == 4  # two before, the interrupted one again, none of the finished
+    for split in dataset.SPLITS:
+        np.testing.assert_array_equal(load(tmp_path / "data.h5", split), load(whole, split))
+
+
+def test_a_finished_file_is_kept_and_not_mistaken_for_another(tmp_path):
+    path = make(tmp_path / "data.h5")
+    before = path.read_bytes()
+    make(path)
+    assert path.read_bytes() == before
+    with pytest.raises(StorageError, match="another data set"):
+        make(path, length=7)
+    assert path.read_bytes() == before
+
+
+def test_damaged_truncated_and_foreign_files_are_refused(tmp_path):
+    path = make(tmp_path / "data.h5")
+    whole = path.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1.0
+    with h5py.File(tmp_path / "hollow.h5", "w") as file:
+        file.attrs.update(format="sda_jax", kind="dataset", format_version=1)
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs.update(format="sda_jax", kind="dataset", format_version=0)
+    messages = {
+        "cut": "damaged",
+        "text": "damaged",
+        "foreign": "Name another file",
+        "hollow": "damaged",
+        "old": "version 0",
+        "none": "no such file",
+    }
+    for name, message in messages.items():
+        with pytest.raises(StorageError, match=message) as error:
+            load(tmp_path / f"{name}.h5", "train")
+        assert name in str(error.value)
+    with pytest.raises(ConfigError, match="split: got 'testing'"):
+        load(path, "testing")
+
+
+def test_full_disk_is_reported_and_nothing_lost(tmp_path):
+    """A limit on file size stands in for a full disk: the operating system refuses to write on."""
+    path = make(tmp_path / "data.h5")
+    before = path.read_bytes()
+    code = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from sda_jax.errors import StorageError
+from sda_jax.storage import write_hdf5
+import numpy as np
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    with write_hdf5({str(path)!r}, "dataset") as file:
+        file["x"] = np.zeros(100000)
+except StorageError as error:
+    sys.exit(7 if "run again" in str(error) else 1)
+"""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_an_unstable_simulation_is_reported(tmp_path):
+    with pytest.raises(DivergenceError, match="trajectory 0, state 0.*dt"):
+        generate(tmp_path / "x.h5", sda.Lorenz63(dt=0.5), 0, 4, 6)
+    with pytest.raises(ConfigError, match="trajectories: got 2"):
+        make(tmp_path / "x.h5", trajectories=2)
+    assert issubclass(DivergenceError, SDAError)
+
+
+def test_statistics():
+    x = np.random.default_rng(0).normal([1.0, 5.0], [2.0, 0.1], (50, 40, 2)).astype(np.float32)
+    found = statistics(x)
+    np.testing.assert_allclose(found.mean, x.mean((0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(found.std, x.std((0, 1)), rtol=1e-5)
+
+
+def test_running_simulator_gives_trajectories_without_gaps(key):
+    """Deterministic, so that each state must be the forecast of the one before."""
+    system = sda.Lorenz63(noise=0.0, spinup=8)
+    source = FromSimulator(system)
+    state = source.init(key, 4)
+    state, a = source.draw(key, state, 4, 5)
+    _, b = source.draw(jax.random.key(1), state, 4, 5)
+    x = jnp.concatenate([a, b], axis=1)
+    forecast = jax.vmap(jax.vmap(system.forecast))(x[:, :-1])
+    np.testing.assert_allclose(x[:, 1:], forecast, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(np.asarray(x[:, 0, 0]))) == 4
+
+
+def test_stored_segments_are_cut_uniformly(key):
+    stored = jnp.arange(3 * 10).reshape(3, 10, 1).astype(jnp.float32)
+    _, x = FromArray(stored).draw(key, (), 21000, 4)
+    np.testing.assert_array_equal(jnp.diff(x, axis=1), 1)
+    counts = np.unique(np.asarray(x[:, 0, 0]), return_counts=True)[1]
+    assert len(counts) == 3 * 7
+    assert (np.abs(counts - 1000) < 5 * np.sqrt(1000)).all()
+    with pytest.raises(ConfigError, match="segment: got 11"):
+        FromArray(stored).draw(key, (), 2, 11)

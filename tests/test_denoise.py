@@ -1,0 +1,106 @@
+"""Parameterisations invert themselves; the exact Gaussian denoiser is Tweedie's formula."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import gaussian_denoiser
+
+import sda_jax as sda
+from sda_jax.denoise import (
+    GaussianDenoiser,
+    LogNormalRatio,
+    NetworkDenoiser,
+    NoisePrediction,
+    Preconditioned,
+    UniformTime,
+    denoising_loss,
+    predicted_noise,
+)
+from sda_jax.networks import TemporalConv
+from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.truth import trajectory_law
+
+PARAMETERISATIONS = [NoisePrediction(), Preconditioned(), Preconditioned(data_std=0.5)]
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
+@pytest.mark.parametrize("parameterisation", PARAMETERISATIONS, ids=str)
+def test_the_target_denoises_exactly(parameterisation, schedule, key):
+    x, noise = jax.random.normal(key, (2, 50))
+    for ratio in (0.01, 1.0, 30.0):
+        t = schedule.time(ratio)
+        x_t = schedule.mu(t) * x + schedule.sigma(t) * noise
+        output = parameterisation.target(x, noise, t, schedule)
+        recovered = parameterisation.denoise(output, x_t, t, schedule)
+        np.testing.assert_allclose(recovered, x, atol=2e-5 * max(1, ratio))
+
+
+def test_preconditioned_target_has_unit_variance(key):
+    x, noise = jax.random.normal(key, (2, 20000)) * jnp.array([[0.5], [1.0]])
+    for ratio in (0.01, 0.5, 30.0):
+        t = Cosine().time(ratio)
+        target = Preconditioned(0.5).target(x, noise, t, Cosine())
+        np.testing.assert_allclose(target.std(), 1, atol=5 / np.sqrt(2 * 20000))
+
+
+def test_gaussian_denoiser_is_tweedies_formula(key):
+    chain, schedule = sda.DampedSpring(), Cosine()
+    law = trajectory_law(chain, 6)
+    denoiser = gaussian_denoiser(law, sda.Standardisation(), schedule)
+    x = jax.random.normal(key, (6, 4))
+    for t in (0.05, 0.4, 0.9):
+        mu, sigma = float(schedule.mu(t)), float(schedule.sigma(t))
+        cov = mu**2 * law.covariance + sigma**2 * np.eye(24)
+        score = -np.linalg.solve(cov, np.asarray(x, float).reshape(-1) - mu * law.mean.reshape(-1))
+        np.testing.assert_allclose(
+            predicted_noise(denoiser, x, t).reshape(-1), -sigma * score, rtol=2e-3, atol=2e-3
+        )
+
+
+def test_loss_at_the_optimum_is_the_conditional_variance(key):
+    """For x ~ N(0, 1) the best noise prediction errs by mu^2 / (mu^2 + sigma^2) on average."""
+
+    class Linear:
+        """eps = sigma x_t / (mu^2 + sigma^2) of the input scaled to unit variance."""
+
+        def apply(self, variables, x, level):
+            mu, sigma = Cosine().mu(level), Cosine().sigma(level)
+            return (sigma / jnp.sqrt(mu**2 + sigma**2))[:, None, None] * x
+
+    denoiser = NetworkDenoiser(Linear(), None, Cosine(), NoisePrediction())
+    x = jax.random.normal(key, (4000, 5, 1))
+    loss = denoising_loss(jax.random.key(1), denoiser, UniformTime(), x)
+    t = np.linspace(0, 1, 100001)
+    mu2 = np.asarray(Cosine().mu(t)) ** 2
+    expected = np.mean(mu2 / (mu2 + np.asarray(Cosine().sigma(t)) ** 2))
+    np.testing.assert_allclose(loss, expected, atol=5 * 1.0 / np.sqrt(4000 * 5))
+
+
+def test_gradient_of_the_loss_reaches_every_weight(key):
+    network = TemporalConv(width=8, dilations=(1, 2))
+    variables = network.init(key, jnp.zeros((9, 3)), jnp.zeros(()))
+    blank = NetworkDenoiser(network, None, Cosine(), Preconditioned())
+    x = jax.random.normal(key, (4, 9, 3))
+
+    def loss(variables):
+        trained = dataclasses.replace(blank, variables=variables)
+        return denoising_loss(key, trained, LogNormalRatio(), x)
+
+    for leaf in jax.tree.leaves(jax.grad(loss)(variables)):
+        assert jnp.isfinite(leaf).all() and (leaf != 0).any()
+
+
+def test_training_times_have_their_law():
+    u = (jnp.arange(4096) + 0.5) / 4096
+    log_ratio = jnp.log(noise_ratio(Cosine(), LogNormalRatio(-1.0, 1.0)(Cosine(), u)))
+    np.testing.assert_allclose(log_ratio.mean(), -1, atol=0.01)
+    np.testing.assert_allclose(log_ratio.std(), 1, atol=0.02)
+    np.testing.assert_array_equal(UniformTime()(Cosine(), u), u)
+
+
+def test_singular_covariances_are_fine():
+    denoiser = GaussianDenoiser.of(jnp.zeros((2, 1)), jnp.ones((2, 2)), Cosine())
+    np.testing.assert_allclose(denoiser(jnp.array([[2.0], [0.0]]), 0.0), 1.0, rtol=1e-4)

@@ -1,0 +1,153 @@
+"""Guidance: what every method promises, and exactness where it holds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import chain_prior, condition, gaussian_denoiser, standardised
+
+import sda_jax as sda
+from sda_jax.errors import ConfigError
+from sda_jax.guidance.base import row_norms_squared
+from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.truth import trajectory_law
+
+METHODS = [
+    sda.SDA(),
+    sda.SDA(through_network=False),
+    sda.SDA(gamma_obs=0.5),
+    sda.DPS(),
+    sda.TweedieCovariance(),
+]
+each_method = pytest.mark.parametrize("method", METHODS, ids=str)
+CHAIN, LENGTH = sda.VectorAutoregression(), 6
+PRIOR = chain_prior(CHAIN, LENGTH)
+
+
+def observed(y=None, std=0.3, scale=1.0, covariance=None):
+    y = np.linspace(-1, 1, 6).reshape(3, 2) if y is None else y
+    operator = sda.Every(2, lambda s: scale * s)
+    noise = dict(covariance=covariance) if covariance is not None else dict(std=scale * std)
+    observation = sda.Observation(scale * y, operator, **noise)
+    return observation.standardised(CHAIN.standardisation)
+
+
+@each_method
+def test_jit_vmap_dtype_and_one_trace(method, key):
+    traces = []
+
+    @jax.jit
+    def run(method, observation, x, t):
+        traces.append(1)
+        return jax.vmap(lambda x: method(PRIOR.denoiser, observation)(x, t))(x)
+
+    x = jax.random.normal(key, (3, LENGTH, 2))
+    operator = observed().operator
+    for y, std, t in ((0.1, 0.3, 0.2), (0.7, 0.9, 0.8)):
+        observation = sda.Observation(jnp.full((3, 2), y), operator, std=std)
+        out = run(method, observation, x, t)
+        assert out.shape == x.shape and out.dtype == jnp.float32
+        assert jnp.isfinite(out).all()
+        one = method(PRIOR.denoiser, observation)(x[1], t)
+        np.testing.assert_allclose(out[1], one, rtol=1e-3, atol=1e-4)
+    assert len(traces) == 1
+
+
+@each_method
+def test_nothing_observed_is_no_guidance(method, key):
+    x = jax.random.normal(key, (LENGTH, 2))
+    observation = observed(y=np.full((3, 2), np.nan))
+    guided = method(PRIOR.denoiser, observation)
+    np.testing.assert_allclose(guided(x, 0.5), PRIOR.denoiser(x, 0.5), atol=1e-5)
+
+
+@each_method
+def test_rescaling_the_observation_changes_nothing(method, key):
+    if isinstance(method, sda.SDA) and method.gamma_obs is not None:
+        return  # in units of y, on purpose
+    x = jax.random.normal(key, (LENGTH, 2))
+    for t in (0.05, 0.5, 0.95):
+        plain, scaled = (method(PRIOR.denoiser, observed(scale=s))(x, t) for s in (1.0, 1000.0))
+        np.testing.assert_allclose(plain, scaled, rtol=1e-3, atol=1e-4)
+
+
+@each_method
+def test_the_guided_mean_moves_towards_the_observation(method, key):
+    x = jax.random.normal(key, (LENGTH, 2))
+    observation, t = observed(), 0.4
+    before = observation.operator(PRIOR.denoiser(x, t))
+    after = observation.operator(method(PRIOR.denoiser, observation)(x, t))
+    assert jnp.sum((after - before) * observation.residual(before)) > 0
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
+@pytest.mark.parametrize("full", [False, True])
+def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, key):
+    """On a linear-Gaussian chain, at every noise level, with missing values."""
+    y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, np.nan]])
+    root = np.random.default_rng(0).standard_normal((6, 6))
+    noise = root @ root.T / 12 + 0.1 * np.eye(6) if full else 0.09 * np.eye(6)
+    observation = observed(y=y, covariance=noise.astype(np.float32) if full else None)
+    prior = chain_prior(CHAIN, LENGTH, schedule)
+    law = trajectory_law(CHAIN, LENGTH)
+    seen = ~np.isnan(y.reshape(-1))
+    matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen]
+    posterior = condition(law, matrix, y.reshape(-1)[seen], noise[np.ix_(seen, seen)])
+    exact = gaussian_denoiser(posterior, CHAIN.standardisation, schedule)
+    guided = sda.TweedieCovariance()(prior.denoiser, observation)
+    for ratio in (0.01, 0.3, 3.0, 100.0):
+        t = schedule.time(ratio)
+        x = schedule.mu(t) * jax.random.normal(key, (LENGTH, 2)) * np.sqrt(1 + ratio**2)
+        np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
+
+
+def test_gamma_is_the_papers_where_units_agree(key):
+    """Selecting standardised coordinates, gamma and gamma_obs mean the same."""
+    x = jax.random.normal(key, (LENGTH, 2))
+    observation = sda.Observation(jnp.ones((3, 2)), lambda z: z[::2], std=0.3)
+    a, b = (m(PRIOR.denoiser, observation) for m in (sda.SDA(0.03), sda.SDA(gamma_obs=0.03)))
+    np.testing.assert_allclose(a(x, 0.6), b(x, 0.6), rtol=1e-5)
+
+
+def test_sda_is_its_formula(key):
+    """Against the gradient written out with the exact denoiser's Jacobian."""
+    t, gamma, std = 0.5, 0.02, 0.3
+    x = jax.random.normal(key, (LENGTH, 2))
+    denoiser, schedule = PRIOR.denoiser, PRIOR.denoiser.schedule
+    ratio2 = float(noise_ratio(schedule, t)) ** 2
+    y = np.ones((3, 2))
+    observation = sda.Observation(y, lambda z: 2 * z[::2], std=std)
+    jacobian = np.asarray(jax.jacobian(lambda x: denoiser(x, t))(x)).reshape(12, 12)
+    matrix = 2 * np.kron(np.eye(6)[::2], np.eye(2))
+    residual = (y - 2 * np.asarray(denoiser(x, t))[::2]).reshape(-1)
+    slope = matrix.T @ residual / (std**2 + gamma * ratio2 * 4)
+    weight = float(schedule.sigma(t) ** 2 / schedule.mu(t))
+    mu = float(schedule.mu(t))
+    for through, pulled in ((True, jacobian.T @ slope), (False, slope / mu)):
+        guided = sda.SDA(gamma, through_network=through)(denoiser, observation)
+        expected = denoiser(x, t) + weight * pulled.reshape(6, 2)
+        np.testing.assert_allclose(guided(x, t), expected, rtol=1e-3, atol=1e-3)
+    per_element = sda.SDA(jnp.full((3, 2), gamma))(denoiser, observation)
+    np.testing.assert_allclose(per_element(x, t), sda.SDA(gamma)(denoiser, observation)(x, t))
+
+
+def test_row_norms(key):
+    matrix = jax.random.normal(key, (7, 10))
+    exact = row_norms_squared(lambda x: matrix @ x, jnp.zeros(10))
+    np.testing.assert_allclose(exact, (matrix**2).sum(1), rtol=1e-5)
+    one_entry = row_norms_squared(lambda x: 3 * x, jnp.zeros(1000))
+    np.testing.assert_allclose(one_entry, 9, rtol=1e-5)
+    mean = row_norms_squared(lambda x: x.reshape(500, 4).mean(1), jnp.zeros(2000))
+    np.testing.assert_allclose(mean.mean(), 0.25, rtol=0.1)
+    assert (mean > 0).all()
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ConfigError, match="zeta"):
+        sda.DPS(zeta=0.0)
+
+
+def test_standardised_law_is_consistent():
+    mean, covariance = standardised(trajectory_law(CHAIN, 3), CHAIN.standardisation)
+    np.testing.assert_allclose(np.diag(covariance), 1, rtol=1e-5)
+    np.testing.assert_allclose(mean, 0)

@@ -1,0 +1,125 @@
+"""Metrics against known values; and together they tell truth from what is not."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+import sda_jax as sda
+from sda_jax import metrics
+from sda_jax.errors import ConfigError
+
+
+def normal(seed, n=400, shift=0.0, scale=1.0):
+    return shift + scale * np.random.default_rng(seed).standard_normal((n, 3, 1))
+
+
+def test_wasserstein_of_a_shift_and_in_one_dimension():
+    x = normal(0)
+    assert metrics.wasserstein1(x, x + 2) == pytest.approx(2 * np.sqrt(3), rel=1e-6)
+    a, b = normal(1)[:, :1], normal(2, shift=0.5)[:, :1]
+    known = scipy.stats.wasserstein_distance(a.ravel(), b.ravel())
+    assert metrics.wasserstein1(a, b) == pytest.approx(known)
+    with pytest.raises(ConfigError, match="same size"):
+        metrics.wasserstein1(x, x[:5])
+
+
+def test_energy_distance_in_one_dimension():
+    a, b = normal(1)[:, :1], normal(2, shift=0.8)[:, :1]
+    known = scipy.stats.energy_distance(a.ravel(), b.ravel()) ** 2
+    assert metrics.energy_distance(a, b) == pytest.approx(known, abs=0.01)
+
+
+def test_energy_test_has_its_level_and_power():
+    p = [metrics.energy_test(normal(2 * i, 60), normal(2 * i + 1, 60), 99) for i in range(200)]
+    assert scipy.stats.kstest(p, "uniform").pvalue > 1e-3
+    assert metrics.energy_test(normal(0), normal(1, shift=0.3)) == 1 / 200
+    assert metrics.energy_test(normal(0), normal(1, scale=1.3)) < 0.02
+
+
+def test_mmd_is_zero_on_average_for_one_law():
+    same = [metrics.mmd(normal(2 * i, 50), normal(2 * i + 1, 50)) for i in range(100)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / 10
+    assert metrics.mmd(normal(0), normal(1, shift=1.0)) > 5 * np.std(same)
+
+
+def test_crps_is_its_double_sum_and_known_for_a_normal_law():
+    x, truth = normal(0, 50), normal(1, 1)[0]
+    pairs = np.abs(x[:, None] - x[None]).sum((0, 1)) / (50 * 49)
+    known = (np.abs(x - truth).mean(0) - pairs / 2).mean()
+    assert metrics.crps(x, truth) == pytest.approx(known)
+    exact = 2 * scipy.stats.norm.pdf(0) - 1 / np.sqrt(np.pi)
+    assert metrics.crps(normal(3, 20000), np.zeros((3, 1))) == pytest.approx(exact, abs=0.01)
+
+
+def test_rmse_and_spread():
+    x = normal(0, 20000, shift=0.5, scale=2.0)
+    assert metrics.rmse(x, np.zeros((3, 1))) == pytest.approx(0.5, abs=0.04)
+    assert metrics.spread(x) == pytest.approx(2.0, rel=0.02)
+
+
+def test_log_prior_and_likelihood_of_simulations(key):
+    system = sda.Lorenz63()
+    x = sda.simulate(key, system, 65, batch=400)
+    values = np.asarray(metrics.log_prior(system, x))
+    expected = 64 * 3 * (-0.5 * np.log(2 * np.pi * np.e * 0.025))
+    assert abs(values.mean() - expected) < 4 * values.std() / 20
+    observation = sda.observe(key, x[0], lambda x: x[::8, :1], std=0.4)
+    one = float(metrics.log_likelihood(observation, x[:1])[0])
+    assert one == pytest.approx(float(observation.log_likelihood(x[0])))
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    """A Lorenz posterior by three independent runs of the particle smoother."""
+    system = sda.Lorenz63()
+    truth = sda.simulate(jax.random.key(10), system, 65)
+    operator = sda.Every(8, sda.Channels((0,)))
+    observation = sda.observe(jax.random.key(11), truth, operator, std=0.4)
+    runs = [
+        np.asarray(sda.particle_smoother(jax.random.key(k), system, observation, 65, 65536))
+        for k in (12, 13, 14)
+    ]
+    return system, observation, runs
+
+
+def judged_different(posterior, ensemble):
+    """Whether log prior, log likelihood, spread, W1 and the energy test find a difference.
+
+    Bounds: four standard errors for the means over the members, 10 % for the spread (six standard
+    errors), 8 % for W1 (its scatter over pairs of runs is 3 %), p of 1/200 for the energy test.
+    """
+    system, observation, (a, b, _) = posterior
+    found = metrics.compare(ensemble, a, b, system, observation)
+    prior = np.asarray(metrics.log_prior(system, a)).std() * np.sqrt(1.5 / len(a))
+    likelihood = np.asarray(metrics.log_likelihood(observation, a)).std() * np.sqrt(1.5 / len(a))
+    return {
+        "log prior": abs(found.log_prior - found.log_prior_truth) > 4 * prior,
+        "log likelihood": abs(found.log_likelihood - found.log_likelihood_truth) > 4 * likelihood,
+        "spread": abs(found.spread_ratio - 1) > 0.1,
+        "w1": found.w1 > 1.08 * found.w1_floor,
+    }
+
+
+def smoothed(x):
+    inner = (x[:, :-2] + x[:, 1:-1] + x[:, 2:]) / 3
+    return np.concatenate([x[:, :1], inner, x[:, -1:]], axis=1)
+
+
+SPOILT = {
+    "shrunk": lambda x: x.mean(0) + 0.8 * (x - x.mean(0)),
+    "widened": lambda x: x.mean(0) + 1.2 * (x - x.mean(0)),
+    "smoothed": smoothed,
+    "noised": lambda x: x + 0.05 * np.random.default_rng(0).standard_normal(x.shape),
+    "shifted": lambda x: x + 0.3,
+}
+
+
+def test_truth_passes_all_metrics(posterior):
+    assert not any(judged_different(posterior, posterior[2][2]).values())
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_spoilt_truth_is_rejected(posterior, how):
+    verdict = judged_different(posterior, SPOILT[how](posterior[2][2]))
+    assert any(verdict.values()), verdict

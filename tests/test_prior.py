@@ -1,0 +1,118 @@
+"""Priors survive saving; damaged or foreign ones are refused; nothing in them is run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import sda_jax as sda
+from sda_jax.denoise import NetworkDenoiser, NoisePrediction, Preconditioned
+from sda_jax.errors import ConfigError, StorageError
+from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.prior import shipped_priors
+from sda_jax.types import component
+
+
+def make(network, parameterisation=Preconditioned(), window=None, system=None):
+    shape = (window or 9, 3)
+    variables = network.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(()))
+    denoiser = NetworkDenoiser(network, variables, sda.Cosine(eta=2e-3), parameterisation)
+    return sda.Prior(denoiser, sda.Standardisation((1.0, 2.0, 3.0), 2.0), (3,), window, system)
+
+
+PRIORS = [
+    make(TemporalConv(width=8, dilations=(1, 2)), system=sda.Lorenz63(dt=0.01)),
+    make(ResidualMLP(width=8, blocks=1), NoisePrediction(), window=5),
+]
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=["conv", "local"])
+def test_round_trip(prior, tmp_path, key):
+    loaded = sda.load_prior(sda.save_prior(tmp_path / "prior", prior))
+    assert jax.tree.structure(loaded) == jax.tree.structure(prior)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(prior), strict=True):
+        np.testing.assert_array_equal(a, b)
+    x = jax.random.normal(key, (5, 3))
+    np.testing.assert_array_equal(loaded.denoiser(x, 0.3), prior.denoiser(x, 0.3))
+
+
+@component
+class Mine:
+    """A user's own system."""
+
+    speed: float = 1.0
+
+
+def test_own_components_are_named_when_loading(tmp_path):
+    prior = make(TemporalConv(width=4, dilations=(1,)), system=Mine(2.0))
+    sda.save_prior(tmp_path, prior)
+    with pytest.raises(ConfigError, match=r"'Mine'.*components"):
+        sda.load_prior(tmp_path)
+    assert sda.load_prior(tmp_path, components=[Mine]).system == Mine(2.0)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return sda.save_prior(tmp_path / "prior", PRIORS[0])
+
+
+def edit(path, **changes):
+    data = json.loads((path / "prior.json").read_text())
+    (path / "prior.json").write_text(json.dumps(data | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(format_version=99), "format version 99"),
+        (dict(kind="other"), "a prior"),
+        (dict(network={"type": "os.system"}), "os.system"),
+        (dict(network={"type": "TemporalConv", "depth": 3}), "TemporalConv.depth"),
+        (dict(network={"type": "TemporalConv", "width": "wide"}), "TemporalConv.width"),
+        (dict(network={"type": "TemporalConv", "width": 16}), "not of one prior"),
+        (dict(schedule={"type": "Cosine", "eta": -1.0}), "eta"),
+        (dict(window=4), "window: got 4"),
+    ],
+)
+def test_wrong_descriptions_are_refused(saved, changes, message):
+    edit(saved, **changes)
+    with pytest.raises((StorageError, ConfigError), match=message):
+        sda.load_prior(saved)
+
+
+def test_damaged_files_are_refused(saved):
+    weights, description = saved / "weights.safetensors", saved / "prior.json"
+    whole = weights.read_bytes()
+    for content in (whole[:50], whole[:-10], b""):
+        weights.write_bytes(content)
+        with pytest.raises(StorageError, match="damaged"):
+            sda.load_prior(saved)
+    arrays = safetensors.numpy.load(whole)
+    name = next(iter(arrays))
+    broken = {n: a * np.nan if n == name else a for n, a in arrays.items()}
+    weights.write_bytes(safetensors.numpy.save(broken))
+    with pytest.raises(StorageError, match="not finite"):
+        sda.load_prior(saved)
+    weights.unlink()
+    with pytest.raises(StorageError, match="no file"):
+        sda.load_prior(saved)
+    weights.write_bytes(whole)
+    for content in ("{", "[]", "", '{"kind": "prior", "format_version": 1}', "[" * 100000):
+        description.write_text(content)
+        with pytest.raises(StorageError):
+            sda.load_prior(saved)
+
+
+def test_unknown_names_list_the_shipped_ones():
+    with pytest.raises(StorageError, match="lorenz63"):
+        sda.load_prior("lorenz64")
+
+
+def test_shipped_priors_load_and_are_small():
+    assert "lorenz63" in shipped_priors()
+    prior = sda.load_prior("lorenz63")
+    assert prior.system == sda.Lorenz63(dt=0.025)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(prior.denoiser.variables)) < 2e6

@@ -1,0 +1,181 @@
+"""Samplers against closed forms, and their laws."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax.denoise import GaussianDenoiser, predicted_noise
+from sda_jax.errors import ConfigError
+from sda_jax.schedule import (
+    Cosine,
+    EvenLogRatio,
+    EvenTime,
+    Karras,
+    RectifiedFlow,
+    VarianceExploding,
+    noise_ratio,
+)
+
+NONE = sda.Langevin(steps=0)
+PREDICTORS = [sda.ExponentialIntegrator(), sda.DPMSolverPP2M()]
+
+
+def gaussian(variance, schedule=Cosine(), n=1):
+    return GaussianDenoiser.of(jnp.zeros((n, 1)), variance * jnp.eye(n), schedule)
+
+
+def deterministic_gain(predictor, grid, steps, variance, schedule=Cosine()):
+    """Standard deviation of the sampler's output for N(0, variance): without corrector it is linear
+    in its start, so one path gives it."""
+    sampler = sda.PredictorCorrector(steps, grid, predictor, NONE)
+    key = jax.random.key(0)
+    with jax.enable_x64(False):
+        start = jax.random.normal(jax.random.split(key)[0], (1, 1))
+        out = jax.jit(lambda k: sampler(k, gaussian(variance, schedule), (1, 1)))(key)
+    return float(jnp.abs(out / start)[0, 0])
+
+
+def test_variance_kept_by_each_discretisation():
+    """Closed form, for the variance of Lorenz's transition noise in standardised units."""
+    kept = {
+        (EvenTime(), 256, 0): 0.73,
+        (EvenTime(), 512, 0): 0.85,
+        (EvenLogRatio(), 128, 0): 0.95,
+        (EvenLogRatio(), 64, 1): 1.006,
+    }
+    for (grid, steps, predictor), expected in kept.items():
+        gain = deterministic_gain(PREDICTORS[predictor], grid, steps, 3.4e-4)
+        assert gain**2 / 3.4e-4 == pytest.approx(expected, abs=0.012), (grid, steps)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
+@pytest.mark.parametrize("grid", [EvenLogRatio(), Karras()], ids=str)
+@pytest.mark.parametrize(("predictor", "order"), [(PREDICTORS[0], 1), (PREDICTORS[1], 2)], ids=str)
+def test_order_of_convergence(predictor, order, grid, schedule):
+    exact = np.sqrt(0.1 + 1e-6)
+    errors = [
+        abs(deterministic_gain(predictor, grid, n, 0.1, schedule) / exact - 1)
+        for n in (32, 64, 128)
+    ]
+    rate = np.log2(errors[0] / errors[1])
+    assert rate > order - 0.35, (errors, rate)
+    assert errors[2] < errors[1]
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS, ids=str)
+def test_scan_equals_loop(predictor, key):
+    """The compiled scan against the algorithm written out."""
+    schedule, denoiser = Cosine(), gaussian(0.3, n=4)
+    corrector = sda.Langevin(2, 0.3)
+    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector)
+    times = EvenLogRatio()(schedule, 12)
+    key_start, key_steps = jax.random.split(key)
+    x = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2) * jax.random.normal(
+        key_start, (4, 1)
+    )
+    memory = predictor.init(x)
+    for i, (t, s) in enumerate(itertools.pairwise(times)):
+        x, memory = predictor.step(schedule, x, denoiser(x, t), t, s, memory)
+        for c in range(2):
+            eps = predicted_noise(denoiser, x, s)
+            delta = 0.3 / jnp.mean(eps**2)
+            k = jax.random.fold_in(jax.random.fold_in(key_steps, i), c)
+            z = jax.random.normal(k, x.shape)
+            x = x - schedule.sigma(s) * (delta * eps + jnp.sqrt(2 * delta) * z)
+    np.testing.assert_allclose(sampler(key, denoiser, (4, 1)), x, rtol=2e-3, atol=1e-4)
+
+
+def test_exponential_integrator_is_the_papers_form(key):
+    schedule, (x, x_hat) = Cosine(), jax.random.normal(key, (2, 5, 1))
+    t, s = 0.5, 0.4
+    mu, sigma = schedule.mu, schedule.sigma
+    eps = (x - mu(t) * x_hat) / sigma(t)
+    paper = mu(s) / mu(t) * x + (sigma(s) - mu(s) / mu(t) * sigma(t)) * eps
+    out, _ = sda.ExponentialIntegrator().step(schedule, x, x_hat, t, s, ())
+    np.testing.assert_allclose(out, paper, atol=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.25])
+def test_langevin_keeps_its_law_but_for_its_known_bias(tau):
+    """In many dimensions, for x of unit variance: mean(eps^2) = v, so delta = tau / v, and
+    v = (1 - delta)^2 v + 2 delta has the solution v = 1 + tau / (2 v)."""
+    n = 400
+    denoiser = gaussian(1.0, n=n)
+    sampler = jax.jit(lambda k, x: sda.Langevin(200, tau)(k, denoiser, x, 1.0))
+    keys = jax.random.split(jax.random.key(1), 50)
+    x = jax.vmap(sampler)(keys, jax.random.normal(jax.random.key(2), (50, n, 1)))
+    variance = float(jnp.var(x))
+    expected = (1 + np.sqrt(1 + 2 * tau)) / 2
+    assert variance == pytest.approx(expected, abs=5 * np.sqrt(2 / (50 * n)))
+
+
+def test_keys_are_independent():
+    """The variance of an ensemble's mean is that of one member divided by their number."""
+    prior = sda.Prior(gaussian(1.0, n=3), sda.Standardisation(), (1,), None)
+    sampler = sda.PredictorCorrector(8, EvenLogRatio(), PREDICTORS[1], sda.Langevin(1, 0.3))
+    ensembles = [
+        np.asarray(sda.sample(jax.random.key(i), prior, 3, 64, sampler=sampler)) for i in range(200)
+    ]
+    means = np.array([e.mean(0) for e in ensembles])
+    member = np.var(np.concatenate(ensembles))
+    ratio = np.var(means) / (member / 64)
+    assert abs(ratio - 1) < 4 * np.sqrt(2 / 600)
+
+
+def test_evaluations():
+    sampler = sda.PredictorCorrector(10, corrector=sda.Langevin(3))
+    assert sampler.evaluations == 40
+    count = []
+
+    class Counting:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            jax.debug.callback(lambda: count.append(1))
+            return 0 * x
+
+    sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
+    jax.effects_barrier()
+    assert len(count) == 40
+
+
+def test_one_trace_for_other_numbers(key):
+    traces = []
+
+    @jax.jit
+    def run(sampler, denoiser):
+        traces.append(1)
+        return sampler(key, denoiser, (2, 1))
+
+    base = sda.PredictorCorrector(4)
+    for tau in (0.1, 0.2):
+        other = dataclasses.replace(base, corrector=sda.Langevin(1, tau))
+        run(other, gaussian(tau, n=2))
+    assert len(traces) == 1
+
+
+def test_start_has_the_schedules_spread():
+    draws = []
+    for schedule in (Cosine(), VarianceExploding()):
+        sampler = sda.PredictorCorrector(1, EvenTime(), sda.ExponentialIntegrator(), NONE)
+        x = jax.vmap(lambda k: sampler(k, gaussian(1.0, schedule, 50), (50, 1)))(  # noqa: B023
+            jax.random.split(jax.random.key(0), 40)
+        )
+        ratio = float(noise_ratio(schedule, 1.0))
+        draws.append(float(jnp.std(x)))
+        assert ratio == pytest.approx(1e3, rel=2e-3)
+    assert draws[0] == pytest.approx(draws[1], rel=1e-3)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ConfigError, match="steps: got 0"):
+        sda.PredictorCorrector(0)
+    with pytest.raises(ConfigError, match="corrections: got -1"):
+        sda.Langevin(-1)
+    with pytest.raises(ConfigError, match="tau"):
+        sda.Langevin(1, tau=0.0)

@@ -1,0 +1,88 @@
+"""Noise schedules against their formulas in double precision, and the time grids' laws."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sda_jax.errors import ConfigError
+from sda_jax.schedule import (
+    VARIANCES,
+    Cosine,
+    EvenLogRatio,
+    EvenTime,
+    Exponential,
+    Karras,
+    Linear,
+    RectifiedFlow,
+    VarianceExploding,
+    noise_level,
+    noise_ratio,
+)
+
+ALPHAS = {
+    Cosine: lambda t, eta: np.cos(np.arccos(np.sqrt(eta)) * t) ** 2,
+    Linear: lambda t, eta: 1 - (1 - eta) * t,
+    Exponential: lambda t, eta: np.exp(np.log(eta) * t**2),
+}
+SIGMAS = {
+    "vp": lambda a, eta: np.sqrt(1 - a**2 + eta**2),
+    "sub-vp": lambda a, eta: 1 - a**2 + eta,
+    "sub-sub-vp": lambda a, eta: 1 - a + eta,
+}
+SCHEDULES = [cls(variance=v) for cls in ALPHAS for v in VARIANCES]
+SCHEDULES += [VarianceExploding(), RectifiedFlow()]
+GRIDS = [EvenTime(), EvenLogRatio(), Karras()]
+
+
+@pytest.mark.parametrize("cls", ALPHAS)
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_formulas(cls, variance):
+    schedule, t = cls(eta=1e-3, variance=variance), np.linspace(0, 1, 1001)
+    alpha = ALPHAS[cls](t, 1e-3)
+    np.testing.assert_allclose(schedule.mu(jnp.asarray(t)), alpha, rtol=1e-3, atol=1e-7)
+    sigma = SIGMAS[variance](alpha, 1e-3)
+    np.testing.assert_allclose(schedule.sigma(jnp.asarray(t)), sigma, rtol=2e-5)
+
+
+def test_formulas_of_the_other_schedules():
+    t = jnp.linspace(0, 1, 11)
+    ve, flow = VarianceExploding(1e-2, 1e2), RectifiedFlow(1e-3)
+    np.testing.assert_allclose(ve.mu(t), 1.0)
+    np.testing.assert_allclose(ve.sigma(t), 10 ** np.linspace(-2, 2, 11), rtol=1e-5)
+    np.testing.assert_allclose(flow.mu(t) + flow.sigma(t), 1.001, rtol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_whole_range_and_inverse(schedule):
+    np.testing.assert_allclose(noise_ratio(schedule, 0.0), 1e-3, rtol=2e-3)
+    np.testing.assert_allclose(noise_ratio(schedule, 1.0), 1e3, rtol=2e-3)
+    ratios = jnp.logspace(-2.9, 2.3, 200)
+    np.testing.assert_allclose(noise_ratio(schedule, schedule.time(ratios)), ratios, rtol=4e-3)
+    level = noise_level(schedule, schedule.time(jnp.array([1e-3, 1.0, 1e3])))
+    np.testing.assert_allclose(level, [0, 0.5, 1], atol=2e-3)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_grids_fall_from_one_to_exactly_zero(grid, schedule):
+    times = grid(schedule, 64)
+    assert times.shape == (65,)
+    assert times[0] == 1 and times[-1] == 0
+    assert (jnp.diff(times) < 0).all()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_spacing(schedule):
+    log_ratio = jnp.log(noise_ratio(schedule, EvenLogRatio()(schedule, 64)))
+    np.testing.assert_allclose(jnp.diff(log_ratio), -np.log(1e6) / 64, rtol=0.04)
+    root = noise_ratio(schedule, Karras(7.0)(schedule, 64)) ** (1 / 7)
+    np.testing.assert_allclose(jnp.diff(root), (1e-3 ** (1 / 7) - 1e3 ** (1 / 7)) / 64, rtol=0.02)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ConfigError, match="eta: got 0"):
+        Cosine(eta=0)
+    with pytest.raises(ConfigError, match="variance.*'vq'.*sub-vp"):
+        Linear(variance="vq")
+    with pytest.raises(ConfigError, match="rho"):
+        Karras(rho=-1.0)

@@ -1,0 +1,201 @@
+"""Training learns, resumes bit for bit after kills, and refuses to go on with NaN."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import gaussian_denoiser
+
+import sda_jax as sda
+import sda_jax.train as train_module
+from sda_jax.checkpoint import checkpointer
+from sda_jax.dataset import FromArray, FromSimulator
+from sda_jax.denoise import LogNormalRatio, NetworkDenoiser, NoisePrediction, Preconditioned
+from sda_jax.errors import ConfigError, DivergenceError, StorageError
+from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.train import Training, train
+from sda_jax.truth import trajectory_law
+
+CHAIN = sda.VectorAutoregression()
+SMALL = Training(
+    steps=48, batch=8, segment=5, block=4, checkpoint_every=8, validation_batches=2, ema=0.9
+)
+
+
+def blank(width=8):
+    return NetworkDenoiser(ResidualMLP(width, 1), None, sda.Cosine(), Preconditioned())
+
+
+def run(folder, training=SMALL, denoiser=None, source=None, seed=0):
+    validation = sda.simulate(jax.random.key(9), CHAIN, training.segment, batch=16)
+    source = source or FromSimulator(CHAIN)
+    shape = (2, 8, *validation.shape[1:])
+    return train(
+        denoiser or blank(),
+        source,
+        validation.reshape(shape),
+        CHAIN.standardisation,
+        training,
+        folder,
+        seed,
+    )
+
+
+def leaves(denoiser):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(denoiser.variables)])
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("parameterisation", [NoisePrediction(), Preconditioned()], ids=str)
+@pytest.mark.parametrize("stored", [False, True])
+def test_learns_the_exact_denoiser(parameterisation, stored, tmp_path):
+    """On a chain of which the best loss is known to be far below that of no prediction."""
+    network = TemporalConv(width=16, dilations=(1,), max_frequency=16.0)
+    denoiser = NetworkDenoiser(network, None, sda.Cosine(), parameterisation)
+    training = Training(
+        steps=600, batch=32, segment=8, block=100, checkpoint_every=600, times=LogNormalRatio()
+    )
+    source = FromSimulator(CHAIN)
+    if stored:
+        source = FromArray(sda.simulate(jax.random.key(1), CHAIN, 64, batch=256))
+    trained = run(tmp_path, training, denoiser, source)
+    x = CHAIN.standardisation.forward(sda.simulate(jax.random.key(2), CHAIN, 8, batch=200))
+    t = sda.Cosine().time(0.5)
+    x_t = sda.Cosine().mu(t) * x + sda.Cosine().sigma(t) * jax.random.normal(
+        jax.random.key(3), x.shape
+    )
+    exact = gaussian_denoiser(trajectory_law(CHAIN, 8), CHAIN.standardisation, sda.Cosine())
+    best = jnp.mean((jax.vmap(lambda x: exact(x, t))(x_t) - x) ** 2)
+    found = jnp.mean((jax.vmap(lambda x: trained(x, t))(x_t) - x) ** 2)
+    assert best < 0.2 and found < 1.25 * best, (found, best)
+
+
+def test_metrics_say_what_happened(tmp_path):
+    run(tmp_path)
+    rows = metrics(tmp_path)
+    assert [r["step"] for r in rows] == list(range(4, 49, 4))
+    assert [r["step"] for r in rows if "validation_loss" in r] == list(range(8, 49, 8))
+    rates = [r["learning_rate"] for r in rows]
+    np.testing.assert_allclose(rates, 1e-3 * (1 - np.arange(4, 49, 4) / 48), atol=1e-9)
+
+
+def test_resumed_equals_unbroken(tmp_path):
+    """Stopped between checkpoints, and asked for again when it is finished."""
+    whole = leaves(run(tmp_path / "whole"))
+
+    class Stop(Exception):
+        pass
+
+    real, count = train_module._require_finite, []
+
+    def stopping(*args):
+        count.append(1)
+        if len(count) == 5:
+            raise Stop
+        return real(*args)
+
+    train_module._require_finite = stopping
+    try:
+        with pytest.raises(Stop):
+            run(tmp_path / "broken")
+    finally:
+        train_module._require_finite = real
+    np.testing.assert_array_equal(leaves(run(tmp_path / "broken")), whole)
+    steps = [r["step"] for r in metrics(tmp_path / "broken")]
+    assert steps == list(range(4, 49, 4))
+    np.testing.assert_array_equal(leaves(run(tmp_path / "whole")), whole)
+    assert (leaves(run(tmp_path / "other", seed=1)) != whole).any()
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import dataclasses, numpy as np
+import jax
+jax.config.update("jax_compilation_cache_dir", {cache!r})
+import test_train as t
+training = dataclasses.replace(t.SMALL, steps=3000, checkpoint_every=40)
+np.save({out!r}, t.leaves(t.run(Path({folder!r}), training)))
+"""
+
+
+def test_killed_three_times_ends_with_the_same_weights(tmp_path):
+    rng = random.Random(0)
+
+    def start(name):
+        code = KILLED.format(
+            tests=os.path.dirname(__file__),
+            folder=str(tmp_path / name),
+            out=str(tmp_path / f"{name}.npy"),
+            cache=str(tmp_path / "cache"),
+        )
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    assert start("whole").wait() == 0
+    kills = 0
+    while kills < 3:
+        process = start("killed")
+        path = tmp_path / "killed" / "metrics.jsonl"
+        before = path.stat().st_size if path.exists() else 0
+        while process.poll() is None and (not path.exists() or path.stat().st_size <= before):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.8))
+        assert process.poll() is None, "finished before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert start("killed").wait() == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "killed.npy"), np.load(tmp_path / "whole.npy"))
+
+
+def test_nan_stops_the_training_and_the_last_checkpoint_stays(tmp_path):
+    run(tmp_path, Training(**{**vars(SMALL), "steps": 16}))
+    data = np.array(sda.simulate(jax.random.key(1), CHAIN, 8, batch=4))
+    data[2, 3] = np.nan
+    with pytest.raises(DivergenceError, match=r"loss: got nan at step 1\d.*step 16 .*kept"):
+        run(tmp_path, SMALL, source=FromArray(jnp.asarray(data)), denoiser=blank())
+    with checkpointer(tmp_path / "checkpoints") as manager:
+        assert manager.latest.step == 16
+
+
+def test_checkpoints_of_another_network_or_damaged_are_refused(tmp_path):
+    run(tmp_path, Training(**{**vars(SMALL), "steps": 16}))
+    with pytest.raises(StorageError, match="configuration"):
+        run(tmp_path, denoiser=blank(width=16))
+    for path in (tmp_path / "checkpoints" / "16").rglob("*"):
+        if path.is_file() and path.stat().st_size > 200:
+            path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StorageError, match="Remove the folder 16"):
+        run(tmp_path)
+
+
+def test_impossible_settings_are_refused():
+    for name in ("steps", "batch", "segment", "block", "checkpoint_every"):
+        with pytest.raises(ConfigError, match=f"{name}: got 0"):
+            Training(**{name: 0})
+    with pytest.raises(ConfigError, match="decay: got 'exponential'.*'linear', 'cosine'"):
+        Training(decay="exponential")
+    with pytest.raises(ConfigError, match="learning_rate"):
+        Training(learning_rate=float("nan"))
+
+
+def test_learning_rate_schedules():
+    for decay, middle in (("linear", 5e-4), ("cosine", 5e-4)):
+        rate = Training(steps=100, decay=decay).rate()
+        np.testing.assert_allclose([rate(0), rate(50), rate(100)], [1e-3, middle, 0], atol=1e-9)
+    quarter = [
+        float(np.asarray(Training(steps=100, decay=d).rate()(25))) for d in ("linear", "cosine")
+    ]
+    np.testing.assert_allclose(quarter, [7.5e-4, 8.5355e-4], rtol=1e-4)

@@ -1,0 +1,105 @@
+"""The shipped Lorenz prior against the particle smoother, over samplers of rising cost.
+
+Test observations are those of `scripts/evaluate.py`. Records go to results/lorenz.jsonl; run again,
+it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from common import RESULTS, record
+
+import sda_jax as sda
+from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
+from sda_jax.cli.common import draw_case
+from sda_jax.cli.evaluate import read_records, reference_ensembles, score
+from sda_jax.config import load_config
+
+LOG, EVEN = sda.EvenLogRatio(), sda.EvenTime()
+FIRST, SECOND = sda.ExponentialIntegrator(), sda.DPMSolverPP2M()
+PAPER = sda.SDA(3e-2)
+LADDER = {
+    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
+    "paper, C = 0": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(0, 0.25))),
+    "paper, C = 1": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),
+    "DPS": (sda.DPS(), sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),
+}
+
+
+def table(records: list[dict]) -> str:
+    """Medians over the observations, with the number of observations."""
+    lines = [
+        "| case | sampler | n | forwards | VJPs | sum | W1 / floor | log prior gap | "
+        "log likelihood gap | spread ratio | CRPS / smoother's | energy p > 0.01 | seconds |",
+        "|---" * 13 + "|",
+    ]
+    for case in dict.fromkeys(r["case"] for r in records):
+        for name in dict.fromkeys(r["sampler"] for r in records):
+            rows = [r for r in records if (r["case"], r["sampler"]) == (case, name)]
+            if not rows:
+                continue
+            values = [
+                [r["w1"] / r["w1_floor"] for r in rows],
+                [r["log_prior"] - r["log_prior_truth"] for r in rows],
+                [r["log_likelihood"] - r["log_likelihood_truth"] for r in rows],
+                [r["spread_ratio"] for r in rows],
+                [r["crps"] / r["crps_reference"] for r in rows],
+                [r["seconds"] for r in rows],
+            ]
+            ratio, prior, likelihood, spread, crps, seconds = (np.median(v) for v in values)
+            accepted = sum(r["energy_p"] > 0.01 for r in rows)
+            forwards, vjps = rows[0]["forwards"], rows[0]["vjps"]
+            lines.append(
+                f"| {case} | {name} | {len(rows)} | {forwards} | {vjps} | {forwards + vjps} | "
+                f"{ratio:.3f} | {prior:+.1f} | {likelihood:+.2f} | {spread:.3f} | {crps:.3f} | "
+                f"{accepted}/{len(rows)} | {seconds:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Scores every sampler that is not yet recorded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--observations", type=int, default=8)
+    parser.add_argument("--samplers", nargs="*", choices=LADDER, default=list(LADDER))
+    options = parser.parse_args()
+    root = Path(__file__).parent.parent
+    config, _ = load_config(root / "configs" / "lorenz63_demo.py")
+    prior = sda.load_prior(config.prior)
+    path = RESULTS / "lorenz.jsonl"
+    records = read_records(path)
+    for index in range(options.observations):
+        for case in config.evaluation.cases:
+            done = {r["sampler"] for r in records if (r["case"], r["observation"]) == (case, index)}
+            todo = [name for name in options.samplers if name not in done]
+            if not todo:
+                continue
+            test = draw_case(config, case, index)
+            references = reference_ensembles(config, test)
+            for name in todo:
+                guidance, sampler = LADDER[name]
+                settings = dataclasses.replace(config.assimilation, guidance=guidance)
+                chosen = dataclasses.replace(config, assimilation=settings)
+                _, scores = score(chosen, prior, test, sampler, references)
+                found = {"case": case, "observation": index, "sampler": name, **scores}
+                records.append(found)
+                with open(path, "a") as file:
+                    file.write(json.dumps(found) + "\n")
+                print(f"{case} {index} {name}: {scores['w1'] / scores['w1_floor']:.3f}", flush=True)
+    settings = config.assimilation
+    record(
+        "lorenz",
+        f"Lorenz 1963, shipped prior, {settings.samples} samples",
+        "Medians over the test observations; gaps are posterior minus smoother; the smoother has "
+        f"{config.evaluation.particles} particles and the floor is between two runs of it.\n\n"
+        + table(records),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -20,11 +20,20 @@ from sda_jax.cli.common import draw_case
 from sda_jax.cli.evaluate import read_records, reference_ensembles, score
 from sda_jax.config import load_config
 
-LOG, EVEN = sda.EvenLogRatio(), sda.EvenTime()
-FIRST, SECOND = sda.ExponentialIntegrator(), sda.DPMSolverPP2M()
+EVEN, FIRST = sda.EvenTime(), sda.ExponentialIntegrator()
 PAPER = sda.SDA(3e-2)
+
+
+def with_corrections(steps: int) -> sda.PredictorCorrector:
+    """The default sampler with another number of corrections."""
+    corrector = dataclasses.replace(DEFAULT_SAMPLER.corrector, steps=steps)
+    return dataclasses.replace(DEFAULT_SAMPLER, corrector=corrector)
+
+
 LADDER = {
-    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
+    "default (C = 7)": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
+    "default grid, C = 3": (DEFAULT_GUIDANCE, with_corrections(3)),
+    "default grid, C = 1": (DEFAULT_GUIDANCE, with_corrections(1)),
     "paper, C = 0": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(0, 0.25))),
     "paper, C = 1": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),
     "DPS": (sda.DPS(), sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),

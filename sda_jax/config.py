@@ -11,12 +11,11 @@ from typing import Any
 import tyro
 
 from sda_jax import denoise, guidance, samplers, schedule
+from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.files import OPERATORS
-from sda_jax.guidance import SDA
 from sda_jax.observation import Channels, Every
 from sda_jax.prior import COMPONENTS
-from sda_jax.samplers import PredictorCorrector
 from sda_jax.schedule import Cosine
 from sda_jax.serialize import class_table
 from sda_jax.train import Training
@@ -67,8 +66,8 @@ class Assimilation:
 
     samples: int = 256
     chunk: int = 32
-    guidance: Any = SDA()
-    sampler: Any = PredictorCorrector()
+    guidance: Any = DEFAULT_GUIDANCE
+    sampler: Any = DEFAULT_SAMPLER
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class LotkaVolterra(GaussianTransition):
     @property
     def standardisation(self) -> Standardisation:
         """Statistics of noiseless orbits from `init` with the default coefficients."""
-        return Standardisation(mean=-0.1, std=0.5)
+        return Standardisation(mean=-0.14, std=0.55)
 
     @property
     def transition_std(self) -> Array:

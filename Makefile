@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow check figures setup clean
+.PHONY: demo test check setup clean
 
 setup: $(VENV)/.ready
 
@@ -17,9 +17,6 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
-
-slow: setup
-	$(BIN)/python -m pytest -m slow
 
 check: setup
 	$(BIN)/ruff check .

@@ -11,14 +11,15 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 from common import RESULTS, record
 
 import sda_jax as sda
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.cli.common import draw_case
-from sda_jax.cli.evaluate import read_records, reference_ensembles, score
+from sda_jax.cli.evaluate import read_records, reference_ensembles, score, summary
 from sda_jax.config import load_config
+from sda_jax.serialize import encode
+from sda_jax.storage import write_text
 
 EVEN, FIRST = sda.EvenTime(), sda.ExponentialIntegrator()
 PAPER = sda.SDA(3e-2)
@@ -40,35 +41,9 @@ LADDER = {
 }
 
 
-def table(records: list[dict]) -> str:
-    """Medians over the observations, with the number of observations."""
-    lines = [
-        "| case | sampler | n | forwards | VJPs | sum | W1 / floor | log prior gap | "
-        "log likelihood gap | spread ratio | CRPS / smoother's | energy p > 0.01 | seconds |",
-        "|---" * 13 + "|",
-    ]
-    for case in dict.fromkeys(r["case"] for r in records):
-        for name in dict.fromkeys(r["sampler"] for r in records):
-            rows = [r for r in records if (r["case"], r["sampler"]) == (case, name)]
-            if not rows:
-                continue
-            values = [
-                [r["w1"] / r["w1_floor"] for r in rows],
-                [r["log_prior"] - r["log_prior_truth"] for r in rows],
-                [r["log_likelihood"] - r["log_likelihood_truth"] for r in rows],
-                [r["spread_ratio"] for r in rows],
-                [r["crps"] / r["crps_reference"] for r in rows],
-                [r["seconds"] for r in rows],
-            ]
-            ratio, prior, likelihood, spread, crps, seconds = (np.median(v) for v in values)
-            accepted = sum(r["energy_p"] > 0.01 for r in rows)
-            forwards, vjps = rows[0]["forwards"], rows[0]["vjps"]
-            lines.append(
-                f"| {case} | {name} | {len(rows)} | {forwards} | {vjps} | {forwards + vjps} | "
-                f"{ratio:.3f} | {prior:+.1f} | {likelihood:+.2f} | {spread:.3f} | {crps:.3f} | "
-                f"{accepted}/{len(rows)} | {seconds:.0f} |"
-            )
-    return "\n".join(lines)
+def settings_of(name: str) -> str:
+    """What a rung of the ladder is made of, on one line."""
+    return json.dumps([encode(part) for part in LADDER[name]])
 
 
 def main() -> None:
@@ -81,7 +56,9 @@ def main() -> None:
     config, _ = load_config(root / "configs" / "lorenz63_demo.py")
     prior = sda.load_prior(config.prior)
     path = RESULTS / "lorenz.jsonl"
-    records = read_records(path)
+    known = {name: settings_of(name) for name in LADDER}
+    records = [r for r in read_records(path) if known.get(r["sampler"]) == r["settings"]]
+    write_text(path, "".join(json.dumps(r) + "\n" for r in records))
     for index in range(options.observations):
         for case in config.evaluation.cases:
             done = {r["sampler"] for r in records if (r["case"], r["observation"]) == (case, index)}
@@ -95,7 +72,8 @@ def main() -> None:
                 settings = dataclasses.replace(config.assimilation, guidance=guidance)
                 chosen = dataclasses.replace(config, assimilation=settings)
                 _, scores = score(chosen, prior, test, sampler, references)
-                found = {"case": case, "observation": index, "sampler": name, **scores}
+                found = {"case": case, "observation": index, "sampler": name}
+                found |= {"settings": known[name], **scores}
                 records.append(found)
                 with open(path, "a") as file:
                     file.write(json.dumps(found) + "\n")
@@ -106,7 +84,7 @@ def main() -> None:
         f"Lorenz 1963, shipped prior, {settings.samples} samples",
         "Medians over the test observations; gaps are posterior minus smoother; the smoother has "
         f"{config.evaluation.particles} particles and the floor is between two runs of it.\n\n"
-        + table(records),
+        + summary(sorted(records, key=lambda r: r["case"], reverse=True), by="sampler"),
     )
 
 

@@ -41,6 +41,7 @@ def paper(network: ResidualMLP | TemporalConv, window: int | None, batch: int) -
             batch=batch,
             segment=window or 32,
             clip=None,
+            ema=0.0,
             times=UniformTime(),
             block=256,
             checkpoint_every=256 * 16,

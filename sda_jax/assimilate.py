@@ -168,7 +168,7 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
     except Exception as error:
         raise ObservationError(
             "operator",
-            f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             f"a JAX function of a trajectory of shape {shape}",
             "Check the indices against the prior's state shape "
             f"{prior.state_shape}, and use jax.numpy inside.",
@@ -187,7 +187,15 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
             f"the operator's shape {out.shape} for length {length}",
             "Reshape y, or correct the operator or length.",
         )
-    finite, moves = _probe(observation.operator, prior.standardisation, shape)
+    try:
+        finite, moves = _probe(observation.operator, prior.standardisation, shape)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(
+            "operator",
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            "a function that jax.vjp can differentiate",
+            "Replace while loops and callbacks inside it, or give it a custom derivative.",
+        ) from error
     if not finite:
         raise ObservationError(
             "operator",

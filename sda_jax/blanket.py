@@ -62,7 +62,18 @@ class Blanket:
 
 
 def trajectory_denoiser(prior: Prior, chunk: int | None = None) -> Denoiser:
-    """The prior's denoiser of whole trajectories: composed if its network is local."""
+    """The prior's denoiser of whole trajectories: composed if its network is local.
+
+    Raises:
+        ConfigError: `chunk` given for a network that has no windows.
+    """
+    if prior.window is None and chunk is not None:
+        raise ConfigError(
+            "window_chunk",
+            chunk,
+            "None: this prior's network takes whole trajectories",
+            "Bound the memory with chunk, the members sampled at once.",
+        )
     if prior.window is None:
         return prior.denoiser
     return Blanket(prior.denoiser, prior.window, chunk)

@@ -30,6 +30,23 @@ def checkpointer(
         yield manager
 
 
+def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
+    """Saves `state` as the checkpoint of `step` and waits until it is whole.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    try:
+        manager.save(step, state)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StorageError(
+            f"{manager.directory}/{step}",
+            f"{type(error).__name__}: {str(error)[:300]}",
+            "a folder that can be written, with room",
+            "Free some space and run again; earlier checkpoints are kept.",
+        ) from error
+
+
 def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
     """The latest complete checkpoint, with the structure and devices of `like`; None without one.
 

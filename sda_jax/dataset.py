@@ -17,9 +17,10 @@ from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_a
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
-from sda_jax.types import PRNGKey, System, Trajectory, component, static
+from sda_jax.types import PRNGKey, System, Trajectory, component
 
 SPLITS = ("train", "valid", "test")
+STORED, HELD_OUT = 2, 3  # what a seed's key is folded with for a stored set and for validation
 
 
 def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
@@ -157,7 +158,7 @@ def generate(
             "Remove the folder, or choose another path.",
         )
     write_text(marker, description)
-    key = jax.random.key(seed)
+    key = jax.random.fold_in(jax.random.key(seed), STORED)
     starts = range(0, trajectories, chunk)
     names = [parts / f"{a:08d}-{min(a + chunk, trajectories):08d}.npy" for a in starts]
     for start, name in tqdm(
@@ -242,13 +243,14 @@ class Source(Protocol):
 class FromSimulator:
     """Fresh segments for ever: as many running simulations as the batch has segments.
 
+    The simulations run on for ever, so the segments have the system's stationary law: a system
+    that keeps changing with its age wants a stored data set.
+
     Attributes:
         system: What to simulate.
-        skip: States simulated and dropped between two segments of a simulation.
     """
 
     system: Any
-    skip: int = static(0)
 
     def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
         """Spun-up simulator states."""
@@ -260,8 +262,7 @@ class FromSimulator:
         """Runs every simulation on; segments of one simulation follow each other in time."""
 
         def one(key: PRNGKey, s: PyTree[Array]) -> tuple[PyTree[Array], Array]:
-            s, x = _advance(key, self.system, s, length + self.skip)
-            return s, x[:length]
+            return _advance(key, self.system, s, length)
 
         return jax.vmap(one)(jax.random.split(key, batch), state)
 

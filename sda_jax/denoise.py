@@ -65,9 +65,6 @@ class Preconditioned:
         return (ratio * x / self.data_std - self.data_std * noise) / jnp.sqrt(total)
 
 
-Parameterisation = NoisePrediction | Preconditioned
-
-
 def _like(a: Array, x: Array) -> Array:
     """`a` of shape `(*batch,)` with axes of size one added, to broadcast against `x`."""
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim))

@@ -52,6 +52,13 @@ def require_positive(argument: str, value: Any) -> None:
         raise ConfigError(argument, value, "a positive finite number", f"Change {argument}.")
 
 
+def require_below(argument: str, value: Any, limit: Any) -> None:
+    """Raises `ConfigError` unless the concrete number `value` is below `limit`."""
+    concrete = all(isinstance(v, (int, float)) for v in (value, limit))
+    if concrete and not value < limit:
+        raise ConfigError(argument, value, f"below {limit}", f"Lower {argument}.")
+
+
 def require_choice(argument: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises `ConfigError` unless `value` is one of `choices`."""
     if value not in choices:

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from sda_jax.errors import ConfigError
+from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.observation import Observation
+from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem
 
 Ensemble = Float[np.ndarray, "samples length *state"] | Float[Array, "samples length *state"]
@@ -75,14 +76,22 @@ def mmd(x: Ensemble, y: Ensemble) -> float:
     return float(within - 2 * kernel[:n, n:].mean())
 
 
-@jax.jit
 def log_prior(system: GaussianSystem, x: Ensemble) -> Float[Array, " samples"]:
-    """`log p(x_{2:L} | x_1)` of every member."""
+    """`log p(x_{2:L} | x_1)` of every member.
 
+    Raises:
+        ConfigError: The system has no transition noise.
+    """
+    require_noise(system)
+    return _log_prior(system, jnp.asarray(x))
+
+
+@jax.jit
+def _log_prior(system: GaussianSystem, x: Array) -> Float[Array, " samples"]:
     def one(path: Array) -> Array:
         return jnp.sum(jax.vmap(system.log_prob)(path[:-1], path[1:]))
 
-    return jax.vmap(one)(jnp.asarray(x))
+    return jax.vmap(one)(x)
 
 
 @jax.jit
@@ -144,7 +153,12 @@ def compare(
     system: GaussianSystem,
     observation: Observation,
 ) -> Comparison:
-    """Scores an ensemble against two independent ensembles of the true posterior."""
+    """Scores an ensemble against two independent ensembles of the true posterior.
+
+    Raises:
+        ConfigError: Ensembles of different sizes, or of fewer than two members.
+    """
+    require_at_least("samples", len(ensemble), 2)
     both = np.concatenate([np.asarray(truth), np.asarray(truth_again)])
     return Comparison(
         w1=wasserstein1(ensemble, truth),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from importlib import resources
@@ -21,10 +22,10 @@ from jaxtyping import Array, PyTree
 
 from sda_jax import denoise, networks, schedule, systems
 from sda_jax.denoise import NetworkDenoiser
-from sda_jax.errors import ConfigError, StorageError
+from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.serialize import class_table, decode, encode
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions
+from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions, write_text
 from sda_jax.types import component, static
 
 COMPONENTS = class_table(
@@ -93,11 +94,20 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
     """
     path = Path(path)
     denoiser = prior.denoiser
+    weights = {name: np.asarray(leaf) for name, leaf in _named(denoiser.variables).items()}
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise DivergenceError(
+            "weights", f"values that are not finite in {bad[0]}", "finite weights", "Train again."
+        )
+    with atomic(path / "weights.safetensors") as temporary:
+        safetensors.numpy.save_file(weights, temporary)
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "kind": "prior",
         "versions": versions(),
+        "weights_sha256": _digest(path),
         "network": encode(denoiser.network),
         "schedule": encode(denoiser.schedule),
         "parameterisation": encode(denoiser.parameterisation),
@@ -107,13 +117,12 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "system": encode(prior.system),
         "notes": notes or {},
     }
-    with atomic(path / "weights.safetensors") as temporary:
-        safetensors.numpy.save_file(
-            {n: np.asarray(a) for n, a in _named(denoiser.variables).items()}, temporary
-        )
-    with atomic(path / "prior.json") as temporary:
-        temporary.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n")
+    write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def shipped_priors() -> list[str]:
@@ -170,13 +179,31 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
         raise StorageError(
             str(folder / "prior.json"), f"no {missing}", "a whole prior", "Save it again."
         )
+    if description.get("weights_sha256") != _digest(folder):
+        raise StorageError(
+            str(folder / "weights.safetensors"),
+            "contents other than prior.json was written for",
+            "the two files of one prior",
+            "One of them is damaged or replaced: save the prior again.",
+        )
     parts = {name: decode(description[name], table) for name in names}
-    state_shape = tuple(description["state_shape"])
     window = description["window"]
     network = parts["network"]
-    sample = jax.ShapeDtypeStruct((window or 1, *state_shape), jnp.float32)
-    level = jax.ShapeDtypeStruct((), jnp.float32)
-    expected = jax.eval_shape(network.init, jax.random.key(0), sample, level)
+    try:
+        state_shape = tuple(int(n) for n in description["state_shape"])
+        sample = jax.ShapeDtypeStruct((window or 1, *state_shape), jnp.float32)
+        level = jax.ShapeDtypeStruct((), jnp.float32)
+        expected = jax.eval_shape(network.init, jax.random.key(0), sample, level)
+        parts["schedule"].mu(0.0)
+        parts["parameterisation"].level(parts["schedule"], 0.0)
+        jax.eval_shape(parts["standardisation"].inverse, sample)
+    except Exception as error:
+        raise StorageError(
+            str(folder / "prior.json"),
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            "a network, schedule and statistics that fit each other",
+            "The file is damaged: save the prior again.",
+        ) from error
     denoiser = NetworkDenoiser(
         network,
         _unflat(folder, weights, expected),

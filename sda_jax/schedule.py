@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.errors import require_choice, require_positive
+from sda_jax.errors import require_below, require_choice, require_positive
 from sda_jax.types import Scalar, Schedule, Time, component, static
 
 VARIANCES = ("vp", "sub-vp", "sub-sub-vp")
@@ -31,6 +31,7 @@ class _Alpha(ABC):
 
     def __post_init__(self) -> None:
         require_positive("eta", self.eta)
+        require_below("eta", self.eta, 1)
         require_choice("variance", self.variance, VARIANCES)
 
     @abstractmethod
@@ -108,6 +109,7 @@ class VarianceExploding:
     def __post_init__(self) -> None:
         require_positive("sigma_min", self.sigma_min)
         require_positive("sigma_max", self.sigma_max)
+        require_below("sigma_min", self.sigma_min, self.sigma_max)
 
     def mu(self, t: Time) -> Array:
         return jnp.ones_like(jnp.asarray(t, jnp.float32))
@@ -132,6 +134,7 @@ class RectifiedFlow:
 
     def __post_init__(self) -> None:
         require_positive("eta", self.eta)
+        require_below("eta", self.eta, 1)
 
     def mu(self, t: Time) -> Array:
         return 1 - (1 - self.eta) * jnp.asarray(t)

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import h5py
+from safetensors import SafetensorError
 
-from sda_jax.errors import StorageError
+from sda_jax.errors import SDAError, StorageError
 
 FORMAT = "sda_jax"
 FORMAT_VERSION = 1
@@ -35,10 +36,10 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except StorageError:
+    except SDAError:
         raise
-    except OSError as error:
-        full = error.errno == errno.ENOSPC or "space" in str(error).lower()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "space" in str(error).lower()
         raise StorageError(
             str(path),
             f"{type(error).__name__}: {error}",
@@ -48,7 +49,8 @@ def atomic(path: str | Path) -> Generator[Path, None, None]:
             else "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -85,26 +87,30 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
             str(path), f"{error}", f"a readable {kind} file", "It is damaged: make it again."
         ) from error
     with file:
-        found = (file.attrs.get("format"), file.attrs.get("kind"))
-        if found != (FORMAT, kind):
-            raise StorageError(
-                str(path), f"format and kind {found}", f"{(FORMAT, kind)}", "Name another file."
-            )
-        if file.attrs.get("format_version") != FORMAT_VERSION:
-            raise StorageError(
-                str(path),
-                f"format version {file.attrs.get('format_version')}",
-                f"version {FORMAT_VERSION}",
-                "Make the file again with this version of sda_jax.",
-            )
         try:
+            attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
+            _check_header(path, attributes, kind)
             yield file
-        except (KeyError, OSError, RuntimeError) as error:
-            if isinstance(error, StorageError):
-                raise
+        except SDAError:
+            raise
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise StorageError(
                 str(path), f"{error}", f"a complete {kind} file", "It is damaged: make it again."
             ) from error
+
+
+def _check_header(path: Path, attributes: dict[str, str], kind: str) -> None:
+    if (attributes["format"], attributes["kind"]) != (FORMAT, kind):
+        found = f"format {attributes['format']}, kind {attributes['kind']}"
+        expected = f"format {FORMAT}, kind {kind}"
+        raise StorageError(str(path), found, expected, "Name another file.")
+    if attributes["format_version"] != str(FORMAT_VERSION):
+        raise StorageError(
+            str(path),
+            f"format version {attributes['format_version']}",
+            f"version {FORMAT_VERSION}",
+            "Make the file again with this version of sda_jax.",
+        )
 
 
 def versions() -> dict[str, str]:
@@ -129,9 +135,10 @@ def claim(folder: str | Path, config_json: str) -> Path:
     """
     folder = Path(folder)
     marker = folder / "config.json"
-    if marker.exists():
-        if marker.read_text() != config_json:
-            old, new = marker.read_text().splitlines(), config_json.splitlines()
+    if marker.is_file():
+        found = marker.read_text(errors="replace")
+        if found != config_json:
+            old, new = found.splitlines(), config_json.splitlines()
             changed = [line.strip() for line in new if line not in old][:5]
             raise StorageError(
                 str(folder),

@@ -21,11 +21,18 @@ import optax
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
-from sda_jax.checkpoint import checkpointer, restore_latest
+from sda_jax.checkpoint import checkpointer, restore_latest, save
 from sda_jax.dataset import Source
 from sda_jax.denoise import NetworkDenoiser, UniformTime, denoising_loss
-from sda_jax.errors import DivergenceError, require_at_least, require_choice, require_positive
+from sda_jax.errors import (
+    DivergenceError,
+    StorageError,
+    require_at_least,
+    require_choice,
+    require_positive,
+)
 from sda_jax.standardise import Standardisation
+from sda_jax.storage import write_text
 from sda_jax.types import PRNGKey, component, static
 
 
@@ -84,6 +91,9 @@ class Training:
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
 
 
+TRAINING = 1  # what a seed's key is folded with for training
+
+
 class TrainState(NamedTuple):
     """Everything that a training needs to go on."""
 
@@ -94,11 +104,16 @@ class TrainState(NamedTuple):
     source: PyTree[Array]
 
 
+def streams(seed: int) -> Array:
+    """Independent keys for the initial weights, the source's start and the steps."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed), TRAINING), 3)
+
+
 def init_state(
     seed: int, denoiser: NetworkDenoiser, source: Source, training: Training, shape: tuple[int, ...]
 ) -> TrainState:
     """The state before the first step, from the seed; `shape` is one state's."""
-    key_network, key_source = jax.random.split(jax.random.key(seed))
+    key_network, key_source, _ = streams(seed)
     sample = jnp.zeros((training.segment, *shape))
     variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
@@ -184,11 +199,12 @@ def train(
 
     Raises:
         DivergenceError: The loss is not finite; the last good checkpoint is kept.
-        StorageError: The checkpoint is damaged or of another configuration.
+        StorageError: The checkpoint is damaged, of another network or optimiser, or past the last
+            step; or it cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key = jax.random.fold_in(jax.random.key(seed), 1)
+    key = streams(seed)[2]
     state = init_state(seed, denoiser, source, training, validation.shape[3:])
     block = make_block(training, denoiser, standardisation)
     segments = standardisation.forward(jnp.asarray(validation))
@@ -198,6 +214,13 @@ def train(
         restored = restore_latest(manager, state)
         state = state if restored is None else restored
         done = int(state.step)
+        if done > training.steps:
+            raise StorageError(
+                str(folder / "checkpoints"),
+                f"a checkpoint of step {done}",
+                f"at most {training.steps}, the steps of this training",
+                "Use the configuration that wrote it, or another folder.",
+            )
         _truncate_metrics(folder / "metrics.jsonl", done)
         saved = done
         bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
@@ -214,18 +237,26 @@ def train(
                     "learning_rate": float(np.asarray(rate(done))),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
-                if done - saved >= training.checkpoint_every or done == training.steps:
+                due = done - saved >= training.checkpoint_every or done == training.steps
+                if due:
                     averaged = with_weights(denoiser, state.averaged)
-                    record["validation_loss"] = float(
-                        _validation_loss(averaged, segments, training)
-                    )
-                    manager.save(done, state)
-                    saved = done
+                    validation_loss = _validation_loss(averaged, segments, training)
+                    _require_finite(validation_loss[None], done, folder, saved)
+                    _require_finite(_total(state.variables)[None], done, folder, saved)
+                    record["validation_loss"] = float(validation_loss)
                 metrics.write(json.dumps(record) + "\n")
                 metrics.flush()
+                if due:
+                    save(manager, done, state)
+                    saved = done
                 bar.update(steps)
                 bar.set_postfix(loss=f"{record['loss']:.4f}")
     return with_weights(denoiser, state.averaged)
+
+
+@jax.jit
+def _total(variables: PyTree[Array]) -> Array:
+    return sum((jnp.sum(leaf) for leaf in jax.tree.leaves(variables)), jnp.zeros(()))
 
 
 def _require_finite(losses: Array, first: int, folder: Path, saved: int) -> None:
@@ -235,8 +266,12 @@ def _require_finite(losses: Array, first: int, folder: Path, saved: int) -> None
             "loss",
             f"{losses[bad]} at step {first + int(bad)}",
             "a finite number",
-            f"The checkpoint of step {saved} in {folder / 'checkpoints'} is kept. Lower "
-            "learning_rate or clip, or look for bad values in the data.",
+            (
+                f"The checkpoint of step {saved} in {folder / 'checkpoints'} is kept. "
+                if saved
+                else ""
+            )
+            + "Lower learning_rate or clip, or look for bad values in the data.",
         )
 
 
@@ -251,4 +286,4 @@ def _truncate_metrics(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue
-    path.write_text("".join(kept))
+    write_text(path, "".join(kept))

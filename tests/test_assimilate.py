@@ -95,6 +95,9 @@ def test_other_numbers_compile_nothing(prior, observation):
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
     )
+    draw(prior, observation, samples=3)
+    assert compiled  # another shape does compile, and is seen to
+    compiled.clear()
     y[0, 0] = np.nan
     other = sda.Observation(y, observation.operator, std=0.9)
     sampler = dataclasses.replace(QUICK, corrector=sda.Langevin(1, 0.4))
@@ -176,4 +179,5 @@ def test_the_simulator_is_not_touched(prior, observation):
             raise AssertionError(name)
 
     assert prior.system is None
-    draw(prior, observation)
+    with_system = dataclasses.replace(prior, system=jax.tree_util.Partial(Untouchable()))
+    np.testing.assert_array_equal(draw(with_system, observation), draw(prior, observation))

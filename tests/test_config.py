@@ -161,7 +161,7 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
     assert demo.main([*common, "--observation", str(tmp_path / "mine.h5")]) == 0
     out = capsys.readouterr().out
     assert "W1 to the truth" in out and "floor" in out
-    arrays = load_posterior(tmp_path / "out" / "posterior.h5")
+    arrays = load_posterior(tmp_path / "out" / "file" / "posterior.h5")
     assert "truth" not in arrays and arrays["ensemble"].shape == (6, 17, 3)
     (tmp_path / "bad.h5").write_text("no")
     assert demo.main([*common, "--observation", str(tmp_path / "bad.h5")]) == 2

@@ -25,7 +25,9 @@ def make(path, **kwargs):
 
 def test_contents_are_the_simulation_split_by_trajectory(tmp_path):
     path = make(tmp_path / "data.h5")
-    expected = np.asarray(sda.simulate(jax.random.key(3), SYSTEM, 6, batch=20))
+    expected = np.asarray(
+        sda.simulate(jax.random.fold_in(jax.random.key(3), dataset.STORED), SYSTEM, 6, batch=20)
+    )
     parts = [load(path, s) for s in ("train", "valid", "test")]
     assert [len(p) for p in parts] == [16, 2, 2]
     np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-4, atol=1e-4)

@@ -84,10 +84,10 @@ def posterior():
 
 
 def judged_different(posterior, ensemble):
-    """Whether log prior, log likelihood, spread, W1 and the energy test find a difference.
+    """Whether log prior, log likelihood, spread and W1 find a difference.
 
     Bounds: four standard errors for the means over the members, 10 % for the spread (six standard
-    errors), 8 % for W1 (its scatter over pairs of runs is 3 %), p of 1/200 for the energy test.
+    errors), 8 % for W1 (its scatter over pairs of runs is 3 %).
     """
     system, observation, (a, b, _) = posterior
     found = metrics.compare(ensemble, a, b, system, observation)

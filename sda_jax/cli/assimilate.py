@@ -8,6 +8,7 @@ import time
 import jax
 
 from sda_jax.assimilate import assimilate as draw_ensemble
+from sda_jax.assimilate import check_observation
 from sda_jax.cli.common import Arguments, draw_case, run, the_prior
 from sda_jax.files import load_observation, save_observation, save_posterior
 from sda_jax.metrics import spread
@@ -32,6 +33,7 @@ def assimilate(arguments: Arguments) -> None:
     settings = config.assimilation
     description = {"experiment": config, "case": options.case, "index": options.index}
     description["observation"] = options.observation
+    check_observation(prior, observation, length)
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
     ensemble = draw_ensemble(

@@ -84,14 +84,16 @@ def run(
         print(f"error: {error}. Check the disk; what was finished before is kept.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
+        print("\ninterrupted; what was finished is kept", file=sys.stderr)
         return 130
     return 0
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:
     """The prior that the config names, or the one that `train` left in `output`."""
-    return load_prior(config.prior if config.prior is not None else output / "prior")
+    own = (config.system, config.network, config.schedule, config.parameterisation)
+    path = config.prior if config.prior is not None else output / "prior"
+    return load_prior(path, components=[type(part) for part in own])
 
 
 def the_case(config: Experiment, name: str) -> Case:

@@ -13,6 +13,8 @@ from sda_jax.cli.common import Arguments, draw_case, run, the_prior
 from sda_jax.cli.evaluate import reference_ensembles, score
 from sda_jax.cli.figures import draw_posterior
 from sda_jax.files import load_observation, save_observation, save_posterior
+from sda_jax.serialize import dumps
+from sda_jax.storage import claim
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +23,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def demo(arguments: Arguments) -> None:
-    """Overwrites what an earlier demonstration left in the output folder."""
+    """Writes posterior, observation and figures to a folder of the case."""
     config, options = arguments.config, arguments.options
     prior = the_prior(config, options.output)
     test = draw_case(config, options.case)
@@ -31,7 +33,10 @@ def demo(arguments: Arguments) -> None:
         check_observation(prior, observation, length)
         # a stand-in of the right length: the truth behind a file is not known
         test = test._replace(observation=observation, truth=jnp.zeros((length, *prior.state_shape)))
-    folder = options.output
+    description = {"experiment": config, "case": options.case, "observation": options.observation}
+    folder = claim(
+        options.output / ("file" if options.observation else options.case), dumps(description)
+    )
     members = config.assimilation.samples
     print(f"assimilating {np.size(test.observation.y)} numbers into {members} trajectories ...")
     print(f"particle smoother, {config.evaluation.particles} particles, twice ...", flush=True)
@@ -39,18 +44,15 @@ def demo(arguments: Arguments) -> None:
     references = reference_ensembles(config, test)
     reference_seconds = time.perf_counter() - start
     print("posterior sampling ...", flush=True)
-    ensemble, record = score(config, prior, test, config.assimilation.sampler, references)
+    ensemble, record = score(config, prior, test, config.assimilation.sampler, references, True)
     truth = np.asarray(test.truth) if known else None
     save_observation(folder / "observation.h5", test.observation, len(test.truth))
-    description = {"experiment": config, "case": options.case, "observation": options.observation}
     save_posterior(folder / "posterior.h5", ensemble, description, truth, references[0])
     arrays = {"ensemble": ensemble, "reference": references[0]}
     if truth is not None:
         arrays["truth"] = truth
     dt = getattr(config.system, "dt", 1.0)
-    title = (
-        f"Lorenz 1963: posterior of {members} members given {np.size(test.observation.y)} numbers"
-    )
+    title = f"Posterior of {members} members given {np.size(test.observation.y)} numbers"
     paths = draw_posterior(folder, test.observation, dt, arrays, title)
     print(_table(record, reference_seconds))
     print(f"posterior: {folder / 'posterior.h5'}")

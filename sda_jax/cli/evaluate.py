@@ -19,7 +19,7 @@ from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
 from sda_jax.samplers import PredictorCorrector
 from sda_jax.serialize import dumps
-from sda_jax.storage import claim
+from sda_jax.storage import claim, write_text
 from sda_jax.truth import particle_smoother
 
 
@@ -58,6 +58,7 @@ def score(
     test: Draw,
     sampler: PredictorCorrector,
     references: tuple[np.ndarray, np.ndarray],
+    progress: bool = False,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """An ensemble and its record: the comparison with the truth, cost and calibration."""
     settings = config.assimilation
@@ -71,6 +72,7 @@ def score(
         settings.guidance,
         sampler,
         settings.chunk,
+        progress=progress,
     )
     ensemble = np.asarray(ensemble)
     seconds = time.perf_counter() - start
@@ -102,30 +104,32 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def summary(records: Iterable[dict[str, Any]]) -> str:
-    """Medians over the observations as a table (Markdown)."""
+def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
+    """Medians over the observations, a row for each case and value of `by` (Markdown)."""
     lines = [
-        "| case | corrections | forwards + VJPs | n | W1 / floor | log prior gap | "
-        "log likelihood gap | spread ratio | CRPS / smoother's | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| case | {by} | n | forwards | VJPs | JVPs | sum | W1 / floor | log prior gap | "
+        "log likelihood gap | spread ratio | CRPS / smoother's | energy p > 0.01 | seconds |",
+        "|---" * 14 + "|",
     ]
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
     for r in records:
-        groups.setdefault((r["case"], r["corrections"]), []).append(r)
-    for (case, corrections), rows in groups.items():
+        groups.setdefault((r["case"], r[by]), []).append(r)
+    for (case, label), rows in groups.items():
         columns = [
             [r["w1"] / r["w1_floor"] for r in rows],
             [r["log_prior"] - r["log_prior_truth"] for r in rows],
             [r["log_likelihood"] - r["log_likelihood_truth"] for r in rows],
             [r["spread_ratio"] for r in rows],
             [r["crps"] / r["crps_reference"] for r in rows],
+            [r["seconds"] for r in rows],
         ]
-        ratio, prior, likelihood, width, score = (float(np.median(c)) for c in columns)
-        cost = f"{rows[0]['forwards']} + {rows[0]['vjps']}"
-        seconds = np.median([r["seconds"] for r in rows])
+        ratio, prior, likelihood, width, score, seconds = (float(np.median(c)) for c in columns)
+        cost = [rows[0][name] for name in ("forwards", "vjps", "jvps")]
+        accepted = sum(r["energy_p"] > 0.01 for r in rows)
         lines.append(
-            f"| {case} | {corrections} | {cost} | {len(rows)} | {ratio:.3f} | {prior:+.1f} | "
-            f"{likelihood:+.2f} | {width:.3f} | {score:.3f} | {seconds:.1f} |"
+            f"| {case} | {label} | {len(rows)} | {' | '.join(map(str, cost))} | {sum(cost)} | "
+            f"{ratio:.3f} | {prior:+.1f} | {likelihood:+.2f} | {width:.3f} | {score:.3f} | "
+            f"{accepted}/{len(rows)} | {seconds:.0f} |"
         )
     return "\n".join(lines)
 
@@ -137,7 +141,7 @@ def evaluate(arguments: Arguments) -> None:
     folder = claim(output / "evaluation", dumps(config))
     path = folder / "records.jsonl"
     records = read_records(path)
-    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    write_text(path, "".join(json.dumps(r) + "\n" for r in records))
     done = {(r["case"], r["observation"], r["corrections"]) for r in records}
     for index in range(config.evaluation.observations):
         for case in config.evaluation.cases:

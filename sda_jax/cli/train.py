@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.cli.common import Arguments, run
 from sda_jax.config import Experiment
-from sda_jax.dataset import FromArray, FromSimulator, Source, load, simulate
+from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Source, generate, load, simulate
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.prior import Prior, save_prior
 from sda_jax.serialize import dumps
@@ -24,9 +24,14 @@ def _source(
 ) -> tuple[Source, Float[Array, "batches batch length *state"]]:
     """Where training segments come from, and the fixed validation segments."""
     training = config.training
-    key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
     count = training.validation_batches * training.batch
     if config.data.stored:
+        # at once if the file is whole and of this configuration; refuses another one's
+        stored = config.data
+        generate(
+            data, config.system, config.seed, stored.trajectories, stored.length, stored.chunk, True
+        )
         source = FromArray(jnp.asarray(load(data, "train")))
         held = FromArray(jnp.asarray(load(data, "valid")))
         _, validation = held.draw(key, (), count, training.segment)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from sda_jax.errors import ConfigError
-from sda_jax.types import PRNGKey, Scalar, State
+from sda_jax.types import GaussianSystem, PRNGKey, Scalar, State
 
 
 def runge_kutta_4(f: Callable[[Array], Array], x: Array, dt: Scalar) -> Array:
@@ -20,6 +22,15 @@ def runge_kutta_4(f: Callable[[Array], Array], x: Array, dt: Scalar) -> Array:
     k3 = f(x + dt / 2 * k2)
     k4 = f(x + dt * k3)
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def require_noise(system: GaussianSystem | GaussianTransition) -> None:
+    """Raises `ConfigError` if the system's transition has no density; traced noise passes."""
+    std = system.transition_std
+    if not isinstance(std, Tracer) and not (np.asarray(std) > 0).all():
+        raise ConfigError(
+            "noise", std, "positive", "A transition without noise has no density: set noise."
+        )
 
 
 class GaussianTransition(ABC):
@@ -57,10 +68,6 @@ class GaussianTransition(ABC):
         Raises:
             ConfigError: The transition has no noise and so no density.
         """
-        noise = getattr(self, "noise", 1.0)
-        if isinstance(noise, (int, float)) and noise == 0:
-            raise ConfigError(
-                "noise", noise, "positive", "A transition without noise has no density."
-            )
+        require_noise(self)
         logpdf = jax.scipy.stats.norm.logpdf(x_next, self.forecast(x), self.transition_std)
         return jnp.sum(logpdf)

@@ -93,12 +93,19 @@ def kalman_smoother(
         length: States.
 
     Raises:
-        ObservationError: The operator is not of that kind.
+        ObservationError: The operator is not of that kind, or y is of another length.
     """
     a, q, m, p = _chain(system)
     d = len(m)
     h, offset, variances, every = _per_state(observation, d)
     y = np.asarray(observation.y, np.float64).reshape(len(variances), -1)
+    if len(y) != -(-length // every):
+        raise ObservationError(
+            "y",
+            f"{len(y)} observed states",
+            f"{-(-length // every)} for length {length}",
+            "Reshape.",
+        )
     filtered, predicted = [], []
     for i in range(length):
         if i:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from sda_jax.dataset import spun_up_states
 from sda_jax.errors import DivergenceError, ObservationError, require_at_least
 from sda_jax.observation import Every, Observation
+from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey
 
 GROUP = 256  # particles whose weights are summed first when one of many is drawn
@@ -170,11 +171,13 @@ def particle_smoother(
         block: Trajectories drawn at once; memory grows with `block * particles`.
 
     Raises:
+        ConfigError: The system has no transition noise.
         ObservationError: The operator is not local in time.
         DivergenceError: All particles lost the observation.
     """
     require_at_least("particles", particles, 1)
     require_at_least("samples", samples, 1)
+    require_noise(system)
     key_filter, key_back = jax.random.split(key)
     filtered = _filter(key_filter, system, observation, length, particles)
     _require_weights(filtered)

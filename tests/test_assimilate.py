@@ -138,6 +138,11 @@ def test_local_priors_and_windows_in_chunks(observation):
         sda.sample(jax.random.key(0), local, 4, 2)
 
 
+def halved(x):
+    """Until it is small: a loop that cannot be differentiated backwards."""
+    return jax.lax.while_loop(lambda y: jnp.abs(y).max() > 1, lambda y: y / 2, x[:, 0])
+
+
 def bad(y, operator, message, length=9):
     return pytest.param(y, operator, length, message, id=message)
 
@@ -153,6 +158,7 @@ def bad(y, operator, message, length=9):
         bad(np.zeros((9,)), lambda x: jnp.log(x[:, 0]), "not finite"),
         bad(np.zeros((9, 3)), lambda x: x @ jnp.ones((5, 3)), "state shape"),
         bad(np.zeros((9,)), lambda x: (x[:, 0], x[:, 1]), "one array"),
+        bad(np.zeros((9,)), halved, "jax.vjp can differentiate"),
     ],
 )
 def test_operators_that_do_not_fit_are_refused(prior, y, operator, length, message):

@@ -1,16 +1,16 @@
 """Priors survive saving; damaged or foreign ones are refused; nothing in them is run."""
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 
 import sda_jax as sda
 from sda_jax.denoise import NetworkDenoiser, NoisePrediction, Preconditioned
-from sda_jax.errors import ConfigError, StorageError
+from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.networks import ResidualMLP, TemporalConv
 from sda_jax.prior import shipped_priors
 from sda_jax.types import component
@@ -74,6 +74,10 @@ def edit(path, **changes):
         (dict(network={"type": "TemporalConv", "width": "wide"}), "TemporalConv.width"),
         (dict(network={"type": "TemporalConv", "width": 16}), "not of one prior"),
         (dict(schedule={"type": "Cosine", "eta": -1.0}), "eta"),
+        (dict(network=None), "damaged"),
+        (dict(network={"type": "Lorenz63"}), "damaged"),
+        (dict(network={"type": "TemporalConv", "dilations": "x"}), "damaged"),
+        (dict(state_shape=None), "damaged"),
         (dict(window=4), "window: got 4"),
     ],
 )
@@ -90,11 +94,10 @@ def test_damaged_files_are_refused(saved):
         weights.write_bytes(content)
         with pytest.raises(StorageError, match="damaged"):
             sda.load_prior(saved)
-    arrays = safetensors.numpy.load(whole)
-    name = next(iter(arrays))
-    broken = {n: a * np.nan if n == name else a for n, a in arrays.items()}
-    weights.write_bytes(safetensors.numpy.save(broken))
-    with pytest.raises(StorageError, match="not finite"):
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    weights.write_bytes(flipped)
+    with pytest.raises(StorageError, match="prior.json was written for"):
         sda.load_prior(saved)
     weights.unlink()
     with pytest.raises(StorageError, match="no file"):
@@ -104,6 +107,14 @@ def test_damaged_files_are_refused(saved):
         description.write_text(content)
         with pytest.raises(StorageError):
             sda.load_prior(saved)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    broken = jax.tree.map(lambda a: a * np.nan, PRIORS[0].denoiser.variables)
+    denoiser = dataclasses.replace(PRIORS[0].denoiser, variables=broken)
+    with pytest.raises(DivergenceError, match="not finite"):
+        sda.save_prior(tmp_path / "x", dataclasses.replace(PRIORS[0], denoiser=denoiser))
+    assert not (tmp_path / "x").exists()
 
 
 def test_unknown_names_list_the_shipped_ones():

@@ -16,6 +16,7 @@ from oracles import gaussian_denoiser
 
 import sda_jax as sda
 import sda_jax.train as train_module
+from sda_jax import dataset
 from sda_jax.checkpoint import checkpointer
 from sda_jax.dataset import FromArray, FromSimulator
 from sda_jax.denoise import LogNormalRatio, NetworkDenoiser, NoisePrediction, Preconditioned
@@ -179,6 +180,22 @@ def test_checkpoints_of_another_network_or_damaged_are_refused(tmp_path):
             path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StorageError, match="Remove the folder 16"):
         run(tmp_path)
+
+
+def test_a_finished_longer_training_is_not_mistaken_for_a_shorter_one(tmp_path):
+    run(tmp_path, Training(**{**vars(SMALL), "steps": 16}))
+    with pytest.raises(StorageError, match="step 16.*at most 8"):
+        run(tmp_path, Training(**{**vars(SMALL), "steps": 8}))
+
+
+def test_random_streams_are_distinct():
+    """Keys of everything that one seed drives, and of their first descendants."""
+    root = jax.random.key(7)
+    stored = jax.random.fold_in(root, dataset.STORED)
+    roots = [*train_module.streams(7), stored, jax.random.fold_in(root, dataset.HELD_OUT)]
+    keys = [k for r in roots for k in (r, *(jax.random.fold_in(r, i) for i in range(8)))]
+    data = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
+    assert len(data) == len(keys)
 
 
 def test_impossible_settings_are_refused():

@@ -7,8 +7,8 @@ import pytest
 from oracles import condition, standard_error
 
 import sda_jax as sda
-from sda_jax.errors import ObservationError
-from sda_jax.metrics import wasserstein1
+from sda_jax.errors import ConfigError, ObservationError
+from sda_jax.metrics import log_prior, wasserstein1
 from sda_jax.truth import bootstrap_filter, kalman_smoother, particle_smoother, trajectory_law
 from sda_jax.truth.particle import _choose, systematic_resampling
 
@@ -103,6 +103,22 @@ def test_choice_among_many_has_its_weights():
     expected = 40000 * np.arange(1, 701) / (700 * 701 / 2)
     chi2 = ((counts - expected) ** 2 / expected).sum()
     assert abs(chi2 - 699) < 5 * np.sqrt(2 * 699)
+
+
+def test_systems_without_noise_and_wrong_lengths_are_refused():
+    system = sda.Lorenz96(dim=4, spinup=2)
+    observation = observe(system, 4, 2, (0,), 1.0)
+    with pytest.raises(ConfigError, match="noise"):
+        particle_smoother(jax.random.key(0), system, observation, 4, 16, 4)
+    with pytest.raises(ConfigError, match="noise"):
+        log_prior(system, jnp.zeros((2, 4, 4, 1)))
+    observation = observe(CHAIN, 9, 2, (0,), 0.3)
+    for smoother in (
+        lambda: kalman_smoother(CHAIN, observation, 12),
+        lambda: particle_smoother(jax.random.key(0), CHAIN, observation, 12, 16, 4),
+    ):
+        with pytest.raises(ObservationError, match="5 observed states"):
+            smoother()
 
 
 def test_operators_that_are_not_local_in_time_are_refused():

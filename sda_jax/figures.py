@@ -131,7 +131,7 @@ def modes(
                     time, path[:, c], color=color, lw=0.5, alpha=0.5, label=None if i else label
                 )
         axis.set_ylabel(f"{NAMES[c]} (model units)")
-    legend = axes[0, 0].legend(fontsize=8, loc="upper right")
+    legend = axes[0, 0].legend(fontsize=8, loc="center")
     for line in legend.get_lines():
         line.set_linewidth(2)
     rng = np.random.default_rng(0)

@@ -35,6 +35,8 @@ from sda_jax.standardise import Standardisation
 from sda_jax.storage import write_text
 from sda_jax.types import PRNGKey, component, static
 
+TRAINING = 1  # what a seed's key is folded with for training
+
 
 @component
 class Training:
@@ -89,9 +91,6 @@ class Training:
         if self.clip is None:
             return adamw
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
-
-
-TRAINING = 1  # what a seed's key is folded with for training
 
 
 class TrainState(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sda_jax.errors import ObservationError
-from sda_jax.observation import Every, Observation
+from sda_jax.observation import Observation, local_in_time
 from sda_jax.systems import LinearGaussian
 
 
@@ -57,16 +57,11 @@ def trajectory_law(system: LinearGaussian, length: int) -> GaussianTrajectory:
     return GaussianTrajectory(np.stack(means), covariance.reshape(length * d, length * d))
 
 
-def _per_state(observation: Observation, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _per_state(
+    observation: Observation, d: int, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Matrix, offset and noise variances of the operator on one state, and its stride."""
-    operator = observation.operator
-    if not isinstance(operator, Every) or observation.covariance is not None:
-        raise ObservationError(
-            "observation",
-            f"operator {operator}",
-            "an Every operator with independent noise",
-            "The smoother steps through time: write the operator as Every(n, of).",
-        )
+    operator = local_in_time(observation, length)
     zero = jnp.zeros(d)
     offset = np.asarray(operator.of(zero), np.float64).reshape(-1)
     matrix = np.asarray(jax.jacobian(operator.of)(zero), np.float64).reshape(-1, d)
@@ -97,15 +92,8 @@ def kalman_smoother(
     """
     a, q, m, p = _chain(system)
     d = len(m)
-    h, offset, variances, every = _per_state(observation, d)
+    h, offset, variances, every = _per_state(observation, d, length)
     y = np.asarray(observation.y, np.float64).reshape(len(variances), -1)
-    if len(y) != -(-length // every):
-        raise ObservationError(
-            "y",
-            f"{len(y)} observed states",
-            f"{-(-length // every)} for length {length}",
-            "Reshape.",
-        )
     filtered, predicted = [], []
     for i in range(length):
         if i:

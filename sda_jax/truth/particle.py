@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.dataset import spun_up_states
-from sda_jax.errors import DivergenceError, ObservationError, require_at_least
-from sda_jax.observation import Every, Observation
+from sda_jax.errors import DivergenceError, require_at_least
+from sda_jax.observation import Observation, local_in_time
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey
 
@@ -33,24 +33,6 @@ class Filtered(NamedTuple):
     ancestors: Array
 
 
-def _per_state(observation: Observation, length: int) -> tuple[Array, Array]:
-    operator = observation.operator
-    if not isinstance(operator, Every) or observation.covariance is not None:
-        raise ObservationError(
-            "observation",
-            f"operator {operator}",
-            "an Every operator with independent noise",
-            "The filter steps through time: write the operator as Every(n, of).",
-        )
-    y = jnp.asarray(observation.y, jnp.float32)
-    expected = -(-length // operator.n)
-    if y.shape[0] != expected:
-        raise ObservationError(
-            "y", f"{y.shape[0]} observed states", f"{expected} for length {length}", "Reshape y."
-        )
-    return y, jnp.broadcast_to(jnp.asarray(observation.std, jnp.float32), y.shape)
-
-
 def systematic_resampling(key: PRNGKey, weights: Float[Array, " n"]) -> Array:
     """Ancestors' indices, by one uniform number. Kitagawa (1996)."""
     n = weights.shape[0]
@@ -67,8 +49,10 @@ def _filter(
     length: int,
     particles: int,
 ) -> Filtered:
-    y, std = _per_state(observation, length)
-    every, of = observation.operator.n, observation.operator.of
+    operator = local_in_time(observation, length)
+    every, of = operator.n, operator.of
+    y = jnp.asarray(observation.y, jnp.float32)
+    std = jnp.broadcast_to(jnp.asarray(observation.std, jnp.float32), y.shape)
     key_start, key_steps = jax.random.split(key)
     start = spun_up_states(key_start, system, particles)
     identity = jnp.arange(particles)

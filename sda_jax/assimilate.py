@@ -23,7 +23,8 @@ from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 DEFAULT_GUIDANCE = SDA()
-# the best of those compared on Lorenz 1963 at 512 evaluations: benchmarks/results/lorenz.md
+# at 512 evaluations as good as the paper's sampler on Lorenz 1963 in the median, and better in the
+# worst case: benchmarks/results/lorenz.md
 DEFAULT_SAMPLER = PredictorCorrector(
     steps=64, grid=EvenLogRatio(), predictor=ExponentialIntegrator(), corrector=Langevin(7, 0.15)
 )

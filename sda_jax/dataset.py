@@ -117,7 +117,8 @@ def generate(
 
     Chunks of trajectories are kept in a folder beside the file until all are there, so that an
     interrupted call goes on where it stopped; the file appears only when it is complete.
-    Trajectory i depends on the seed and i alone, not on the chunk size.
+    Trajectory i depends on the seed and i alone, not on the chunk size (up to rounding, which a
+    chaotic system amplifies).
 
     Args:
         path: The file; complete with the same contents already, nothing is done.

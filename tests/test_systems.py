@@ -32,6 +32,8 @@ def test_shapes_dtype_and_vmap(system, key):
 
 @each_system
 def test_member_depends_on_its_index_and_states_on_their_past_only(system, key):
+    if getattr(system, "noise", None) and system.spinup:
+        system = dataclasses.replace(system, spinup=4)  # chaos would amplify rounding
     long = sda.simulate(key, system, length=7, batch=3)
     np.testing.assert_allclose(sda.simulate(key, system, 5, batch=2), long[:2, :5], rtol=1e-4)
     alone = sda.simulate(jax.random.fold_in(key, 1), system, 7)

@@ -16,25 +16,17 @@ from common import RESULTS, record
 import sda_jax as sda
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.cli.common import draw_case
-from sda_jax.cli.evaluate import read_records, reference_ensembles, score, summary
+from sda_jax.cli.evaluate import reference_ensembles, score, summary, with_corrections
 from sda_jax.config import load_config
 from sda_jax.serialize import encode
-from sda_jax.storage import write_text
+from sda_jax.storage import read_records, write_records
 
 EVEN, FIRST = sda.EvenTime(), sda.ExponentialIntegrator()
 PAPER = sda.SDA(3e-2)
-
-
-def with_corrections(steps: int) -> sda.PredictorCorrector:
-    """The default sampler with another number of corrections."""
-    corrector = dataclasses.replace(DEFAULT_SAMPLER.corrector, steps=steps)
-    return dataclasses.replace(DEFAULT_SAMPLER, corrector=corrector)
-
-
 LADDER = {
     "default (C = 7)": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "default grid, C = 3": (DEFAULT_GUIDANCE, with_corrections(3)),
-    "default grid, C = 1": (DEFAULT_GUIDANCE, with_corrections(1)),
+    "default grid, C = 3": (DEFAULT_GUIDANCE, with_corrections(DEFAULT_SAMPLER, 3)),
+    "default grid, C = 1": (DEFAULT_GUIDANCE, with_corrections(DEFAULT_SAMPLER, 1)),
     "paper, C = 0": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(0, 0.25))),
     "paper, C = 1": (PAPER, sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),
     "DPS": (sda.DPS(), sda.PredictorCorrector(256, EVEN, FIRST, sda.Langevin(1, 0.25))),
@@ -58,7 +50,7 @@ def main() -> None:
     path = RESULTS / "lorenz.jsonl"
     known = {name: settings_of(name) for name in LADDER}
     records = [r for r in read_records(path) if known.get(r["sampler"]) == r["settings"]]
-    write_text(path, "".join(json.dumps(r) + "\n" for r in records))
+    write_records(path, records)
     for index in range(options.observations):
         for case in config.evaluation.cases:
             done = {r["sampler"] for r in records if (r["case"], r["observation"]) == (case, index)}

@@ -6,9 +6,10 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import h5py
 from safetensors import SafetensorError
@@ -57,6 +58,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(text)
+
+
+def read_records(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file, a torn line left out; none where there is no file."""
+    path, records = Path(path), []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return records
+
+
+def write_records(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
+    """Writes a JSON-lines file, whole or not at all."""
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 @contextlib.contextmanager

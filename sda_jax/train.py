@@ -32,7 +32,7 @@ from sda_jax.errors import (
     require_positive,
 )
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import write_text
+from sda_jax.storage import read_records, write_records
 from sda_jax.types import PRNGKey, component, static
 
 TRAINING = 1  # what a seed's key is folded with for training
@@ -220,11 +220,14 @@ def train(
                 f"at most {training.steps}, the steps of this training",
                 "Use the configuration that wrote it, or another folder.",
             )
-        _truncate_metrics(folder / "metrics.jsonl", done)
+        # later lines are of steps that are taken again
+        metrics_path = folder / "metrics.jsonl"
+        kept = [r for r in read_records(metrics_path) if r.get("step", done + 1) <= done]
+        write_records(metrics_path, kept)
         saved = done
         bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
         started = time.perf_counter()
-        with bar, open(folder / "metrics.jsonl", "a") as metrics:
+        with bar, open(metrics_path, "a") as metrics:
             while done < training.steps:
                 steps = min(training.block, training.steps - done)
                 state, losses = block(key, source, state, steps)
@@ -272,17 +275,3 @@ def _require_finite(losses: Array, first: int, folder: Path, saved: int) -> None
             )
             + "Lower learning_rate or clip, or look for bad values in the data.",
         )
-
-
-def _truncate_metrics(path: Path, step: int) -> None:
-    """Drops lines past `step`, which a resumed run will write again, and a torn last line."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            continue
-    write_text(path, "".join(kept))

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,19 +18,21 @@ from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
 from sda_jax.samplers import PredictorCorrector
 from sda_jax.serialize import dumps
-from sda_jax.storage import claim, write_text
+from sda_jax.storage import claim, read_records, write_records
 from sda_jax.truth import particle_smoother
+
+
+def with_corrections(sampler: PredictorCorrector, steps: int) -> PredictorCorrector:
+    """The same sampler with another number of corrector steps."""
+    corrector = dataclasses.replace(sampler.corrector, steps=steps)
+    return dataclasses.replace(sampler, corrector=corrector)
 
 
 def samplers(config: Experiment) -> list[PredictorCorrector]:
     """The configured sampler, once for each number of corrections."""
     base = config.assimilation.sampler
-    if not config.evaluation.corrections:
-        return [base]
-    return [
-        dataclasses.replace(base, corrector=dataclasses.replace(base.corrector, steps=c))
-        for c in config.evaluation.corrections
-    ]
+    corrections = config.evaluation.corrections
+    return [with_corrections(base, c) for c in corrections] if corrections else [base]
 
 
 def reference_ensembles(config: Experiment, test: Draw) -> tuple[np.ndarray, np.ndarray]:
@@ -93,17 +94,6 @@ def score(
     return ensemble, record
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of an earlier run, a torn last line left out."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
-
-
 def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
     """Medians over the observations, a row for each case and value of `by` (Markdown)."""
     lines = [
@@ -141,7 +131,7 @@ def evaluate(arguments: Arguments) -> None:
     folder = claim(output / "evaluation", dumps(config))
     path = folder / "records.jsonl"
     records = read_records(path)
-    write_text(path, "".join(json.dumps(r) + "\n" for r in records))
+    write_records(path, records)
     done = {(r["case"], r["observation"], r["corrections"]) for r in records}
     for index in range(config.evaluation.observations):
         for case in config.evaluation.cases:

@@ -8,11 +8,11 @@ import numpy as np
 
 from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
-from sda_jax.cli.evaluate import read_records
 from sda_jax.config import Experiment
 from sda_jax.errors import StorageError
 from sda_jax.files import load_observation, load_posterior
 from sda_jax.observation import Channels, Every, Observation
+from sda_jax.storage import read_records
 
 
 def observed_points(

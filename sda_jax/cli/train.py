@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Source, generate, load, simulate
+from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Source, load, simulate
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.prior import Prior, save_prior
 from sda_jax.serialize import dumps
@@ -20,18 +21,14 @@ from sda_jax.train import train as train_denoiser
 
 
 def _source(
-    config: Experiment, data: Path
+    config: Experiment, output: Path
 ) -> tuple[Source, Float[Array, "batches batch length *state"]]:
     """Where training segments come from, and the fixed validation segments."""
     training = config.training
     key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
     count = training.validation_batches * training.batch
     if config.data.stored:
-        # at once if the file is whole and of this configuration; refuses another one's
-        stored = config.data
-        generate(
-            data, config.system, config.seed, stored.trajectories, stored.length, stored.chunk, True
-        )
+        data = stored_set(config, output)
         source = FromArray(jnp.asarray(load(data, "train")))
         held = FromArray(jnp.asarray(load(data, "valid")))
         _, validation = held.draw(key, (), count, training.segment)
@@ -49,7 +46,7 @@ def train(arguments: Arguments) -> None:
         config, prior=None, cases={}, assimilation=_FIXED.assimilation, evaluation=_FIXED.evaluation
     )
     folder = claim(output / "train", dumps(only_training))
-    source, validation = _source(config, output / "data.h5")
+    source, validation = _source(config, output)
     blank = NetworkDenoiser(config.network, None, config.schedule, config.parameterisation)
     standardisation = config.system.standardisation
     denoiser = train_denoiser(

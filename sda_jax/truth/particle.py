@@ -159,12 +159,10 @@ def particle_smoother(
         ObservationError: The operator is not local in time.
         DivergenceError: All particles lost the observation.
     """
-    require_at_least("particles", particles, 1)
     require_at_least("samples", samples, 1)
     require_noise(system)
     key_filter, key_back = jax.random.split(key)
-    filtered = _filter(key_filter, system, observation, length, particles)
-    _require_weights(filtered)
+    filtered = _checked_filter(key_filter, system, observation, length, particles)
     block = min(block, samples)
     drawn = [
         _backward_block(key_back, system, filtered, jnp.arange(first, first + block))
@@ -187,8 +185,7 @@ def bootstrap_filter(
     Arguments as in `particle_smoother`.
     """
     key_filter, key_last = jax.random.split(key)
-    filtered = _filter(key_filter, system, observation, length, particles)
-    _require_weights(filtered)
+    filtered = _checked_filter(key_filter, system, observation, length, particles)
     index = _choose(key_last, jnp.tile(filtered.log_weights[-1], (samples, 1)))
 
     def step(index: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -199,9 +196,14 @@ def bootstrap_filter(
     return jnp.moveaxis(path, 0, 1)
 
 
-def _require_weights(filtered: Filtered) -> None:
+def _checked_filter(
+    key: PRNGKey, system: GaussianSystem, observation: Observation, length: int, particles: int
+) -> Filtered:
+    require_at_least("particles", particles, 1)
+    filtered = _filter(key, system, observation, length, particles)
     bad = ~jnp.all(jnp.isfinite(jnp.max(filtered.log_weights, axis=1)))
     if bool(bad):
         raise DivergenceError(
             "particles", "weights that are not finite", "finite weights", "Use more particles."
         )
+    return filtered

@@ -7,7 +7,7 @@ from sda_jax.config import Assimilation, Case, Data, Evaluation, Experiment
 from sda_jax.denoise import LogNormalRatio, NoisePrediction, Preconditioned, UniformTime
 from sda_jax.guidance import SDA
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.observation import Channels, Every
+from sda_jax.operators import Channels, Every
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.schedule import EvenTime
 from sda_jax.systems import Lorenz63
@@ -35,7 +35,7 @@ def paper(network: ResidualMLP | TemporalConv, window: int | None, batch: int) -
         network=network,
         window=window,
         parameterisation=NoisePrediction(),
-        data=Data(stored=True, trajectories=1024, length=1024),
+        data=Data(source="stored", trajectories=1024, length=1024),
         training=Training(
             steps=1024 * 256,
             batch=batch,

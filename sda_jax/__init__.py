@@ -3,36 +3,68 @@
 from sda_jax.assimilate import assimilate, sample
 from sda_jax.dataset import simulate
 from sda_jax.guidance import DPS, SDA, TweedieCovariance
-from sda_jax.observation import Channels, Every, Observation, combine, observe
+from sda_jax.observation import Observation, combine, observe
+from sda_jax.operators import (
+    At,
+    Chain,
+    Channels,
+    Coarsen,
+    Crop,
+    Every,
+    FirstMinusLast,
+    Mask,
+    Ring,
+    Saturate,
+    Subsample,
+    Vorticity,
+)
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.samplers import DPMSolverPP2M, ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.schedule import Cosine, EvenLogRatio, EvenTime, Karras
 from sda_jax.standardise import Standardisation
-from sda_jax.systems import DampedSpring, Lorenz63, Lorenz96, LotkaVolterra, VectorAutoregression
+from sda_jax.systems import (
+    DampedSpring,
+    KolmogorovFlow,
+    Lorenz63,
+    Lorenz96,
+    LotkaVolterra,
+    VectorAutoregression,
+)
 from sda_jax.truth import kalman_smoother, particle_smoother
 
 __all__ = [
     "DPS",
     "SDA",
+    "At",
+    "Chain",
     "Channels",
+    "Coarsen",
     "Cosine",
+    "Crop",
     "DPMSolverPP2M",
     "DampedSpring",
     "EvenLogRatio",
     "EvenTime",
     "Every",
     "ExponentialIntegrator",
+    "FirstMinusLast",
     "Karras",
+    "KolmogorovFlow",
     "Langevin",
     "Lorenz63",
     "Lorenz96",
     "LotkaVolterra",
+    "Mask",
     "Observation",
     "PredictorCorrector",
     "Prior",
+    "Ring",
+    "Saturate",
     "Standardisation",
+    "Subsample",
     "TweedieCovariance",
     "VectorAutoregression",
+    "Vorticity",
     "assimilate",
     "combine",
     "kalman_smoother",

@@ -40,6 +40,7 @@ def assimilate(
     sampler: Sampler = DEFAULT_SAMPLER,
     chunk: int = 64,
     window_chunk: int | None = None,
+    window_stride: int = 1,
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws an ensemble of trajectories that explain an observation.
@@ -57,6 +58,7 @@ def assimilate(
         sampler: How the posterior is sampled.
         chunk: Members sampled at once; lower it if memory runs out.
         window_chunk: Windows of a local network evaluated at once; None for all.
+        window_stride: States between neighbouring windows of a local network; see `Blanket`.
         progress: Shows a bar over the chunks.
 
     Returns:
@@ -73,7 +75,7 @@ def assimilate(
             "every value of the observation is missing: these are samples of the prior",
             stacklevel=2,
         )
-    denoiser = trajectory_denoiser(prior, window_chunk)
+    denoiser = trajectory_denoiser(prior, window_chunk, window_stride)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     return _ensemble(key, prior, posterior, length, samples, sampler, chunk, progress)
 
@@ -86,11 +88,12 @@ def sample(
     sampler: Sampler = DEFAULT_SAMPLER,
     chunk: int = 64,
     window_chunk: int | None = None,
+    window_stride: int = 1,
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws trajectories from the prior, without observation; arguments as in `assimilate`."""
     _check_length(prior, length)
-    denoiser = trajectory_denoiser(prior, window_chunk)
+    denoiser = trajectory_denoiser(prior, window_chunk, window_stride)
     return _ensemble(key, prior, denoiser, length, samples, sampler, chunk, progress)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.prior import Prior
@@ -26,17 +27,28 @@ class Blanket:
         window: `2k + 1`.
         chunk: Windows evaluated at once; None for all. With a number, the activations of one
             chunk are recomputed in the gradient, so that the peak memory is one chunk's.
+        stride: States between the centres of neighbouring windows, at most k + 1. Beyond 1 fewer
+            windows are evaluated and a state between two centres takes the mean of both windows'
+            outputs, weighted linearly by closeness: cheaper, and less accurate.
     """
 
     denoiser: Any
     window: int = static()
     chunk: int | None = static(None)
+    stride: int = static(1)
 
     def __post_init__(self) -> None:
         if self.window < 1 or self.window % 2 == 0:
             raise ConfigError("window", self.window, "an odd number of states", "Use 2k + 1.")
         if self.chunk is not None:
             require_at_least("chunk", self.chunk, 1)
+        if not 1 <= self.stride <= self.window // 2 + 1:
+            raise ConfigError(
+                "stride",
+                self.stride,
+                f"from 1 to {self.window // 2 + 1} for windows of {self.window} states",
+                "Lower it: neighbouring windows must cover the states between their centres.",
+            )
 
     @property
     def schedule(self) -> Schedule:
@@ -49,7 +61,11 @@ class Blanket:
             raise ConfigError(
                 "length", length, f"at least the prior's window of {width} states", "Raise length."
             )
-        cut = jnp.stack([x[i : i + windows] for i in range(width)], axis=1)
+        starts = np.append(np.arange(0, windows - 1, self.stride), windows - 1)
+        if self.stride == 1:
+            cut = jnp.stack([x[i : i + windows] for i in range(width)], axis=1)
+        else:
+            cut = jnp.stack([x[i : i + width] for i in starts])
 
         def one(segment: Array) -> Array:
             return self.denoiser(segment, t)
@@ -58,15 +74,40 @@ class Blanket:
             out = jax.vmap(one)(cut)
         else:
             out = jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
-        return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
+        if self.stride == 1:
+            return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
+        return _blend(out, starts)
 
 
-def trajectory_denoiser(prior: Prior, chunk: int | None = None) -> Denoiser:
+def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:
+    """Trajectory from the outputs of the windows that begin at the states `starts`."""
+    width = out.shape[1]
+    states = np.arange(starts[-1] + width)
+    # windows left and right of a state by their centres; the outermost ones at the ends
+    right = np.searchsorted(starts + width // 2, states).clip(0, len(starts) - 1)
+    left = np.where(states < starts[right] + width // 2, right - 1, right).clip(0)
+    gap = np.maximum(starts[right] - starts[left], 1)
+    weight = ((states - starts[left] - width // 2) / gap).clip(0, 1) * (right > left)
+    weight = jnp.asarray(weight, out.dtype).reshape(-1, *(1,) * (out.ndim - 2))
+    # where the weight is zero the state may lie outside that window
+    ahead = (states - starts[right]).clip(0, width - 1)
+    behind = (states - starts[left]).clip(0, width - 1)
+    return (1 - weight) * out[left, behind] + weight * out[right, ahead]
+
+
+def trajectory_denoiser(prior: Prior, chunk: int | None = None, stride: int = 1) -> Denoiser:
     """The prior's denoiser of whole trajectories: composed if its network is local.
 
     Raises:
-        ConfigError: `chunk` given for a network that has no windows.
+        ConfigError: `chunk` or `stride` given for a network that has no windows.
     """
+    if prior.window is None and stride != 1:
+        raise ConfigError(
+            "window_stride",
+            stride,
+            "1: this prior's network takes whole trajectories",
+            "Leave it out.",
+        )
     if prior.window is None and chunk is not None:
         raise ConfigError(
             "window_chunk",
@@ -76,4 +117,4 @@ def trajectory_denoiser(prior: Prior, chunk: int | None = None) -> Denoiser:
         )
     if prior.window is None:
         return prior.denoiser
-    return Blanket(prior.denoiser, prior.window, chunk)
+    return Blanket(prior.denoiser, prior.window, chunk, stride)

@@ -12,9 +12,9 @@ import tyro
 
 from sda_jax import denoise, guidance, samplers, schedule
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
-from sda_jax.errors import ConfigError, require_at_least
+from sda_jax.errors import ConfigError, require_at_least, require_choice
 from sda_jax.files import OPERATORS
-from sda_jax.observation import Channels, Every
+from sda_jax.operators import Channels, Every
 from sda_jax.prior import COMPONENTS
 from sda_jax.schedule import Cosine
 from sda_jax.serialize import class_table
@@ -26,17 +26,23 @@ class Data:
     """Training data.
 
     Attributes:
-        stored: Whether to train on a stored set (`simulate` writes it) or straight from the
-            running simulator.
-        trajectories: Of the stored set, split 80/10/10.
+        source: "simulator" for fresh segments from running simulations, "replay" for a buffer on
+            the device that the running simulator refreshes, "stored" for a set in a file
+            (`simulate` writes it).
+        trajectories: Of the stored set, split 80/10/10, or of the buffer.
         length: States of each.
         chunk: Trajectories simulated at once.
+        refresh: Steps of training between two refreshed trajectories of the buffer.
     """
 
-    stored: bool = False
+    source: str = "simulator"
     trajectories: int = 1024
     length: int = 1024
     chunk: int = 64
+    refresh: int = 16
+
+    def __post_init__(self) -> None:
+        require_choice("data.source", self.source, ("simulator", "replay", "stored"))
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,14 @@ class Case:
         length: States of the trajectory.
         operator: A component on physical trajectories.
         std: Of the noise, in physical units.
+        imposed: A value that every element of y is given, where nothing is observed but a property
+            asked for; None for an observation of a simulated truth.
     """
 
     length: int = 65
     operator: Any = Every(8, Channels((0,)))
     std: float = 0.4
+    imposed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,15 @@ class Assimilation:
     Attributes:
         samples: Members.
         chunk: Members sampled at once.
+        window_chunk: Windows of a local network evaluated at once; None for all.
+        window_stride: States between neighbouring windows of a local network.
         guidance, sampler: Components.
     """
 
     samples: int = 256
     chunk: int = 32
+    window_chunk: int | None = None
+    window_stride: int = 1
     guidance: Any = DEFAULT_GUIDANCE
     sampler: Any = DEFAULT_SAMPLER
 

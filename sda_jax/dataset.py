@@ -17,7 +17,7 @@ from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_a
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
-from sda_jax.types import PRNGKey, System, Trajectory, component
+from sda_jax.types import PRNGKey, System, Trajectory, component, static
 
 SPLITS = ("train", "valid", "test")
 STORED, HELD_OUT = 2, 3  # what a seed's key is folded with for a stored set and for validation
@@ -62,7 +62,11 @@ def _simulate_members(
 
 
 def simulate(
-    key: PRNGKey, system: System, length: int, batch: int | None = None
+    key: PRNGKey,
+    system: System,
+    length: int,
+    batch: int | None = None,
+    chunk: int | None = None,
 ) -> Float[Array, ...]:
     """Draws trajectories after the system's spin-up; compiled.
 
@@ -71,18 +75,38 @@ def simulate(
         system: What to simulate.
         length: States per trajectory.
         batch: Trajectories; None for a single one without a batch axis.
+        chunk: Trajectories simulated at once, which bounds the memory; None for all.
 
     Returns:
         `(length, *S)` or `(batch, length, *S)` in physical units.
 
     Raises:
-        ConfigError: `length` or `batch` below 1.
+        ConfigError: `length`, `batch` or `chunk` below 1.
+        DivergenceError: The simulation gave values that are not finite.
     """
     require_at_least("length", length, 1)
     if batch is None:
-        return _simulate(key, system, length)
+        x = _simulate(key, system, length)
+        _require_finite(key, system, x, None)
+        return x
     require_at_least("batch", batch, 1)
-    return _simulate_members(key, system, jnp.arange(batch), length)
+    chunk = batch if chunk is None else chunk
+    require_at_least("chunk", chunk, 1)
+    parts = []
+    for start in range(0, batch, chunk):
+        members = jnp.arange(start, min(start + chunk, batch))
+        parts.append(_simulate_members(key, system, members, length))
+        _require_finite(key, system, parts[-1], members)
+    return jnp.concatenate(parts)
+
+
+@partial(jax.jit, static_argnames="length")
+def forecast(key: PRNGKey, system: System, x: Float[Array, "*state"], length: int) -> Trajectory:
+    """Simulates on from an observed state, lifted to the simulator's: `(length, *S)` from `x` on.
+
+    Where lifting is not exact, as for a coarsened flow, the first state given back is not quite x.
+    """
+    return _advance(key, system, system.lift(x), length)[1]
 
 
 def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
@@ -168,10 +192,10 @@ def generate(
         if name.exists():
             continue
         members = jnp.arange(start, min(start + chunk, trajectories))
-        x = np.asarray(_simulate_members(key, system, members, length))
-        _require_finite(x, start)
+        x = _simulate_members(key, system, members, length)
+        _require_finite(key, system, x, members)
         with atomic(name) as temporary, open(temporary, "wb") as file:
-            np.save(file, x)
+            np.save(file, np.asarray(x))
 
     with write_hdf5(path, "dataset") as file:
         file.attrs["description"] = description
@@ -189,17 +213,49 @@ def generate(
     return path
 
 
-def _require_finite(x: np.ndarray, first: int) -> None:
-    """Raises `DivergenceError` naming the first trajectory and state that is not finite."""
-    finite = np.isfinite(x).reshape(*x.shape[:2], -1).all(-1)
-    if not finite.all():
-        member, state = np.argwhere(~finite)[0]
-        raise DivergenceError(
-            "simulation",
-            f"values that are not finite in trajectory {first + member}, state {state}",
-            "finite states",
-            "Lower the system's dt or its noise.",
-        )
+def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | None) -> None:
+    """Raises `DivergenceError` naming the first trajectory and step that is not finite.
+
+    `x` is what `_simulate_members` gave, or `_simulate` where `members` is None.
+    """
+    batch = x[None] if members is None else x
+    finite = np.asarray(jnp.isfinite(batch).reshape(len(batch), -1).all(-1))
+    if finite.all():
+        return
+    row, name = int(np.argmin(finite)), "the trajectory"
+    if members is not None:
+        key, name = jax.random.fold_in(key, members[row]), f"trajectory {members[row]}"
+    step = int(_first_bad(key, system, batch.shape[1]))
+    when = "the initial state" if step == 0 else f"step {step}"
+    raise DivergenceError(
+        "simulation",
+        f"values that are not finite in {name} from {when} on, {system.spinup} of them spin-up",
+        "finite states",
+        "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity "
+        "or lower courant, which take more inner steps.",
+    )
+
+
+@partial(jax.jit, static_argnames="length")
+def _first_bad(key: PRNGKey, system: System, length: int) -> Array:
+    """The number of steps, spin-up included, after which `_simulate` first is not finite."""
+    key_start, key_path = jax.random.split(key)
+    key_init, key_spin = jax.random.split(key_start)
+
+    def finite(s: PyTree[Array]) -> Array:
+        return jnp.isfinite(system.state(s)).all()
+
+    def run(key: PRNGKey, s: PyTree[Array], steps: int) -> tuple[PyTree[Array], Array]:
+        def step(s: PyTree[Array], i: Array) -> tuple[PyTree[Array], Array]:
+            s = system.step(jax.random.fold_in(key, i), s)
+            return s, finite(s)
+
+        return jax.lax.scan(step, s, jnp.arange(steps))
+
+    start = system.init(key_init)
+    spun, first = run(key_spin, start, system.spinup)
+    _, second = run(key_path, spun, length)
+    return jnp.argmin(jnp.concatenate([finite(start)[None], first, second]))
 
 
 def _copy_parts(names: list[Path], chunk: int, first: int, size: int, data: Any) -> None:
@@ -266,6 +322,67 @@ class FromSimulator:
             return _advance(key, self.system, s, length)
 
         return jax.vmap(one)(jax.random.split(key, batch), state)
+
+
+@component
+class Replay:
+    """Segments cut at random from a buffer of trajectories on the device that is refreshed as
+    training goes on, for systems that are slower to simulate than a network is to train.
+
+    Every `refresh` draws, one trajectory of the buffer is replaced by what its simulation does
+    next. The simulations run on for ever, as those of `FromSimulator`. The buffer is part of the
+    train state, and so of its checkpoints.
+
+    Attributes:
+        system: What to simulate.
+        trajectories: In the buffer.
+        length: States of each.
+        refresh: Draws between two refreshed trajectories.
+        chunk: Trajectories simulated at once to fill the buffer.
+    """
+
+    system: Any
+    trajectories: int = static(256)
+    length: int = static(64)
+    refresh: int = static(16)
+    chunk: int = static(64)
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "length", "refresh", "chunk"):
+            require_at_least(name, getattr(self, name), 1)
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The draws so far, the simulations' states and the full buffer."""
+
+        def fill(key: PRNGKey) -> tuple[PyTree[Array], Array]:
+            key_start, key_path = jax.random.split(key)
+            start = _spun_up(key_start, self.system)
+            return _advance(key_path, self.system, start, self.length)
+
+        keys = jax.random.split(key, self.trajectories)
+        simulations, buffer = jax.lax.map(fill, keys, batch_size=min(self.chunk, len(keys)))
+        return jnp.zeros((), jnp.int32), simulations, buffer
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Segments from anywhere in the buffer; it is refreshed first when that is due."""
+        count, simulations, buffer = state
+        key_cut, key_path = jax.random.split(key)
+
+        def renew(simulations: PyTree[Array], buffer: Array) -> tuple[PyTree[Array], Array]:
+            row = count // self.refresh % self.trajectories
+            s = jax.tree.map(lambda a: a[row], simulations)
+            s, x = _advance(key_path, self.system, s, self.length)
+            simulations = jax.tree.map(lambda a, b: a.at[row].set(b), simulations, s)
+            return simulations, buffer.at[row].set(x)
+
+        due = (count + 1) % self.refresh == 0
+        simulations, buffer = jax.lax.cond(
+            due, renew, lambda *unchanged: unchanged, simulations, buffer
+        )
+        _, segments = FromArray(buffer).draw(key_cut, (), batch, length)
+        return (count + 1, simulations, buffer), segments
 
 
 @component

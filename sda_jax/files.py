@@ -7,12 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from sda_jax import operators
 from sda_jax.errors import StorageError
-from sda_jax.observation import Channels, Every, Joined, Observation
+from sda_jax.observation import Observation
 from sda_jax.serialize import class_table, dumps, loads
 from sda_jax.storage import read_hdf5, write_hdf5
 
-OPERATORS = class_table([Channels, Every, Joined])
+OPERATORS = class_table(
+    [
+        operators.Channels,
+        operators.Every,
+        operators.Joined,
+        operators.Chain,
+        operators.At,
+        operators.FirstMinusLast,
+        operators.Coarsen,
+        operators.Subsample,
+        operators.Crop,
+        operators.Mask,
+        operators.Ring,
+        operators.Vorticity,
+        operators.Saturate,
+    ]
+)
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from sda_jax.errors import ConfigError, require_at_least
+from sda_jax.fields import energy_spectrum
 from sda_jax.observation import Observation
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem
@@ -170,3 +171,39 @@ def compare(
         spread_ratio=spread(ensemble) / spread(both),
         energy_p=energy_test(ensemble, truth),
     )
+
+
+def residual_std(observation: Observation, ensemble: Ensemble) -> float:
+    """Root mean square of `A(x) - y` over members and observed elements.
+
+    For samples of the posterior of a truth drawn from the prior it equals the noise's standard
+    deviation on average, since sample and truth then have one law given y.
+    """
+    seen = np.asarray(observation.observed)
+    residual = np.asarray(
+        jax.vmap(lambda x: observation.residual(observation.operator(x)))(jnp.asarray(ensemble))
+    )
+    return float(np.sqrt(np.mean(residual[:, seen].astype(np.float64) ** 2)))
+
+
+def ranks(ensemble: Ensemble, truth: np.ndarray | Array) -> np.ndarray:
+    """The number of members below the truth, from 0 to `samples`, for every component: uniform
+    where the truth could be one of the members. Talagrand et al. (1997)."""
+    return (np.asarray(ensemble) < np.asarray(truth)).sum(axis=0)
+
+
+def spread_skill(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
+    """Spread over the RMSE of the mean, corrected for the ensemble's size: 1 on average for a
+    calibrated ensemble. Fortin et al. (2014), equation 15."""
+    n = len(ensemble)
+    return spread(ensemble) * float(np.sqrt((n + 1) / n)) / rmse(ensemble, truth)
+
+
+def spectrum_distance(x: np.ndarray | Array, y: np.ndarray | Array) -> float:
+    """Root mean square over wavenumbers 1 to n/2 of the difference in log10 of the mean energy
+    spectra of two sets of velocities `(..., x, y, 2)`; 0.3 is a factor of two."""
+    logs = []
+    for velocity in (x, y):
+        energy = np.asarray(energy_spectrum(jnp.asarray(velocity)))
+        logs.append(np.log10(energy.reshape(-1, energy.shape[-1])[:, 1:].mean(axis=0)))
+    return float(np.sqrt(np.mean((logs[0] - logs[1]) ** 2)))

@@ -11,9 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from sda_jax.errors import ObservationError, require_at_least
+from sda_jax.errors import ObservationError
+from sda_jax.operators import Every, Joined, as_pytree
 from sda_jax.standardise import Standardisation
-from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component, is_component, static
+from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component
 
 
 def _concrete(value: Any) -> np.ndarray | None:
@@ -24,14 +25,6 @@ def _concrete(value: Any) -> np.ndarray | None:
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         return None
-
-
-def _as_pytree(operator: Any) -> Any:
-    """A plain function as a pytree without leaves, which compiled functions take as argument."""
-    plain = callable(operator) and not is_component(operator)
-    if plain and not isinstance(operator, jax.tree_util.Partial):
-        return jax.tree_util.Partial(operator)
-    return operator
 
 
 @component
@@ -58,7 +51,7 @@ class Observation:
     covariance: Any = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "operator", _as_pytree(self.operator))
+        object.__setattr__(self, "operator", as_pytree(self.operator))
         y = _concrete(self.y)
         if y is None:
             return
@@ -178,36 +171,6 @@ class OfPhysical:
         return self.operator(self.standardisation.inverse(z))
 
 
-@component
-class Channels:
-    """Some channels of a state: the last axis at `indices`."""
-
-    indices: tuple[int, ...] = static((0,))
-
-    def __call__(self, x: Float[Array, "*state"]) -> Float[Array, ...]:
-        return x[..., jnp.array(self.indices)]
-
-
-@component
-class Every:
-    """`of` applied to every n-th state, from the first on: an operator local in time.
-
-    Attributes:
-        n: Stride in states.
-        of: Operator on one state, a component or any function.
-    """
-
-    n: int = static(1)
-    of: Any = Channels()
-
-    def __post_init__(self) -> None:
-        require_at_least("n", self.n, 1)
-        object.__setattr__(self, "of", _as_pytree(self.of))
-
-    def __call__(self, x: Trajectory) -> Float[Array, ...]:
-        return jax.vmap(self.of)(x[:: self.n])
-
-
 def local_in_time(observation: Observation, length: int) -> Every:
     """The operator of an observation that a smoother can step through.
 
@@ -229,16 +192,6 @@ def local_in_time(observation: Observation, length: int) -> Every:
             "y", f"{rows} observed states", f"{expected} for length {length}", "Reshape y."
         )
     return operator
-
-
-@component
-class Joined:
-    """Several operators' outputs, flattened and concatenated."""
-
-    operators: tuple[Any, ...]
-
-    def __call__(self, x: Trajectory) -> Float[Array, " m"]:
-        return jnp.concatenate([operator(x).reshape(-1) for operator in self.operators])
 
 
 def combine(*observations: Observation) -> Observation:

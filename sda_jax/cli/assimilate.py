@@ -45,6 +45,8 @@ def assimilate(arguments: Arguments) -> None:
         settings.guidance,
         settings.sampler,
         settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
         progress=True,
     )
     jax.block_until_ready(ensemble)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import zlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.config import Case, Experiment, load_config, override
@@ -108,7 +110,10 @@ def the_case(config: Experiment, name: str) -> Case:
 
 
 class Draw(NamedTuple):
-    """A test: a true trajectory, its observation, and keys for what follows."""
+    """A test: a true trajectory, its observation, and keys for what follows.
+
+    Where a case imposes y, the truth is a simulation that y does not come from.
+    """
 
     truth: Array
     observation: Observation
@@ -122,4 +127,7 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
     truth = simulate(keys[0], config.system, case.length)
-    return Draw(truth, observe(keys[1], truth, case.operator, std=case.std), keys[2], keys[3])
+    observation = observe(keys[1], truth, case.operator, std=case.std)
+    if case.imposed is not None:
+        observation = dataclasses.replace(observation, y=jnp.full_like(observation.y, case.imposed))
+    return Draw(truth, observation, keys[2], keys[3])

@@ -73,6 +73,8 @@ def score(
         settings.guidance,
         sampler,
         settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
         progress=progress,
     )
     ensemble = np.asarray(ensemble)

@@ -11,7 +11,8 @@ from sda_jax.cli.common import Arguments, run
 from sda_jax.config import Experiment
 from sda_jax.errors import StorageError
 from sda_jax.files import load_observation, load_posterior
-from sda_jax.observation import Channels, Every, Observation
+from sda_jax.observation import Observation
+from sda_jax.operators import Channels, Every
 from sda_jax.storage import read_records
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Source, load, simulate
+from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Replay, Source, load, simulate
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.prior import Prior, save_prior
 from sda_jax.serialize import dumps
@@ -27,14 +27,19 @@ def _source(
     training = config.training
     key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
     count = training.validation_batches * training.batch
-    if config.data.stored:
-        data = stored_set(config, output)
-        source = FromArray(jnp.asarray(load(data, "train")))
-        held = FromArray(jnp.asarray(load(data, "valid")))
+    data = config.data
+    if data.source == "stored":
+        path = stored_set(config, output)
+        source = FromArray(jnp.asarray(load(path, "train")))
+        held = FromArray(jnp.asarray(load(path, "valid")))
         _, validation = held.draw(key, (), count, training.segment)
     else:
-        source = FromSimulator(config.system)
-        validation = simulate(key, config.system, training.segment, batch=count)
+        source = (
+            Replay(config.system, data.trajectories, data.length, data.refresh, data.chunk)
+            if data.source == "replay"
+            else FromSimulator(config.system)
+        )
+        validation = simulate(key, config.system, training.segment, batch=count, chunk=data.chunk)
     shape = (training.validation_batches, training.batch, *validation.shape[1:])
     return source, validation.reshape(shape)
 

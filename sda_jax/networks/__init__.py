@@ -11,9 +11,10 @@ from jaxtyping import Array, PyTree
 
 from sda_jax.networks.conv import TemporalConv
 from sda_jax.networks.mlp import ResidualMLP
+from sda_jax.networks.unet import UNet
 from sda_jax.types import PRNGKey
 
-__all__ = ["Network", "ResidualMLP", "TemporalConv"]
+__all__ = ["Network", "ResidualMLP", "TemporalConv", "UNet"]
 
 
 class Network(Protocol):

@@ -1,37 +1,17 @@
-"""Figures. Colours are Okabe and Ito's, distinguishable with any colour vision."""
+"""Figures of systems of a few variables, of accuracy and of training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sda_jax.storage import atomic
+from sda_jax.figures.common import OBSERVED, POSTERIOR, REFERENCE, SECOND, TRUTH, new_figure
 
-POSTERIOR, REFERENCE, OBSERVED, TRUTH = "#0072B2", "#D55E00", "#009E73", "#000000"
-SECOND = "#E69F00"
 NAMES = ("x", "y", "z")
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure as PNG, whole or not at all."""
-    path = Path(path)
-    FigureCanvasAgg(figure)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, bbox_inches="tight")
-    return path
-
-
-def _figure(
-    rows: int, columns: int, size: tuple[float, float], **kwargs: Any
-) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
 def _band(axis: Axes, time: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
@@ -61,7 +41,7 @@ def posterior_over_time(
     """
     channels = ensemble.shape[-1]
     time = dt * np.arange(ensemble.shape[1])
-    figure, axes = _figure(channels, 1, (9, 2.3 * channels), sharex=True)
+    figure, axes = new_figure(channels, 1, (9, 2.3 * channels), sharex=True)
     for c, axis in enumerate(axes[:, 0]):
         _band(axis, time, ensemble[..., c], POSTERIOR, "posterior")
         if reference is not None:
@@ -94,7 +74,7 @@ def phase_space(
     """Trajectories in the planes (x, y) and (x, z), a column an ensemble."""
     colors = (POSTERIOR, REFERENCE, OBSERVED, SECOND)
     columns = len(ensembles)
-    figure, axes = _figure(2, columns, (4.2 * columns, 7.6), sharex=True, sharey="row")
+    figure, axes = new_figure(2, columns, (4.2 * columns, 7.6), sharex=True, sharey="row")
     for column, (label, ensemble) in enumerate(ensembles):
         for row, (a, b) in enumerate([(0, 1), (0, 2)]):
             axis = axes[row, column]
@@ -122,7 +102,7 @@ def modes(
     """
     time = dt * np.arange(ensemble.shape[1])
     side = ensemble[..., 0].mean(axis=1) > 0
-    figure, axes = _figure(3, 1, (9, 7.5), sharex=True)
+    figure, axes = new_figure(3, 1, (9, 7.5), sharex=True)
     for axis, c in zip(axes[:2, 0], (0, 1), strict=True):
         for chosen, color, sign in ((side, POSTERIOR, ">"), (~side, SECOND, "<")):
             for i, path in enumerate(ensemble[chosen][:60]):
@@ -160,7 +140,7 @@ def accuracy_curves(records: Sequence[dict[str, Any]]) -> Figure:
         ("log_prior", "log_prior_truth", "expected log prior (nats)", "smoother"),
         ("log_likelihood", "log_likelihood_truth", "expected log likelihood (nats)", "smoother"),
     ]
-    figure, axes = _figure(len(cases), 3, (11, 3.4 * len(cases)))
+    figure, axes = new_figure(len(cases), 3, (11, 3.4 * len(cases)))
     for row, case in enumerate(cases):
         rows = [r for r in records if r["case"] == case]
         corrections = sorted({r["corrections"] for r in rows})
@@ -186,7 +166,7 @@ def accuracy_curves(records: Sequence[dict[str, Any]]) -> Figure:
 
 def training_curves(metrics: Sequence[dict[str, Any]]) -> Figure:
     """Training and validation loss, and the learning rate, against the step."""
-    figure, axes = _figure(2, 1, (8, 5), sharex=True, height_ratios=[3, 1])
+    figure, axes = new_figure(2, 1, (8, 5), sharex=True, height_ratios=[3, 1])
     top, bottom = axes[:, 0]
     steps = [m["step"] for m in metrics]
     top.plot(steps, [m["loss"] for m in metrics], color=SECOND, lw=0.8, label="training")

@@ -1,0 +1,82 @@
+"""The Kolmogorov flow experiments of Rozet & Louppe (2023), from which the configs here are made.
+
+Not an experiment by itself: the files beside it call these functions. Operators and values are set
+so that on a coarser grid the same physical quantities are seen as in the paper on 64 x 64, except
+for subsampling, which takes every n-th point of any grid.
+"""
+
+from sda_jax.config import Assimilation, Case, Data, Experiment
+from sda_jax.denoise import NoisePrediction, UniformTime
+from sda_jax.guidance import SDA
+from sda_jax.networks import UNet
+from sda_jax.operators import (
+    At,
+    Chain,
+    Coarsen,
+    Crop,
+    Every,
+    FirstMinusLast,
+    Ring,
+    Saturate,
+    Subsample,
+    Vorticity,
+)
+from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
+from sda_jax.schedule import EvenTime
+from sda_jax.systems import KolmogorovFlow
+from sda_jax.train import Training
+
+PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
+LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)
+
+
+def cases(grid: int) -> dict[str, dict[str, Case]]:
+    """The six experiments for a prior on `grid` by `grid` points, each with its cases."""
+    scale = 64 // grid
+    return {
+        "assimilation": {"assimilation": Case(29, Every(4, Coarsen(8 // scale)), 0.1)},
+        "extrapolation": {
+            "extrapolation": Case(8, Every(3, Chain((Coarsen(4 // scale), Crop(8)))), 0.01)
+        },
+        "saturation": {
+            "saturation": Case(
+                8,
+                Every(3, Chain((Coarsen(4 // scale), Vorticity(), Crop(12), Saturate()))),
+                0.05,
+            )
+        },
+        "subsampling": {f"every_{n}": Case(8, Every(1, Subsample(n)), 0.1) for n in (2, 4, 8, 16)},
+        "circle": {
+            "circle": Case(8, At(-1, Chain((Vorticity(), Ring()))), 0.2 * scale, 0.6 * scale)
+        },
+        "loop": {"loop": Case(127, FirstMinusLast(), 0.01, 0.0)},
+    }
+
+
+def paper() -> Experiment:
+    """The paper's data, network, budget and sampler, on 64 x 64."""
+    return Experiment(
+        system=PAPER_FLOW,
+        network=UNet(channels=(96, 192, 384), blocks=(3, 3, 3), dtype="bfloat16"),
+        window=5,
+        parameterisation=NoisePrediction(),
+        data=Data(source="stored", trajectories=1024, length=64, chunk=64),
+        training=Training(
+            steps=1024 * 128,
+            batch=32,
+            segment=5,
+            learning_rate=2e-4,
+            weight_decay=1e-3,
+            clip=None,
+            ema=0.0,
+            times=UniformTime(),
+            block=128,
+            checkpoint_every=128 * 16,
+        ),
+        assimilation=Assimilation(
+            samples=1,
+            chunk=1,
+            guidance=SDA(gamma=1e-2),
+            sampler=PredictorCorrector(256, EvenTime(), ExponentialIntegrator(), Langevin(1, 0.5)),
+        ),
+    )

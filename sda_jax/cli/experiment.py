@@ -1,0 +1,207 @@
+"""Runs a flow experiment: for each case an observation of a fresh simulation, its posterior, the
+scores and the figures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax import figures as draw
+from sda_jax import metrics
+from sda_jax.assimilate import assimilate
+from sda_jax.cli.common import Arguments, Draw, draw_case, run, the_case, the_prior
+from sda_jax.config import Experiment
+from sda_jax.dataset import forecast
+from sda_jax.errors import ConfigError
+from sda_jax.fields import vorticity
+from sda_jax.files import save_observation, save_posterior
+from sda_jax.observation import Observation
+from sda_jax.prior import Prior
+from sda_jax.serialize import dumps
+from sda_jax.storage import claim
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--case", default=None, help="one of the config's cases; default all")
+    parser.add_argument("--index", type=int, default=0, help="which test of the cases")
+
+
+def posterior(config: Experiment, prior: Prior, test: Draw, progress: bool = False) -> np.ndarray:
+    """The configured ensemble for a test."""
+    settings = config.assimilation
+    ensemble = assimilate(
+        test.assimilation,
+        prior,
+        test.observation,
+        len(test.truth),
+        settings.samples,
+        settings.guidance,
+        settings.sampler,
+        settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
+        progress=progress,
+    )
+    return np.asarray(ensemble)
+
+
+def forecast_error(
+    system: Any, ensemble: Float[np.ndarray, "samples length *state"], members: int = 8
+) -> list[float]:
+    """RMS difference by lead time between members and simulations from their first states."""
+    paths = jnp.asarray(ensemble[:members])
+    length = paths.shape[1]
+
+    def one(path: Array) -> Array:
+        return forecast(jax.random.key(0), system, path[0], length) - path
+
+    errors = np.asarray(jax.lax.map(one, paths), np.float64)
+    return np.sqrt((errors**2).mean(axis=(0, *range(2, errors.ndim)))).tolist()
+
+
+def scores(config: Experiment, test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
+    """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
+    record: dict[str, Any] = {
+        "residual_std": metrics.residual_std(test.observation, ensemble),
+        "observation_std": float(np.sqrt(np.mean(np.asarray(test.observation.std) ** 2))),
+        "spectrum_distance": metrics.spectrum_distance(ensemble, test.truth),
+    }
+    if len(ensemble) > 1:
+        record["spread"] = metrics.spread(ensemble)
+    if not imposed:
+        record["rmse"] = metrics.rmse(ensemble, test.truth)
+        if len(ensemble) > 1:
+            record["crps"] = metrics.crps(ensemble, test.truth)
+            record["spread_skill"] = metrics.spread_skill(ensemble, test.truth)
+    return record
+
+
+def shown(observation: Observation, length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """An observation as images `(length, x, y)`: y itself where each observed state is a field,
+    otherwise the grid points that it depends on."""
+    operator, y = observation.operator, np.asarray(observation.y)
+    every = getattr(operator, "n", None)
+    if every is not None and y.ndim == 4:
+        picture = np.full((length, *y.shape[1:3]), np.nan)
+        if y.shape[-1] == 1:
+            picture[::every] = y[..., 0]
+            return picture, "observed value"
+        picture[::every] = np.asarray(vorticity(jnp.asarray(y))) * y.shape[1] / (2 * np.pi)
+        return picture, "vorticity of what is observed"
+    _, pull = jax.vjp(operator, jnp.zeros((length, *shape)))
+    weights = jax.random.normal(jax.random.key(0), y.shape)
+    (gradient,) = pull(weights)
+    seen = np.asarray(jnp.abs(gradient).sum(axis=-1) > 0)
+    return np.where(seen, 1.0, np.nan), "1: y depends on this point"
+
+
+def _report(name: str, record: dict[str, Any]) -> str:
+    labels = {
+        "residual_std": "std(A(x) - y)",
+        "observation_std": "std of the observation",
+        "rmse": "RMSE of the mean against the truth",
+        "spread": "spread",
+        "crps": "CRPS",
+        "spread_skill": "spread / skill",
+        "spectrum_distance": "energy spectrum distance (RMS of log10)",
+        "seconds": "seconds",
+    }
+    lines = [f"{labels[key]:40s} {record[key]:.4f}" for key in labels if key in record]
+    return "\n".join([name, *lines])
+
+
+def _draw(
+    config: Experiment, folder: Path, name: str, test: Draw, ensemble: np.ndarray, imposed: bool
+) -> list[Path]:
+    dt = getattr(config.system, "dt", 1.0)
+    truth = None if imposed else np.asarray(test.truth)
+    length, *shape = ensemble.shape[1:]
+    seen, label = shown(test.observation, length, tuple(shape))
+    title = (
+        f"{name}: posterior of {len(ensemble)} members given {np.size(test.observation.y)} numbers"
+    )
+    panels = draw.flow_panels(ensemble, dt, truth, seen, label, title=title)
+    energies = {
+        "another simulation" if imposed else "truth": np.asarray(test.truth)[None],
+        "posterior": ensemble,
+    }
+    return [
+        draw.save(panels, folder / "panels.png"),
+        draw.flow_animation(folder / "posterior.gif", ensemble, dt, truth),
+        draw.save(draw.spectra(energies, title=name), folder / "spectra.png"),
+    ]
+
+
+def _verify(config: Experiment, folder: Path, test: Draw, ensemble: np.ndarray) -> list[Path]:
+    """Simulates members forward from their first states and compares."""
+    system, length = config.system, ensemble.shape[1]
+    members = ensemble[:4]
+    ahead = np.stack(
+        [forecast(jax.random.key(0), system, jnp.asarray(m[0]), length) for m in members]
+    )
+    errors = forecast_error(system, members)
+    print("simulated forward from the members' first states:")
+    print("  RMS difference by state " + " ".join(f"{e:.3f}" for e in errors))
+    predicted = [
+        np.asarray(test.observation.operator(jnp.asarray(x))) for x in (members, ahead) for x in x
+    ]
+    half = len(predicted) // 2
+    print(
+        f"  mean of A: members {np.mean(predicted[:half]):.3f}, simulations "
+        f"{np.mean(predicted[half:]):.3f}, imposed {np.nanmean(np.asarray(test.observation.y)):.3f}"
+    )
+    dt = getattr(config.system, "dt", 1.0)
+    title = "simulated forward from the members' first states"
+    seen, label = shown(test.observation, length, ensemble.shape[2:])
+    figure = draw.flow_panels(ahead, dt, members[0], seen, label, 3, title=title)
+    return [draw.save(figure, folder / "forward.png")]
+
+
+def experiment(arguments: Arguments) -> None:
+    """Writes observation, posterior, scores, panels and an animation below the cases' names."""
+    config, options = arguments.config, arguments.options
+    if len(config.system.state_shape) != 3:
+        raise ConfigError(
+            "system",
+            type(config.system).__name__,
+            "a system whose states are fields (x, y, component)",
+            "Use scripts/demo.py for systems of a few variables.",
+        )
+    prior = the_prior(config, options.output)
+    if prior.state_shape != config.system.state_shape:
+        raise ConfigError(
+            "prior",
+            f"states of shape {prior.state_shape}",
+            f"{config.system.state_shape}, as the system's",
+            "Use a prior of the system's resolution, or change size and coarsening.",
+        )
+    for name in [options.case] if options.case else config.cases:
+        imposed = the_case(config, name).imposed is not None
+        print(f"{name}: simulating a truth ...", flush=True)
+        test = draw_case(config, name, options.index)
+        description = {"experiment": config, "case": name, "index": options.index}
+        folder = claim(options.output / name, dumps(description))
+        start = time.perf_counter()
+        ensemble = posterior(config, prior, test, progress=True)
+        seconds = time.perf_counter() - start
+        save_observation(folder / "observation.h5", test.observation, len(test.truth))
+        save_posterior(
+            folder / "posterior.h5", ensemble, description, None if imposed else test.truth
+        )
+        print(_report(name, {**scores(config, test, ensemble, imposed), "seconds": seconds}))
+        paths = _draw(config, folder, name, test, ensemble, imposed)
+        if name == "circle":
+            paths += _verify(config, folder, test, ensemble)
+        print("\n".join(f"figure: {path}" for path in paths), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of scripts/experiment.py."""
+    return run(experiment, str(__doc__), arguments, add_options=_options)

@@ -1,0 +1,24 @@
+"""Figures, made without pyplot and its global state."""
+
+from sda_jax.figures.common import save
+from sda_jax.figures.flow import flow_animation, flow_panels, forecast_errors, spectra
+from sda_jax.figures.states import (
+    accuracy_curves,
+    modes,
+    phase_space,
+    posterior_over_time,
+    training_curves,
+)
+
+__all__ = [
+    "accuracy_curves",
+    "flow_animation",
+    "flow_panels",
+    "forecast_errors",
+    "modes",
+    "phase_space",
+    "posterior_over_time",
+    "save",
+    "spectra",
+    "training_curves",
+]

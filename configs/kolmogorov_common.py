@@ -5,8 +5,10 @@ so that on a coarser grid the same physical quantities are seen as in the paper 
 for subsampling, which takes every n-th point of any grid.
 """
 
+import dataclasses
+
 from sda_jax.config import Assimilation, Case, Data, Experiment
-from sda_jax.denoise import NoisePrediction, UniformTime
+from sda_jax.denoise import LogNormalRatio, NoisePrediction, Preconditioned, UniformTime
 from sda_jax.guidance import SDA
 from sda_jax.networks import UNet
 from sda_jax.operators import (
@@ -22,12 +24,29 @@ from sda_jax.operators import (
     Vorticity,
 )
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
-from sda_jax.schedule import EvenTime
+from sda_jax.schedule import EvenLogRatio, EvenTime
 from sda_jax.systems import KolmogorovFlow
 from sda_jax.train import Training
 
 PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
 LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)
+LAPTOP_NETWORK = UNet(channels=(32, 64, 96, 128), blocks=(1, 1, 2, 2), max_frequency=32.0)
+
+
+def sampling(samples: int, chunk: int, gamma: float = 1e-2, **windows: int) -> Assimilation:
+    """An ensemble by the sampler of the shipped prior's experiments."""
+    sampler = PredictorCorrector(64, EvenLogRatio(), ExponentialIntegrator(), Langevin(1, 0.3))
+    return Assimilation(samples, chunk, guidance=SDA(gamma=gamma), sampler=sampler, **windows)
+
+
+SAMPLING = {
+    "assimilation": sampling(4, 1),
+    "extrapolation": sampling(8, 8),
+    "saturation": sampling(8, 8),
+    "subsampling": sampling(8, 8),
+    "circle": sampling(8, 8),
+    "loop": sampling(1, 1, gamma=0.1, window_chunk=16),
+}
 
 
 def cases(grid: int) -> dict[str, dict[str, Case]]:
@@ -79,4 +98,32 @@ def paper() -> Experiment:
             guidance=SDA(gamma=1e-2),
             sampler=PredictorCorrector(256, EvenTime(), ExponentialIntegrator(), Langevin(1, 0.5)),
         ),
+        cases={k: v for each in cases(64).values() for k, v in each.items()},
     )
+
+
+def laptop() -> Experiment:
+    """A small preconditioned network on 32 x 32, from 128 x 128, for 2 CPU cores."""
+    return Experiment(
+        system=LAPTOP_FLOW,
+        network=LAPTOP_NETWORK,
+        window=5,
+        parameterisation=Preconditioned(),
+        data=Data(source="stored", trajectories=512, length=64, chunk=32),
+        training=Training(
+            steps=14336,
+            batch=16,
+            segment=5,
+            learning_rate=1e-3,
+            times=LogNormalRatio(),
+            ema=0.999,
+            block=64,
+            checkpoint_every=1024,
+        ),
+    )
+
+
+def shipped(name: str) -> Experiment:
+    """An experiment with the shipped prior on 32 x 32."""
+    chosen = {"prior": "kolmogorov", "cases": cases(32)[name], "assimilation": SAMPLING[name]}
+    return dataclasses.replace(laptop(), **chosen)

@@ -13,8 +13,15 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from sda_jax.blanket import trajectory_denoiser
-from sda_jax.errors import ConfigError, DivergenceError, ObservationError, require_at_least
+from sda_jax.errors import (
+    ConfigError,
+    DivergenceError,
+    ObservationError,
+    ResourceError,
+    require_at_least,
+)
 from sda_jax.guidance import SDA
+from sda_jax.memory import is_exhausted, require_memory
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
@@ -68,6 +75,7 @@ def assimilate(
         ConfigError: An impossible length or number.
         ObservationError: The operator does not fit the trajectory or y, or has no usable gradient.
         DivergenceError: Members that are not finite.
+        ResourceError: The members of a chunk need more memory than is free.
     """
     check_observation(prior, observation, length)
     if not bool(jnp.any(observation.observed)):
@@ -111,15 +119,26 @@ def _ensemble(
     require_at_least("chunk", chunk, 1)
     chunk = min(chunk, samples)
     shape = (length, *prior.state_shape)
+    remedy = f"Lower chunk, the members sampled at once ({chunk})"
+    if prior.window is not None:
+        remedy += ", or window_chunk, the windows evaluated at once"
     parts = []
     starts = range(0, samples, chunk)
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
         # the last chunk is filled up, so that one compilation serves all
         members = jnp.arange(start, start + chunk)
-        drawn = _draw(key, members, denoiser, prior.standardisation, sampler, shape)
+        arguments = (key, members, denoiser, prior.standardisation, sampler, shape)
+        if start == 0:
+            require_memory(_draw.lower(*arguments).compile(), remedy + ".")
+        try:
+            drawn = jax.block_until_ready(_draw(*arguments))
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhausted(error):
+                raise
+            raise ResourceError(
+                "memory", "RESOURCE_EXHAUSTED", "enough for one chunk", remedy + "."
+            ) from error
         parts.append(drawn[: samples - start])
-        if progress:
-            jax.block_until_ready(drawn)
     ensemble = jnp.concatenate(parts)
     _require_finite(ensemble)
     return ensemble

@@ -40,6 +40,10 @@ class DivergenceError(SDAError, FloatingPointError):
     """Training or sampling produced values that are not finite."""
 
 
+class ResourceError(SDAError, MemoryError):
+    """A computation needs more memory than there is."""
+
+
 def require_at_least(argument: str, value: Any, minimum: float) -> None:
     """Raises `ConfigError` if the number `value` is below `minimum`; traced values pass."""
     if isinstance(value, (int, float)) and not value >= minimum:

@@ -94,3 +94,46 @@ def test_a_prior_without_window_is_its_own_denoiser(local):
     assert isinstance(
         trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5)), Blanket
     )
+
+
+@pytest.mark.parametrize("length", [5, 6, 9, 13, 16])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_strided_windows_reproduce_what_windows_agree_on(length, stride):
+    """A denoiser that is local in itself gives the same from every window: no stride shows."""
+
+    class Local:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            return 3 * x + t
+
+    x = jax.random.normal(jax.random.key(0), (length, 2))
+    composed = Blanket(Local(), 5, stride=stride)(x, 0.5)
+    np.testing.assert_allclose(composed, 3 * x + 0.5, rtol=1e-5)
+
+
+def test_strided_windows_are_blended_linearly():
+    """Windows that report their own first element: a state between two centres sees both."""
+
+    class First:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            return jnp.broadcast_to(x[0], x.shape)
+
+    x = jnp.arange(12.0)[:, None]
+    out = Blanket(First(), 5, stride=3)(x, 0.0)[:, 0]
+    # windows at 0, 3, 6 and, to reach the end, 7: their centres are the states 2, 5, 8 and 9
+    np.testing.assert_allclose(out, [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7, 7], atol=1e-6)
+
+
+def test_a_larger_stride_costs_accuracy_and_keeps_the_exact_case(key):
+    x = jax.random.normal(key, (25, 2))
+    composed = [Blanket(exact(9), 9, stride=s)(x, 0.3) for s in (1, 3, 5)]
+    errors = [float(jnp.sqrt(jnp.mean((c - exact(25)(x, 0.3)) ** 2))) for c in composed]
+    assert errors[0] <= errors[1] <= errors[2], errors
+    plain, strided = Blanket(exact(9), 9), Blanket(exact(9), 9, chunk=2, stride=2)
+    np.testing.assert_allclose(strided(x[:9], 0.3), plain(x[:9], 0.3), atol=1e-5)
+    for stride in (0, 6):
+        with pytest.raises(ConfigError, match=f"stride: got {stride}.*from 1 to 5"):
+            Blanket(exact(9), 9, stride=stride)

@@ -123,3 +123,30 @@ def test_truth_passes_all_metrics(posterior):
 def test_spoilt_truth_is_rejected(posterior, how):
     verdict = judged_different(posterior, SPOILT[how](posterior[2][2]))
     assert any(verdict.values()), verdict
+
+
+def test_ranks_and_spread_skill_of_a_calibrated_ensemble():
+    rng = np.random.default_rng(0)
+    truth, ensemble = rng.standard_normal((200, 5, 2)), rng.standard_normal((9, 200, 5, 2))
+    counts = np.bincount(metrics.ranks(ensemble, truth).ravel(), minlength=10)
+    assert counts.sum() == 2000 and len(counts) == 10
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    wide = np.bincount(metrics.ranks(1.5 * ensemble, truth).ravel(), minlength=10)
+    assert scipy.stats.chisquare(wide).pvalue < 1e-6
+    # relative standard error of a standard deviation of 2000 numbers: 1.6 %
+    assert abs(metrics.spread_skill(ensemble, truth) - 1) < 0.07
+    assert metrics.spread_skill(0.8 * ensemble, truth) < 0.87
+
+
+def test_residual_std_skips_what_is_missing():
+    y = np.array([[1.0, np.nan], [3.0, 4.0]])
+    observation = sda.Observation(y, lambda x: 2 * x, std=1.0)
+    ensemble = np.stack([np.ones((2, 2)), np.zeros((2, 2))])
+    expected = np.sqrt(np.mean(np.square([1, -1, -2, -1, -3, -4])))
+    np.testing.assert_allclose(metrics.residual_std(observation, ensemble), expected, rtol=1e-6)
+
+
+def test_spectrum_distance():
+    x = np.random.default_rng(0).standard_normal((3, 4, 16, 16, 2))
+    assert metrics.spectrum_distance(x, x) == 0
+    assert metrics.spectrum_distance(x, 10 * x) == pytest.approx(2, rel=1e-4)

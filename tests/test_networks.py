@@ -1,12 +1,15 @@
 """Networks: batching, receptive field, and our convolution against the library's."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.errors import ConfigError
+from sda_jax.networks import ResidualMLP, TemporalConv, UNet, unet
 from sda_jax.networks.conv import Convolution
+from sda_jax.networks.unet import CircularConvolution
 
 NETWORKS = [ResidualMLP(width=16, blocks=2), TemporalConv(width=8, dilations=(1, 2))]
 
@@ -49,3 +52,82 @@ def test_convolution_is_the_librarys(dilation, key):
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
     np.testing.assert_allclose(layer.apply(variables, x), expected + dense["bias"], atol=1e-5)
+
+
+def unet_input(key, batch=3):
+    return jax.random.normal(key, (batch, 5, 16, 8, 2)), jnp.linspace(0, 1, batch)
+
+
+UNET = UNet(channels=(8, 16), blocks=(1, 2))
+
+
+def test_unet_batches_and_dtypes(key):
+    x, level = unet_input(key)
+    variables = jax.jit(UNET.init)(key, x[0], level[0])
+    out = UNET.apply(variables, x, level)
+    assert out.shape == x.shape and out.dtype == jnp.float32
+    one = jax.vmap(lambda x, u: UNET.apply(variables, x, u))(x, level)
+    np.testing.assert_allclose(out, one, atol=1e-5)
+    half = UNET.clone(dtype="bfloat16").apply(variables, x, level)
+    assert half.dtype == jnp.float32
+    assert 0 < jnp.abs(half - out).max() < 0.1 * jnp.abs(out).max()
+
+
+def test_unet_rematerialised_is_the_same_network(key):
+    x, level = unet_input(key)
+    variables = jax.jit(UNET.init)(key, x[0], level[0])
+
+    def gradient(network):
+        return jax.jit(jax.grad(lambda v: jnp.mean(network.apply(v, x, level) ** 2)))(variables)
+
+    leaves = zip(
+        *map(jax.tree.leaves, (gradient(UNET), gradient(UNET.clone(remat=True)))), strict=True
+    )
+    for a, b in leaves:
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_unet_moves_with_the_flow(key):
+    """A shift of a whole coarse cell along x, or of the forcing's period along y, moves the output
+    alike; a shift along y by less does not."""
+    x = jax.random.normal(key, (5, 16, 16, 2))
+    level = jnp.asarray(0.3)
+    variables = jax.jit(UNET.init)(key, x, level)
+    out = UNET.apply(variables, x, level)
+    for shift, axis in ((2, 1), (4, 2)):
+        moved = UNET.apply(variables, jnp.roll(x, shift, axis), level)
+        np.testing.assert_allclose(moved, jnp.roll(out, shift, axis), atol=1e-5)
+    moved = UNET.apply(variables, jnp.roll(x, 2, 2), level)
+    assert jnp.abs(moved - jnp.roll(out, 2, 2)).max() > 1e-3
+    free = UNET.clone(forcing=None)
+    variables = jax.jit(free.init)(key, x, level)
+    moved = free.apply(variables, jnp.roll(x, 2, 2), level)
+    np.testing.assert_allclose(moved, jnp.roll(free.apply(variables, x, level), 2, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_circular_convolution_is_the_librarys(stride, size, key):
+    x = jax.random.normal(key, (2, 8, 6, 3))
+    ours = CircularConvolution(4, size, stride)
+    theirs = nn.Conv(4, (size, size), strides=stride, padding="CIRCULAR")
+    variables = theirs.init(key, x)
+    expected = theirs.apply(variables, x)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        unet._by_convolution(x, variables["params"]["kernel"], stride),
+        unet._by_matmul(x, variables["params"]["kernel"], stride),
+        atol=1e-5,
+    )
+
+
+def test_unet_sizes_and_refusals():
+    struct = jax.ShapeDtypeStruct((5, 64, 64, 2), jnp.float32)
+    paper = jax.eval_shape(UNet().init, jax.random.key(0), struct, jnp.zeros(()))
+    assert sum(leaf.size for leaf in jax.tree.leaves(paper)) == 22_874_922
+    with pytest.raises(ConfigError, match="grid: got 6 x 6.*multiples of 4, for 3 levels"):
+        UNet().init(jax.random.key(0), jnp.zeros((5, 6, 6, 2)), jnp.zeros(()))
+    with pytest.raises(ConfigError, match=r"blocks: got \(1,\)"):
+        UNet(channels=(8, 16), blocks=(1,))
+    with pytest.raises(ConfigError, match="dtype: got 'float16'"):
+        UNet(dtype="float16")

@@ -1,9 +1,9 @@
-# Everything, set-up included, from a fresh clone: `make demo`, `make test`.
+# Everything, set-up included, from a fresh clone: `make demo`, `make demo-kolmogorov`, `make test`.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test check setup clean
+.PHONY: demo demo-kolmogorov test check setup clean
 
 setup: $(VENV)/.ready
 
@@ -14,6 +14,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/python scripts/demo.py
+
+demo-kolmogorov: setup
+	$(BIN)/python scripts/experiment.py --config configs/kolmogorov_assimilation.py
 
 test: setup
 	$(BIN)/python -m pytest

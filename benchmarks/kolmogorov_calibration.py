@@ -55,8 +55,8 @@ def summary(records: list[dict[str, Any]]) -> str:
         )
     lines += [
         "",
-        f"Rank of the truth among the members, shares of {BINS} equal bins in per cent (calibrated: "
-        "each 9.1), with the standard error over truths of the outermost bins:",
+        f"Rank of the truth among the members, shares of {BINS} equal bins in per cent",
+        "(calibrated: each 9.1), with the standard error over truths of the outermost bins:",
         "",
     ]
     for (case, source), rows in groups.items():

@@ -11,7 +11,7 @@ from oracles import chain_prior
 
 import sda_jax as sda
 from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned
-from sda_jax.errors import ConfigError, DivergenceError, ObservationError
+from sda_jax.errors import ConfigError, DivergenceError, ObservationError, ResourceError
 from sda_jax.networks import ResidualMLP, TemporalConv
 from sda_jax.truth import kalman_smoother
 from sda_jax.types import component
@@ -189,3 +189,13 @@ def test_the_simulator_is_not_touched(prior, observation):
     assert prior.system is None
     with_system = dataclasses.replace(prior, system=Untouchable())
     np.testing.assert_array_equal(draw(with_system, observation), draw(prior, observation))
+
+
+def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
+    from sda_jax import memory
+
+    prior = chain_prior(sda.VectorAutoregression(), 8)
+    observation = sda.Observation(jnp.zeros((8, 2)), lambda x: x, std=1.0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk.*\(5\)"):
+        sda.assimilate(key, prior, observation, length=8, samples=5)

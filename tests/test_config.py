@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 import sda_jax as sda
-from sda_jax.cli import assimilate, demo, evaluate, figures, simulate, train
+from sda_jax.cli import assimilate, demo, evaluate, experiment, figures, simulate, train
 from sda_jax.config import TABLE, Experiment, load_config, override
 from sda_jax.errors import ConfigError
 from sda_jax.files import load_observation, load_posterior, save_observation
@@ -95,8 +95,8 @@ def tiny(out: Path, *more: str) -> list[str]:
 def test_commands_end_to_end(tmp_path, capsys):
     """Simulate, train on the stored set, assimilate, evaluate (resumed), draw."""
     assert simulate.main(tiny(tmp_path)) == 0
-    assert train.main(tiny(tmp_path, "--data.stored")) == 0
-    assert train.main(tiny(tmp_path, "--data.stored", "--training.batch", "5")) == 2
+    assert train.main(tiny(tmp_path, "--data.source", "stored")) == 0
+    assert train.main(tiny(tmp_path, "--data.source", "stored", "--training.batch", "5")) == 2
     assert "another run" in capsys.readouterr().err
     for case in ("lo", "multimodal"):
         assert assimilate.main(tiny(tmp_path, "--case", case)) == 0
@@ -181,3 +181,40 @@ def test_functions_have_no_place_in_files(tmp_path):
     observation = sda.Observation(np.zeros((2, 1)), lambda x: x[::8, :1], std=1.0)
     with pytest.raises(ConfigError, match="component"):
         save_observation(tmp_path / "x.h5", observation, 9)
+
+
+FLOW = (
+    "--config {config} --output {out} --system.size 32 --system.spinup 2 --training.steps 4 "
+    "--training.batch 2 --training.block 2 --training.checkpoint-every 2 "
+    "--training.validation-batches 1 --network.channels 8 8 --network.blocks 1 1 "
+    "--data.source replay --data.trajectories 4 --data.length 8 --data.refresh 2 "
+    "--assimilation.samples 3 --assimilation.chunk 2 --assimilation.sampler.steps 2"
+)
+
+
+def test_flow_experiments_end_to_end(tmp_path, capsys):
+    """Train from the replay buffer, then every experiment on the tiny prior."""
+    small = "--prior", str(tmp_path / "prior")
+
+    def arguments(name, *more):
+        config = ROOT / "configs" / f"kolmogorov_{name}.py"
+        return [*FLOW.format(config=config, out=tmp_path).split(), *more]
+
+    assert train.main(arguments("laptop")) == 0
+    for name in ("subsampling", "circle", "loop"):
+        chosen = ["--case", "every_4"] if name == "subsampling" else []
+        if name == "loop":
+            chosen = ["--cases.loop.length", "9"]
+        assert experiment.main(arguments(name, *small, *chosen)) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert out.count("std(A(x) - y)") == 3 and "simulated forward" in out
+    for case in ("every_4", "circle", "loop"):
+        for picture in ("panels.png", "posterior.gif", "spectra.png"):
+            assert (tmp_path / case / picture).stat().st_size > 10_000
+    assert len(list((tmp_path / "circle").glob("*.png"))) == 3
+    assert experiment.main(arguments("circle", "--prior", "kolmogorov")) == 2
+    assert "resolution" in capsys.readouterr().err
+    lorenz = ["--config", str(ROOT / "configs" / "lorenz63_demo.py")]
+    assert experiment.main(lorenz) == 2
+    assert evaluate.main(arguments("circle", *small, "--evaluation.cases", "circle")) == 2
+    assert "no density" in capsys.readouterr().err

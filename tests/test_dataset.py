@@ -12,7 +12,7 @@ import pytest
 
 import sda_jax as sda
 from sda_jax import dataset
-from sda_jax.dataset import FromArray, FromSimulator, generate, load, statistics
+from sda_jax.dataset import FromArray, FromSimulator, Replay, generate, load, statistics
 from sda_jax.errors import ConfigError, DivergenceError, SDAError, StorageError
 
 SYSTEM = sda.Lorenz63(spinup=8)
@@ -159,3 +159,26 @@ def test_stored_segments_are_cut_uniformly(key):
     assert (np.abs(counts - 1000) < 5 * np.sqrt(1000)).all()
     with pytest.raises(ConfigError, match="segment: got 11"):
         FromArray(stored).draw(key, (), 2, 11)
+
+
+def test_the_replay_buffer_holds_the_simulations_and_moves_on(key):
+    """A deterministic system: every segment continues itself, rows are renewed in turn."""
+    system = sda.Lorenz63(noise=0.0, spinup=4)
+    source = Replay(system, trajectories=3, length=12, refresh=2, chunk=2)
+    state = source.init(key, 8)
+    first = state[2]
+    assert first.shape == (3, 12, 3)
+    draw = jax.jit(lambda key, state: source.draw(key, state, 8, 5))
+    for i in range(8):
+        state, segments = draw(jax.random.fold_in(key, i), state)
+        ahead = jax.vmap(jax.vmap(system.forecast))(segments[:, :-1])
+        np.testing.assert_allclose(segments[:, 1:], ahead, rtol=1e-4, atol=1e-4)
+        renewed = [not np.array_equal(state[2][j], first[j]) for j in range(3)]
+        assert sum(renewed) == min((i + 1) // 2, 3)
+    # four renewals: row 0 twice, each going on where the simulation stood
+    row = first[0, -1]
+    for _ in range(13):
+        row = system.forecast(row)
+    np.testing.assert_allclose(state[2][0, 0], row, rtol=1e-2, atol=1e-2)
+    with pytest.raises(ConfigError, match="refresh: got 0"):
+        Replay(system, refresh=0)

@@ -17,12 +17,11 @@ from sda_jax import figures as draw
 from sda_jax import metrics
 from sda_jax.assimilate import assimilate
 from sda_jax.cli.common import Arguments, Draw, draw_case, run, the_case, the_prior
+from sda_jax.cli.figures import draw_flow, shown
 from sda_jax.config import Experiment
 from sda_jax.dataset import forecast
 from sda_jax.errors import ConfigError
-from sda_jax.fields import vorticity
 from sda_jax.files import save_observation, save_posterior
-from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim
@@ -83,25 +82,6 @@ def scores(config: Experiment, test: Draw, ensemble: np.ndarray, imposed: bool) 
     return record
 
 
-def shown(observation: Observation, length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
-    """An observation as images `(length, x, y)`: y itself where each observed state is a field,
-    otherwise the grid points that it depends on."""
-    operator, y = observation.operator, np.asarray(observation.y)
-    every = getattr(operator, "n", None)
-    if every is not None and y.ndim == 4:
-        picture = np.full((length, *y.shape[1:3]), np.nan)
-        if y.shape[-1] == 1:
-            picture[::every] = y[..., 0]
-            return picture, "observed value"
-        picture[::every] = np.asarray(vorticity(jnp.asarray(y))) * y.shape[1] / (2 * np.pi)
-        return picture, "vorticity of what is observed"
-    _, pull = jax.vjp(operator, jnp.zeros((length, *shape)))
-    weights = jax.random.normal(jax.random.key(0), y.shape)
-    (gradient,) = pull(weights)
-    seen = np.asarray(jnp.abs(gradient).sum(axis=-1) > 0)
-    return np.where(seen, 1.0, np.nan), "1: y depends on this point"
-
-
 def _report(name: str, record: dict[str, Any]) -> str:
     labels = {
         "residual_std": "std(A(x) - y)",
@@ -115,28 +95,6 @@ def _report(name: str, record: dict[str, Any]) -> str:
     }
     lines = [f"{labels[key]:40s} {record[key]:.4f}" for key in labels if key in record]
     return "\n".join([name, *lines])
-
-
-def _draw(
-    config: Experiment, folder: Path, name: str, test: Draw, ensemble: np.ndarray, imposed: bool
-) -> list[Path]:
-    dt = getattr(config.system, "dt", 1.0)
-    truth = None if imposed else np.asarray(test.truth)
-    length, *shape = ensemble.shape[1:]
-    seen, label = shown(test.observation, length, tuple(shape))
-    title = (
-        f"{name}: posterior of {len(ensemble)} members given {np.size(test.observation.y)} numbers"
-    )
-    panels = draw.flow_panels(ensemble, dt, truth, seen, label, title=title)
-    energies = {
-        "another simulation" if imposed else "truth": np.asarray(test.truth)[None],
-        "posterior": ensemble,
-    }
-    return [
-        draw.save(panels, folder / "panels.png"),
-        draw.flow_animation(folder / "posterior.gif", ensemble, dt, truth),
-        draw.save(draw.spectra(energies, title=name), folder / "spectra.png"),
-    ]
 
 
 def _verify(config: Experiment, folder: Path, test: Draw, ensemble: np.ndarray) -> list[Path]:
@@ -196,7 +154,8 @@ def experiment(arguments: Arguments) -> None:
             folder / "posterior.h5", ensemble, description, None if imposed else test.truth
         )
         print(_report(name, {**scores(config, test, ensemble, imposed), "seconds": seconds}))
-        paths = _draw(config, folder, name, test, ensemble, imposed)
+        arrays = {"ensemble": ensemble} | ({} if imposed else {"truth": np.asarray(test.truth)})
+        paths = draw_flow(folder, test.observation, config.system.dt, arrays, name)
         if name == "circle":
             paths += _verify(config, folder, test, ensemble)
         print("\n".join(f"figure: {path}" for path in paths), flush=True)

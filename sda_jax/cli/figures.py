@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sda_jax import figures as draw
@@ -47,6 +49,42 @@ def draw_posterior(
     return paths
 
 
+def shown(observation: Observation, length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """An observation as images `(length, x, y)`: y itself, or its first component, where each
+    observed state is a field, otherwise the grid points that it depends on."""
+    operator, y = observation.operator, np.asarray(observation.y)
+    every = getattr(operator, "n", None)
+    if every is not None and y.ndim == 4:
+        picture = np.full((length, *y.shape[1:3]), np.nan)
+        if y.shape[-1] == 1:
+            picture[::every] = y[..., 0]
+            return picture, "observed value"
+        picture[::every] = y[..., 0]
+        return picture, "observed velocity along x"
+    _, pull = jax.vjp(operator, jnp.zeros((length, *shape)))
+    weights = jax.random.normal(jax.random.key(0), y.shape)
+    (gradient,) = pull(weights)
+    seen = np.asarray(jnp.abs(gradient).sum(axis=-1) > 0)
+    return np.where(seen, 1.0, np.nan), "1: y depends on this point"
+
+
+def draw_flow(
+    folder: Path, observation: Observation, dt: float, arrays: dict[str, np.ndarray], name: str
+) -> list[Path]:
+    """The figures of one posterior of a flow; returns their paths."""
+    ensemble, truth = arrays["ensemble"], arrays.get("truth")
+    seen, label = shown(observation, ensemble.shape[1], ensemble.shape[2:])
+    numbers = np.size(observation.y)
+    title = f"{name}: posterior of {len(ensemble)} members given {numbers} numbers"
+    panels = draw.flow_panels(ensemble, dt, truth, seen, label, title=title)
+    energies = {"posterior": ensemble} if truth is None else {"truth": truth[None]}
+    return [
+        draw.save(panels, folder / "panels.png"),
+        draw.flow_animation(folder / "posterior.gif", ensemble, dt, truth),
+        draw.save(draw.spectra(energies | {"posterior": ensemble}, name), folder / "spectra.png"),
+    ]
+
+
 def figures(arguments: Arguments) -> None:
     """Writes PNG files below `figures/`."""
     config, output = arguments.config, arguments.options.output
@@ -73,6 +111,8 @@ def _case_figures(config: Experiment, output: Path, case: str) -> list[Path]:
     observation, _ = load_observation(output / case / "observation.h5")
     arrays = load_posterior(output / case / "posterior.h5")
     folder = output / "figures" / case
+    if arrays["ensemble"].ndim == 5:
+        return draw_flow(folder, observation, config.system.dt, arrays, case)
     return draw_posterior(folder, observation, getattr(config.system, "dt", 1.0), arrays, case)
 
 

@@ -17,7 +17,7 @@ from sda_jax.figures.common import OBSERVED, POSTERIOR, REFERENCE, SECOND, TRUTH
 from sda_jax.storage import atomic
 
 VORTICITY = "vorticity $\\partial u/\\partial y - \\partial v/\\partial x$ (1 / time unit)"
-DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
+DIVERGING, SEQUENTIAL, OBSERVED_MAP = "RdBu_r", "viridis", "PuOr_r"
 
 
 def _physical_vorticity(velocity: np.ndarray) -> np.ndarray:
@@ -36,10 +36,10 @@ class _Rows:
     ):
         curls = _physical_vorticity(ensemble)
         self.fields: dict[str, np.ndarray] = {}
-        if truth is not None:
-            self.fields["truth"] = _physical_vorticity(truth)
         if seen is not None:
             self.fields["observed"] = seen
+        if truth is not None:
+            self.fields["truth"] = _physical_vorticity(truth)
         for i in range(min(members, len(curls))):
             self.fields[f"member {i + 1}"] = curls[i]
         self.fields["mean"] = curls.mean(axis=0)
@@ -53,9 +53,9 @@ class _Rows:
         axis.set_xticks([])
         axis.set_yticks([])
         if name == "observed":
-            bound = np.nanmax(np.abs(self.fields[name]), initial=1e-9)
+            bound = float(np.nanmax(np.abs(self.fields[name])))
             axis.set_facecolor("0.85")
-            scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -bound, "vmax": bound}
+            scale: dict[str, Any] = {"cmap": OBSERVED_MAP, "vmin": -bound, "vmax": bound}
         elif name == "spread":
             top = float(np.quantile(self.fields["spread"], 0.995))
             scale = {"cmap": SEQUENTIAL, "vmin": 0.0, "vmax": max(top, 1e-9)}
@@ -98,7 +98,8 @@ def flow_panels(
                 axes[r, c].set_title(f"t = {state * dt:.1f}", fontsize=9)
         axes[r, 0].set_ylabel(name)
     names = list(rows.fields)
-    for name, label in (("mean", VORTICITY), ("spread", "spread"), ("observed", seen_label)):
+    labels = {"mean": VORTICITY, "spread": "spread (1 / time unit)", "observed": seen_label}
+    for name, label in labels.items():
         if name in images:
             shared = [i for i, n in enumerate(names) if n not in ("spread", "observed")]
             where = shared if name == "mean" else [names.index(name)]

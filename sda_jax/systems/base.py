@@ -26,6 +26,13 @@ def runge_kutta_4(f: Callable[[Array], Array], x: Array, dt: Scalar) -> Array:
 
 def require_noise(system: GaussianSystem | GaussianTransition) -> None:
     """Raises `ConfigError` if the system's transition has no density; traced noise passes."""
+    if not hasattr(system, "transition_std"):
+        raise ConfigError(
+            "system",
+            type(system).__name__,
+            "a system with additive Gaussian transition noise",
+            "Its transition has no density, so there is no log prior and no smoother.",
+        )
     std = system.transition_std
     if not isinstance(std, Tracer) and not (np.asarray(std) > 0).all():
         raise ConfigError(

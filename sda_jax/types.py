@@ -32,7 +32,31 @@ def component(cls: type[T]) -> type[T]:
     compiles anew. All others are leaves (numbers, arrays, other components) and are traced, so
     that functions compiled for one value serve every value.
     """
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)
+    leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+    statics = tuple(f.name for f in fields if f.metadata.get("static"))
+
+    def structure(value: Any) -> tuple[Any, ...]:
+        # with the class itself: tree structures of jax 0.10 compare equal for two dataclasses with
+        # equal metadata, and compiled functions would now and then take one for the other
+        return (cls, *(getattr(value, name) for name in statics))
+
+    def flatten(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(value, name) for name in leaves), structure(value)
+
+    def flatten_with_keys(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        named = ((jax.tree_util.GetAttrKey(name), getattr(value, name)) for name in leaves)
+        return tuple(named), structure(value)
+
+    def unflatten(structure: tuple[Any, ...], children: Any) -> Any:
+        value = object.__new__(cls)
+        for name, child in zip((*leaves, *statics), (*children, *structure[1:]), strict=True):
+            object.__setattr__(value, name, child)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
 
 
 def is_component(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from sda_jax.assimilate import assimilate, sample
 from sda_jax.dataset import simulate
-from sda_jax.guidance import DPS, SDA, TweedieCovariance
+from sda_jax.guidance import DPS, MMPS, SDA, TweedieCovariance
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -34,6 +34,7 @@ from sda_jax.truth import kalman_smoother, particle_smoother
 
 __all__ = [
     "DPS",
+    "MMPS",
     "SDA",
     "At",
     "Chain",

@@ -116,6 +116,8 @@ class Experiment:
         parameterisation: What the network's output means.
         data: Where training segments come from.
         training: Optimiser and budget.
+        start: A shipped prior's name or a folder whose weights training starts from; None for
+            random ones.
         prior: A shipped prior's name or a folder, used in place of this experiment's own.
         cases: The kinds of observation, by name.
         assimilation: Guidance and sampler.
@@ -130,6 +132,7 @@ class Experiment:
     parameterisation: Any = denoise.Preconditioned()
     data: Data = Data()
     training: Training = Training()
+    start: str | None = None
     prior: str | None = None
     cases: dict[str, Case] = field(default_factory=dict)
     assimilation: Assimilation = Assimilation()
@@ -152,7 +155,7 @@ TABLE = (
     | class_table([Experiment, Data, Case, Assimilation, Evaluation, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
     | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])
-    | class_table([guidance.SDA, guidance.DPS, guidance.TweedieCovariance])
+    | class_table([guidance.SDA, guidance.DPS, guidance.MMPS, guidance.TweedieCovariance])
     | class_table([samplers.PredictorCorrector, samplers.Langevin])
     | class_table([samplers.ExponentialIntegrator, samplers.DPMSolverPP2M])
 )

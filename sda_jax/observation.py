@@ -120,6 +120,13 @@ class Observation:
         std = jnp.broadcast_to(jnp.asarray(self.std, jnp.float32), jnp.shape(self.y))
         return jnp.diag(std.reshape(-1) ** 2)
 
+    def noise_times(self, v: Float[Array, ...]) -> Float[Array, ...]:
+        """The noise's covariance times `v`, an array like y that is zero where nothing was seen."""
+        if self.covariance is None:
+            return jnp.asarray(self.std) ** 2 * v
+        product = (jnp.asarray(self.covariance) @ v.reshape(-1)).reshape(v.shape)
+        return jnp.where(self.observed, product, 0.0)
+
     def log_prob(
         self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
     ) -> Float[Array, ""]:

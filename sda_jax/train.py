@@ -111,10 +111,15 @@ def streams(seed: int) -> Array:
 def init_state(
     seed: int, denoiser: NetworkDenoiser, source: Source, training: Training, shape: tuple[int, ...]
 ) -> TrainState:
-    """The state before the first step, from the seed; `shape` is one state's."""
+    """The state before the first step; `shape` is one state's.
+
+    Weights are the denoiser's own, or random ones from the seed where it has none.
+    """
     key_network, key_source, _ = streams(seed)
     sample = jnp.zeros((training.segment, *shape))
-    variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
+    variables = jax.tree.map(jnp.array, denoiser.variables)
+    if variables is None:
+        variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
     moments = training.optimiser().init(variables)
     averaged = jax.tree.map(jnp.array, variables)
@@ -183,7 +188,8 @@ def train(
     """Trains a denoiser of segments; called again after an interruption, it goes on.
 
     Args:
-        denoiser: Network, schedule and parameterisation; its variables are not read.
+        denoiser: Network, schedule and parameterisation; with variables, training starts from
+            them, with None from random ones.
         source: Where segments come from, in physical units.
         validation: Fixed segments for the validation loss, in physical units.
         standardisation: Physical to standardised units.

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -201,6 +202,15 @@ def test_flow_experiments_end_to_end(tmp_path, capsys):
         return [*FLOW.format(config=config, out=tmp_path).split(), *more]
 
     assert train.main(arguments("laptop")) == 0
+    again = ["--start", str(tmp_path / "prior")]
+    again[:0] = ["--output", str(tmp_path / "on"), "--training.learning-rate", "1e-9"]
+    assert train.main(arguments("laptop", *again)) == 0
+    first, second = (sda.load_prior(p / "prior").denoiser for p in (tmp_path, tmp_path / "on"))
+    for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    other = ["--output", str(tmp_path / "other"), "--network.channels", "8", "16"]
+    assert train.main(arguments("laptop", *again[-2:], *other)) == 2
+    assert "start: got UNet" in capsys.readouterr().err
     for name in ("subsampling", "circle", "loop"):
         chosen = ["--case", "every_4"] if name == "subsampling" else []
         if name == "loop":

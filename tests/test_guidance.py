@@ -18,6 +18,7 @@ METHODS = [
     sda.SDA(gamma_obs=0.5),
     sda.DPS(),
     sda.TweedieCovariance(),
+    sda.MMPS(),
 ]
 each_method = pytest.mark.parametrize("method", METHODS, ids=str)
 CHAIN, LENGTH = sda.VectorAutoregression(), 6
@@ -82,7 +83,8 @@ def test_the_guided_mean_moves_towards_the_observation(method, key):
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
 @pytest.mark.parametrize("full", [False, True])
-def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, key):
+@pytest.mark.parametrize("method", [sda.TweedieCovariance(), sda.MMPS(6, limit=1e6)], ids=str)
+def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, method, key):
     """On a linear-Gaussian chain, at every noise level, with missing values."""
     y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, np.nan]])
     root = np.random.default_rng(0).standard_normal((6, 6))
@@ -94,11 +96,26 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, key
     matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen]
     posterior = condition(law, matrix, y.reshape(-1)[seen], noise[np.ix_(seen, seen)])
     exact = gaussian_denoiser(posterior, CHAIN.standardisation, schedule)
-    guided = sda.TweedieCovariance()(prior.denoiser, observation)
+    guided = method(prior.denoiser, observation)
     for ratio in (0.01, 0.3, 3.0, 100.0):
         t = schedule.time(ratio)
         x = schedule.mu(t) * jax.random.normal(key, (LENGTH, 2)) * np.sqrt(1 + ratio**2)
         np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
+
+
+def test_mmps_above_its_limit_takes_independent_states(key):
+    """There it is the posterior of a standard normal, whatever the network's Jacobian."""
+    t, std = 0.9, 0.3
+    x = jax.random.normal(key, (LENGTH, 2))
+    schedule = PRIOR.denoiser.schedule
+    assert noise_ratio(schedule, t) > 3
+    observation = sda.Observation(jnp.ones((3, 2)), lambda z: z[::2], std=std)
+    guided = sda.MMPS(iterations=1)(PRIOR.denoiser, observation)(x, t)
+    x_hat = PRIOR.denoiser(x, t)
+    r2 = noise_ratio(schedule, t) ** 2
+    variance = r2 / (1 + r2)
+    step = variance / (std**2 + variance) * (1 - x_hat[::2])
+    np.testing.assert_allclose(guided, x_hat.at[::2].add(step), rtol=1e-3, atol=1e-4)
 
 
 def test_gamma_is_the_papers_where_units_agree(key):
@@ -145,6 +162,10 @@ def test_row_norms(key):
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="zeta"):
         sda.DPS(zeta=0.0)
+    with pytest.raises(ConfigError, match="iterations"):
+        sda.MMPS(iterations=0)
+    with pytest.raises(ConfigError, match="limit"):
+        sda.MMPS(limit=0.0)
 
 
 def test_standardised_law_is_consistent():

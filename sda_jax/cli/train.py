@@ -7,14 +7,15 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Replay, Source, load, simulate
 from sda_jax.denoise import NetworkDenoiser
-from sda_jax.prior import Prior, save_prior
+from sda_jax.errors import ConfigError
+from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim
 from sda_jax.train import train as train_denoiser
@@ -44,6 +45,21 @@ def _source(
     return source, validation.reshape(shape)
 
 
+def _weights(config: Experiment) -> PyTree[Array]:
+    """What training starts from, None for random weights."""
+    if config.start is None:
+        return None
+    denoiser = load_prior(config.start).denoiser
+    if denoiser.network != config.network or denoiser.parameterisation != config.parameterisation:
+        raise ConfigError(
+            "start",
+            f"{denoiser.network} with {denoiser.parameterisation}",
+            f"{config.network} with {config.parameterisation}, as configured",
+            "Start from a prior of the same network.",
+        )
+    return denoiser.variables
+
+
 def train(arguments: Arguments) -> None:
     """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
     config, output = arguments.config, arguments.options.output
@@ -52,10 +68,12 @@ def train(arguments: Arguments) -> None:
     )
     folder = claim(output / "train", dumps(only_training))
     source, validation = _source(config, output)
-    blank = NetworkDenoiser(config.network, None, config.schedule, config.parameterisation)
+    start = NetworkDenoiser(
+        config.network, _weights(config), config.schedule, config.parameterisation
+    )
     standardisation = config.system.standardisation
     denoiser = train_denoiser(
-        blank, source, validation, standardisation, config.training, folder, config.seed, True
+        start, source, validation, standardisation, config.training, folder, config.seed, True
     )
     prior = Prior(
         denoiser, standardisation, config.system.state_shape, config.window, config.system

@@ -16,7 +16,6 @@ from kolmogorov import ROOT
 
 import sda_jax as sda
 from sda_jax import figures
-from sda_jax.cli.experiment import forecast_error
 from sda_jax.config import load_config
 from sda_jax.dataset import forecast
 from sda_jax.fields import divergence, energy_spectrum, vorticity
@@ -25,6 +24,16 @@ from sda_jax.fields import divergence, energy_spectrum, vorticity
 def per_trajectory(x: np.ndarray) -> np.ndarray:
     """Log10 of each trajectory's mean spectrum, without wavenumber 0."""
     return np.log10(np.asarray(energy_spectrum(jnp.asarray(x))).mean(axis=1)[:, 1:])
+
+
+def forecast_error(system: sda.KolmogorovFlow, paths: np.ndarray) -> np.ndarray:
+    """RMS difference by lead time between trajectories and simulations from their first states."""
+
+    def one(path: jax.Array) -> jax.Array:
+        return forecast(jax.random.key(0), system, path[0], paths.shape[1]) - path
+
+    errors = np.asarray(jax.lax.map(one, jnp.asarray(paths)), np.float64)
+    return np.sqrt((errors**2).mean(axis=(0, 2, 3, 4)))
 
 
 def describe(label: str, x: np.ndarray) -> str:
@@ -61,13 +70,8 @@ def main() -> None:
         for k in range(len(gap))
     ]
 
-    # two simulations from nearby states: the smallest difference that lifting a state makes
-    def lifted(path: jax.Array) -> jax.Array:
-        return forecast(jax.random.key(0), system, path[0], length) - path
-
-    errors = np.asarray(jax.lax.map(lifted, jnp.asarray(real[:8])), np.float64)
-    reference = np.sqrt((errors**2).mean(axis=(0, 2, 3, 4)))
-    members = forecast_error(system, drawn, 8)
+    # for simulated trajectories, what lifting the first state costs
+    members, reference = (forecast_error(system, x[:8]) for x in (drawn, real))
     still = np.sqrt(((real - real[:, :1]) ** 2).mean(axis=(0, 2, 3, 4)))
     table = [
         f"| {i * system.dt:.1f} | {members[i]:.3f} | {reference[i]:.3f} | {still[i]:.3f} |"
@@ -96,8 +100,10 @@ def main() -> None:
     record("kolmogorov_prior", "Kolmogorov prior on 32 x 32 against simulations", body)
     both = {"simulated": real, "sampled": drawn}
     figures.save(figures.spectra(both), RESULTS / "kolmogorov_spectra.png")
-    title = "samples of the prior; the row truth is a simulation"
-    panels = figures.flow_panels(drawn, system.dt, real[0], members=4, title=title)
+    title = "samples of the prior, unconditional, and a simulation"
+    panels = figures.flow_panels(
+        drawn, system.dt, real[0], members=4, truth_label="simulation", title=title
+    )
     figures.save(panels, RESULTS / "kolmogorov_samples.png")
     curves = {"sampled members": members, "simulations": reference, "persistence": still}
     errors_figure = figures.forecast_errors(

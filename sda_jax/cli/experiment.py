@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from sda_jax import figures as draw
 from sda_jax import metrics
@@ -51,20 +50,6 @@ def posterior(config: Experiment, prior: Prior, test: Draw, progress: bool = Fal
     return np.asarray(ensemble)
 
 
-def forecast_error(
-    system: Any, ensemble: Float[np.ndarray, "samples length *state"], members: int = 8
-) -> list[float]:
-    """RMS difference by lead time between members and simulations from their first states."""
-    paths = jnp.asarray(ensemble[:members])
-    length = paths.shape[1]
-
-    def one(path: Array) -> Array:
-        return forecast(jax.random.key(0), system, path[0], length) - path
-
-    errors = np.asarray(jax.lax.map(one, paths), np.float64)
-    return np.sqrt((errors**2).mean(axis=(0, *range(2, errors.ndim)))).tolist()
-
-
 def scores(config: Experiment, test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
     record: dict[str, Any] = {
@@ -99,26 +84,30 @@ def _report(name: str, record: dict[str, Any]) -> str:
 
 def _verify(config: Experiment, folder: Path, test: Draw, ensemble: np.ndarray) -> list[Path]:
     """Simulates members forward from their first states and compares."""
-    system, length = config.system, ensemble.shape[1]
-    members = ensemble[:4]
+    system, members, length = config.system, ensemble[:4], ensemble.shape[1]
     ahead = np.stack(
         [forecast(jax.random.key(0), system, jnp.asarray(m[0]), length) for m in members]
     )
-    errors = forecast_error(system, members)
+    errors = np.sqrt(((ahead - members) ** 2).mean(axis=(0, 2, 3, 4)))
+    asked = float(np.nanmean(np.asarray(test.observation.y)))
+    means = [
+        float(np.mean([test.observation.operator(jnp.asarray(x)) for x in paths]))
+        for paths in (members, ahead)
+    ]
     print("simulated forward from the members' first states:")
     print("  RMS difference by state " + " ".join(f"{e:.3f}" for e in errors))
-    predicted = [
-        np.asarray(test.observation.operator(jnp.asarray(x))) for x in (members, ahead) for x in x
-    ]
-    half = len(predicted) // 2
-    print(
-        f"  mean of A: members {np.mean(predicted[:half]):.3f}, simulations "
-        f"{np.mean(predicted[half:]):.3f}, imposed {np.nanmean(np.asarray(test.observation.y)):.3f}"
-    )
-    dt = getattr(config.system, "dt", 1.0)
-    title = "simulated forward from the members' first states"
+    print(f"  mean of A: members {means[0]:.3f}, simulations {means[1]:.3f}, imposed {asked:.3f}")
     seen, label = shown(test.observation, length, ensemble.shape[2:])
-    figure = draw.flow_panels(ahead, dt, members[0], seen, label, 3, title=title)
+    figure = draw.flow_panels(
+        ahead,
+        system.dt,
+        members[0],
+        seen,
+        label,
+        truth_label="member 1",
+        member_label="simulation",
+        title="simulations from the members' first states, and the first of these members",
+    )
     return [draw.save(figure, folder / "forward.png")]
 
 

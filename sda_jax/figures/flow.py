@@ -33,19 +33,21 @@ class _Rows:
         truth: np.ndarray | None,
         seen: np.ndarray | None,
         members: int,
+        truth_label: str = "truth",
+        member_label: str = "member",
     ):
         curls = _physical_vorticity(ensemble)
         self.fields: dict[str, np.ndarray] = {}
         if seen is not None:
             self.fields["observed"] = seen
         if truth is not None:
-            self.fields["truth"] = _physical_vorticity(truth)
+            self.fields[truth_label] = _physical_vorticity(truth)
         for i in range(min(members, len(curls))):
-            self.fields[f"member {i + 1}"] = curls[i]
+            self.fields[f"{member_label} {i + 1}"] = curls[i]
         self.fields["mean"] = curls.mean(axis=0)
         if len(curls) > 1:
             self.fields["spread"] = curls.std(axis=0, ddof=1)
-        self.limit = float(np.quantile(np.abs(self.fields.get("truth", curls[0])), 0.995))
+        self.limit = float(np.quantile(np.abs(self.fields.get(truth_label, curls[0])), 0.995))
 
     def draw(self, axis: Any, name: str, state: int) -> Any:
         """Image of one state; x runs to the right, y upwards."""
@@ -72,6 +74,8 @@ def flow_panels(
     seen_label: str = "",
     members: int = 3,
     columns: int = 8,
+    truth_label: str = "truth",
+    member_label: str = "member",
     title: str = "",
 ) -> Figure:
     """Vorticity of the truth, what was observed, some members, the ensemble's mean and spread.
@@ -84,9 +88,10 @@ def flow_panels(
         seen_label: What `seen` is, with its unit.
         members: Members shown.
         columns: States shown, evenly spaced over the trajectory, first and last among them.
+        truth_label, member_label: What `truth` and the members are called.
         title: Of the figure.
     """
-    rows = _Rows(ensemble, truth, seen, members)
+    rows = _Rows(ensemble, truth, seen, members, truth_label, member_label)
     states = np.unique(np.linspace(0, ensemble.shape[1] - 1, columns).round().astype(int))
     size = (1.35 * len(states) + 1.6, 1.4 * len(rows.fields) + 0.8)
     figure, axes = new_figure(len(rows.fields), len(states), size)

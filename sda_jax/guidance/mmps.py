@@ -74,7 +74,7 @@ class MMPS:
 def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     """`matrix^-1 b`, approximately; a direction in which the matrix is not positive is left out."""
 
-    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, ...], None]:
+    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         v, r, p = carry
         mapped = matrix(p)
         size, curvature = jnp.vdot(r, r), jnp.vdot(p, mapped)

@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 from common import RESULTS, record
-from kolmogorov import ROOT
+from kolmogorov import ROOT, identity
 
 import sda_jax as sda
 from sda_jax import metrics
 from sda_jax.cli.common import draw_case
 from sda_jax.cli.experiment import posterior
 from sda_jax.config import load_config
-from sda_jax.serialize import encode
 from sda_jax.storage import read_records, write_records
 
 BINS = 11
@@ -44,8 +43,10 @@ def summary(records: list[dict[str, Any]]) -> str:
             return float(np.sqrt(np.mean([r[name] ** 2 for r in rows])))
 
         n = rows[0]["members"]
-        ratios = np.array([r["spread_skill"] for r in rows])
-        error = ratios.std(ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.nan
+        # the pooled ratio's standard error by the jackknife
+        left = [[r for r in rows if r is not out] for out in rows] if len(rows) > 1 else []
+        ratios = np.array([pooled("spread", part) / pooled("rmse", part) for part in left])
+        error = np.sqrt((len(rows) - 1) * ratios.var()) if left else np.nan
         skill = pooled("spread") * np.sqrt((n + 1) / n) / pooled("rmse")
         crps = float(np.mean([r["crps"] for r in rows]))
         lines.append(
@@ -80,14 +81,16 @@ def main() -> None:
     config, _ = load_config(ROOT / "configs" / f"kolmogorov_{options.experiment}.py")
     chosen = dataclasses.replace(config.assimilation, samples=options.members)
     config = dataclasses.replace(config, assimilation=chosen)
-    known = json.dumps(encode(chosen))
+    if (options.members + 1) % BINS:
+        parser.error(f"--members: one less than a multiple of {BINS}, for equal bins")
     prior = sda.load_prior(config.prior)
+    known = identity(config, prior)
     case = config.cases[options.case]
     path = RESULTS / "kolmogorov_calibration.jsonl"
     records = read_records(path)
     write_records(path, records)
-    identity = (options.case, options.source, known)
-    done = {r["truth"] for r in records if (r["case"], r["truths"], r["settings"]) == identity}
+    this = (options.case, options.source, known)
+    done = {r["truth"] for r in records if (r["case"], r["truths"], r["settings"]) == this}
     drawn = None
     if options.source == "prior":
         key = jax.random.key(1)
@@ -122,7 +125,7 @@ def main() -> None:
     record(
         "kolmogorov_calibration",
         "Kolmogorov flow on 32 x 32, shipped prior: calibration",
-        summary(records),
+        summary([r for r in records if r["settings"][-20:] == known[-20:]]),
     )
 
 

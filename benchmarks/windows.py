@@ -2,7 +2,7 @@
 between windows costs in accuracy.
 
 Each length runs in a process of its own, so that the peak is its own; the second of two runs is
-timed, with 8 steps of the sampler.
+timed, with 8 evaluations of the network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(length: int, chunk: int | None) -> dict[str, float]:
 
 
 def strides() -> str:
-    """RMS difference of the strided denoiser from the plain one, and both from the truth."""
+    """RMS error of the denoiser against the truth, by stride and noise."""
     prior = sda.load_prior("kolmogorov")
     truth = sda.simulate(jax.random.key(3), prior.system, 29, batch=4)
     z = prior.standardisation.forward(truth)

@@ -45,7 +45,7 @@ SAMPLING = {
     "saturation": sampling(8, 8),
     "subsampling": sampling(8, 8),
     "circle": sampling(8, 8),
-    "loop": sampling(1, 1, gamma=0.1, window_chunk=16),
+    "loop": sampling(2, 1, gamma=0.1, window_chunk=16),
 }
 
 

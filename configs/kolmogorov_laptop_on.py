@@ -1,8 +1,10 @@
 """Kolmogorov flow on 32 x 32: second part of training the shipped prior `kolmogorov`.
 
+    cp runs/kolmogorov_laptop/data.h5 runs/kolmogorov_laptop_on/      # or simulate the same set again
     python scripts/train.py --config configs/kolmogorov_laptop_on.py
 
-Starts from what `kolmogorov_laptop.py` leaves, with more weight on noise levels from 0.04 to 9.
+Starts from what `kolmogorov_laptop.py` leaves, with more weight on noise levels from 0.1 to 7. It
+has the first part's seed, and so sees the first part's windows again in the same order.
 """
 
 import dataclasses

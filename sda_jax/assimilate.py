@@ -17,11 +17,10 @@ from sda_jax.errors import (
     ConfigError,
     DivergenceError,
     ObservationError,
-    ResourceError,
     require_at_least,
 )
 from sda_jax.guidance import SDA
-from sda_jax.memory import is_exhausted, require_memory
+from sda_jax.memory import run_in_memory
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
@@ -119,25 +118,17 @@ def _ensemble(
     require_at_least("chunk", chunk, 1)
     chunk = min(chunk, samples)
     shape = (length, *prior.state_shape)
-    remedy = f"Lower chunk, the members sampled at once ({chunk})"
+    remedy = f"Lower chunk, the members sampled at once ({chunk})." if chunk > 1 else ""
     if prior.window is not None:
-        remedy += ", or window_chunk, the windows evaluated at once"
+        remedy += " Lower window_chunk, the windows of a member evaluated at once."
     parts = []
     starts = range(0, samples, chunk)
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
         # the last chunk is filled up, so that one compilation serves all
         members = jnp.arange(start, start + chunk)
-        arguments = (key, members, denoiser, prior.standardisation, sampler, shape)
-        if start == 0:
-            require_memory(_draw.lower(*arguments).compile(), remedy + ".")
-        try:
-            drawn = jax.block_until_ready(_draw(*arguments))
-        except jax.errors.JaxRuntimeError as error:
-            if not is_exhausted(error):
-                raise
-            raise ResourceError(
-                "memory", "RESOURCE_EXHAUSTED", "enough for one chunk", remedy + "."
-            ) from error
+        drawn = run_in_memory(
+            _draw, remedy, key, members, denoiser, prior.standardisation, sampler, shape
+        )
         parts.append(drawn[: samples - start])
     ensemble = jnp.concatenate(parts)
     _require_finite(ensemble)

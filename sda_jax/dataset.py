@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
+from sda_jax.memory import run_in_memory
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
@@ -21,6 +22,8 @@ from sda_jax.types import PRNGKey, System, Trajectory, component, static
 
 SPLITS = ("train", "valid", "test")
 STORED, HELD_OUT = 2, 3  # what a seed's key is folded with for a stored set and for validation
+
+CHUNK_REMEDY = "Lower chunk, the trajectories simulated at once."
 
 
 def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
@@ -95,7 +98,7 @@ def simulate(
     parts = []
     for start in range(0, batch, chunk):
         members = jnp.arange(start, min(start + chunk, batch))
-        parts.append(_simulate_members(key, system, members, length))
+        parts.append(run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length))
         _require_finite(key, system, parts[-1], members)
     return jnp.concatenate(parts)
 
@@ -111,9 +114,12 @@ def forecast(key: PRNGKey, system: System, x: Float[Array, "*state"], length: in
 
 def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
     """Mean and standard deviation per channel (the last axis) over all states."""
-    axes = tuple(range(trajectories.ndim - 1))
-    mean = np.atleast_1d(np.mean(trajectories, axis=axes, dtype=np.float64))
-    std = np.atleast_1d(np.std(trajectories, axis=axes, dtype=np.float64))
+    axes = tuple(range(trajectories.ndim - 2))
+    # a trajectory at a time, so that a large set needs no copy in double precision
+    means = [np.mean(x, axis=axes, dtype=np.float64) for x in trajectories]
+    mean = np.atleast_1d(np.mean(means, axis=0))
+    squares = [np.mean((x - mean) ** 2, axis=axes, dtype=np.float64) for x in trajectories]
+    std = np.atleast_1d(np.sqrt(np.mean(squares, axis=0)))
     return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
 
 
@@ -192,7 +198,7 @@ def generate(
         if name.exists():
             continue
         members = jnp.arange(start, min(start + chunk, trajectories))
-        x = _simulate_members(key, system, members, length)
+        x = run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length)
         _require_finite(key, system, x, members)
         with atomic(name) as temporary, open(temporary, "wb") as file:
             np.save(file, np.asarray(x))
@@ -227,6 +233,8 @@ def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | Non
         key, name = jax.random.fold_in(key, members[row]), f"trajectory {members[row]}"
     step = int(_first_bad(key, system, batch.shape[1]))
     when = "the initial state" if step == 0 else f"step {step}"
+    if step < 0:  # chaos: simulated alone, this trajectory happens to stay finite
+        when = "an unknown step"
     raise DivergenceError(
         "simulation",
         f"values that are not finite in {name} from {when} on, {system.spinup} of them spin-up",
@@ -238,7 +246,8 @@ def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | Non
 
 @partial(jax.jit, static_argnames="length")
 def _first_bad(key: PRNGKey, system: System, length: int) -> Array:
-    """The number of steps, spin-up included, after which `_simulate` first is not finite."""
+    """The number of steps, spin-up included, after which `_simulate` first is not finite; -1
+    if it always is."""
     key_start, key_path = jax.random.split(key)
     key_init, key_spin = jax.random.split(key_start)
 
@@ -255,7 +264,8 @@ def _first_bad(key: PRNGKey, system: System, length: int) -> Array:
     start = system.init(key_init)
     spun, first = run(key_spin, start, system.spinup)
     _, second = run(key_path, spun, length)
-    return jnp.argmin(jnp.concatenate([finite(start)[None], first, second]))
+    good = jnp.concatenate([finite(start)[None], first, second])
+    return jnp.where(good.all(), -1, jnp.argmin(good))
 
 
 def _copy_parts(names: list[Path], chunk: int, first: int, size: int, data: Any) -> None:

@@ -21,10 +21,18 @@ def free_bytes() -> int | None:
     meminfo = Path("/proc/meminfo")
     if device.platform != "cpu" or not meminfo.exists():
         return None
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return None
+    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    free = 1024 * int(fields["MemAvailable"].split()[0])
+    group = Path("/sys/fs/cgroup")
+    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, max(limit - used, 0))
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def needed_bytes(compiled: Any) -> int:
@@ -33,18 +41,28 @@ def needed_bytes(compiled: Any) -> int:
     return 0 if stats is None else stats.temp_size_in_bytes + stats.output_size_in_bytes
 
 
-def require_memory(compiled: Any, remedy: str) -> None:
-    """Raises `ResourceError` with `remedy` if a compiled function needs more than there is."""
-    needed, free = needed_bytes(compiled), free_bytes()
-    if free is not None and needed > free:
-        raise ResourceError(
-            "memory",
-            f"a computation that needs {needed / GIB:.1f} GiB",
-            f"at most the {free / GIB:.1f} GiB that are free",
-            remedy,
-        )
+def run_in_memory(function: Any, remedy: str, *arguments: Any) -> Any:
+    """Calls a jitted function to its end, after asking whether it fits the memory that is free.
 
+    Args:
+        function: What `jax.jit` gave; compiled for these arguments if it is not yet.
+        remedy: What the user can lower.
+        arguments: Its positional arguments.
 
-def is_exhausted(error: Exception) -> bool:
-    """Whether an error of JAX's runtime says that memory ran out."""
-    return "RESOURCE_EXHAUSTED" in str(error)
+    Raises:
+        ResourceError: It needs more memory than is free, or ran out of it.
+    """
+    try:
+        needed, free = needed_bytes(function.lower(*arguments).compile()), free_bytes()
+        if free is not None and needed > free:
+            raise ResourceError(
+                "memory",
+                f"a computation that needs {needed / GIB:.1f} GiB",
+                f"at most the {free / GIB:.1f} GiB that are free",
+                remedy,
+            )
+        return jax.block_until_ready(function(*arguments))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ResourceError("memory", "RESOURCE_EXHAUSTED", "enough", remedy) from error

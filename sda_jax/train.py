@@ -31,10 +31,12 @@ from sda_jax.errors import (
     require_choice,
     require_positive,
 )
+from sda_jax.memory import run_in_memory
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import read_records, write_records
 from sda_jax.types import PRNGKey, component, static
 
+BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
 TRAINING = 1  # what a seed's key is folded with for training
 
 
@@ -121,6 +123,7 @@ def init_state(
     if variables is None:
         variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
+    _require_finite_source(state)
     moments = training.optimiser().init(variables)
     averaged = jax.tree.map(jnp.array, variables)
     return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
@@ -236,7 +239,7 @@ def train(
         with bar, open(metrics_path, "a") as metrics:
             while done < training.steps:
                 steps = min(training.block, training.steps - done)
-                state, losses = block(key, source, state, steps)
+                state, losses = run_in_memory(block, BATCH_REMEDY, key, source, state, steps)
                 done += steps
                 _require_finite(losses, done - steps, folder, saved)
                 record: dict[str, Any] = {
@@ -247,6 +250,7 @@ def train(
                 }
                 due = done - saved >= training.checkpoint_every or done == training.steps
                 if due:
+                    _require_finite_source(state.source)
                     averaged = with_weights(denoiser, state.averaged)
                     validation_loss = _validation_loss(averaged, segments, training)
                     _require_finite(validation_loss[None], done, folder, saved)
@@ -260,6 +264,17 @@ def train(
                 bar.update(steps)
                 bar.set_postfix(loss=f"{record['loss']:.4f}")
     return with_weights(denoiser, state.averaged)
+
+
+def _require_finite_source(source: PyTree[Array]) -> None:
+    if not np.isfinite(np.asarray(_total(source))):
+        raise DivergenceError(
+            "simulation",
+            "values that are not finite in the source of training segments",
+            "finite states",
+            "The simulator's step is unstable: lower the system's dt or its noise; for a flow "
+            "raise max_velocity or lower courant, which take more inner steps.",
+        )
 
 
 @jax.jit

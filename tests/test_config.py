@@ -210,7 +210,7 @@ def test_flow_experiments_end_to_end(tmp_path, capsys):
         np.testing.assert_allclose(a, b, atol=1e-6)
     other = ["--output", str(tmp_path / "other"), "--network.channels", "8", "16"]
     assert train.main(arguments("laptop", *again[-2:], *other)) == 2
-    assert "start: got UNet" in capsys.readouterr().err
+    assert "whose weights differs" in capsys.readouterr().err
     for name in ("subsampling", "circle", "loop"):
         chosen = ["--case", "every_4"] if name == "subsampling" else []
         if name == "loop":

@@ -129,5 +129,7 @@ def test_unet_sizes_and_refusals():
         UNet().init(jax.random.key(0), jnp.zeros((5, 6, 6, 2)), jnp.zeros(()))
     with pytest.raises(ConfigError, match=r"blocks: got \(1,\)"):
         UNet(channels=(8, 16), blocks=(1,))
+    with pytest.raises(ConfigError, match="kernel: got 2"):
+        UNet(kernel=2)
     with pytest.raises(ConfigError, match="dtype: got 'float16'"):
         UNet(dtype="float16")

@@ -4,6 +4,7 @@ scores and the figures."""
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from sda_jax.config import Experiment
 from sda_jax.dataset import forecast
 from sda_jax.errors import ConfigError
 from sda_jax.files import save_observation, save_posterior
+from sda_jax.operators import At
 from sda_jax.prior import Prior
 from sda_jax.serialize import dumps
-from sda_jax.storage import claim
+from sda_jax.storage import claim, write_text
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,7 @@ def posterior(config: Experiment, prior: Prior, test: Draw, progress: bool = Fal
     return np.asarray(ensemble)
 
 
-def scores(config: Experiment, test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
+def scores(test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
     record: dict[str, Any] = {
         "residual_std": metrics.residual_std(test.observation, ensemble),
@@ -131,10 +133,10 @@ def experiment(arguments: Arguments) -> None:
         )
     for name in [options.case] if options.case else config.cases:
         imposed = the_case(config, name).imposed is not None
-        print(f"{name}: simulating a truth ...", flush=True)
-        test = draw_case(config, name, options.index)
         description = {"experiment": config, "case": name, "index": options.index}
         folder = claim(options.output / name, dumps(description))
+        print(f"{name}: simulating a truth ...", flush=True)
+        test = draw_case(config, name, options.index)
         start = time.perf_counter()
         ensemble = posterior(config, prior, test, progress=True)
         seconds = time.perf_counter() - start
@@ -142,10 +144,12 @@ def experiment(arguments: Arguments) -> None:
         save_posterior(
             folder / "posterior.h5", ensemble, description, None if imposed else test.truth
         )
-        print(_report(name, {**scores(config, test, ensemble, imposed), "seconds": seconds}))
+        record = {**scores(test, ensemble, imposed), "seconds": seconds}
+        write_text(folder / "scores.json", json.dumps(record, indent=2) + "\n")
+        print(_report(name, record))
         arrays = {"ensemble": ensemble} | ({} if imposed else {"truth": np.asarray(test.truth)})
         paths = draw_flow(folder, test.observation, config.system.dt, arrays, name)
-        if name == "circle":
+        if isinstance(config.cases[name].operator, At) and imposed:
             paths += _verify(config, folder, test, ensemble)
         print("\n".join(f"figure: {path}" for path in paths), flush=True)
 

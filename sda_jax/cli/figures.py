@@ -53,17 +53,13 @@ def shown(observation: Observation, length: int, shape: tuple[int, ...]) -> tupl
     """An observation as images `(length, x, y)`: y itself, or its first component, where each
     observed state is a field, otherwise the grid points that it depends on."""
     operator, y = observation.operator, np.asarray(observation.y)
-    every = getattr(operator, "n", None)
-    if every is not None and y.ndim == 4:
+    if isinstance(operator, Every) and y.ndim == 4:
         picture = np.full((length, *y.shape[1:3]), np.nan)
-        if y.shape[-1] == 1:
-            picture[::every] = y[..., 0]
-            return picture, "observed value"
-        picture[::every] = y[..., 0]
-        return picture, "observed velocity along x"
-    _, pull = jax.vjp(operator, jnp.zeros((length, *shape)))
-    weights = jax.random.normal(jax.random.key(0), y.shape)
-    (gradient,) = pull(weights)
+        picture[:: operator.n] = y[..., 0]
+        return picture, "observed value" if y.shape[-1] == 1 else "observed velocity along x"
+    x = jax.random.normal(jax.random.key(0), (length, *shape))
+    _, pull = jax.vjp(operator, x)
+    (gradient,) = pull(jax.random.normal(jax.random.key(1), y.shape))
     seen = np.asarray(jnp.abs(gradient).sum(axis=-1) > 0)
     return np.where(seen, 1.0, np.nan), "1: y depends on this point"
 
@@ -77,7 +73,7 @@ def draw_flow(
     numbers = np.size(observation.y)
     title = f"{name}: posterior of {len(ensemble)} members given {numbers} numbers"
     panels = draw.flow_panels(ensemble, dt, truth, seen, label, title=title)
-    energies = {"posterior": ensemble} if truth is None else {"truth": truth[None]}
+    energies = {"truth": truth[None]} if truth is not None else {}
     return [
         draw.save(panels, folder / "panels.png"),
         draw.flow_animation(folder / "posterior.gif", ensemble, dt, truth),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
@@ -45,32 +45,47 @@ def _source(
     return source, validation.reshape(shape)
 
 
-def _weights(config: Experiment) -> PyTree[Array]:
-    """What training starts from, None for random weights."""
+def _start(config: Experiment) -> NetworkDenoiser:
+    """What training starts from: random weights (None), or another prior's.
+
+    Raises:
+        ConfigError: The network does not take the system's states, or the other prior differs.
+    """
+    parts = (config.network, config.schedule, config.parameterisation)
+    sample = jax.ShapeDtypeStruct((config.training.segment, *config.system.state_shape), float)
+    level = jax.ShapeDtypeStruct((), float)
+    expected = jax.eval_shape(config.network.init, jax.random.key(0), sample, level)
     if config.start is None:
-        return None
-    denoiser = load_prior(config.start).denoiser
-    if denoiser.network != config.network or denoiser.parameterisation != config.parameterisation:
-        raise ConfigError(
-            "start",
-            f"{denoiser.network} with {denoiser.parameterisation}",
-            f"{config.network} with {config.parameterisation}, as configured",
-            "Start from a prior of the same network.",
-        )
-    return denoiser.variables
+        return NetworkDenoiser(parts[0], None, *parts[1:])
+    prior = load_prior(config.start, components=[type(p) for p in (config.system, *parts)])
+    found = prior.denoiser.variables
+    for name, ours, theirs in (
+        ("weights", *(jax.tree.map(lambda leaf: leaf.shape, v) for v in (expected, found))),
+        ("schedule", config.schedule, prior.denoiser.schedule),
+        ("parameterisation", config.parameterisation, prior.denoiser.parameterisation),
+        ("standardisation", config.system.standardisation, prior.standardisation),
+        ("window", config.window, prior.window),
+        ("state shape", config.system.state_shape, prior.state_shape),
+    ):
+        if ours != theirs:
+            raise ConfigError(
+                "start",
+                f"{config.start}, whose {name} differs from the configured",
+                f"a prior with the same {name}",
+                "Start from another prior, or configure its network.",
+            )
+    return NetworkDenoiser(parts[0], found, *parts[1:])
 
 
 def train(arguments: Arguments) -> None:
     """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
     config, output = arguments.config, arguments.options.output
+    start = _start(config)
     only_training = dataclasses.replace(
         config, prior=None, cases={}, assimilation=_FIXED.assimilation, evaluation=_FIXED.evaluation
     )
     folder = claim(output / "train", dumps(only_training))
     source, validation = _source(config, output)
-    start = NetworkDenoiser(
-        config.network, _weights(config), config.schedule, config.parameterisation
-    )
     standardisation = config.system.standardisation
     denoiser = train_denoiser(
         start, source, validation, standardisation, config.training, folder, config.seed, True

@@ -157,7 +157,9 @@ def spectra(named: dict[str, np.ndarray], title: str = "") -> Figure:
     """Energy spectra of several sets of velocities `(..., x, y, 2)`: the mean, and as a band the
     range of 90 % of the trajectories where there is a first axis of them."""
     figure, axes = new_figure(1, 1, (6.5, 4.5))
-    axis, colors = axes[0, 0], (TRUTH, POSTERIOR, REFERENCE, OBSERVED, SECOND)
+    axis, colors = axes[0, 0], [TRUTH, POSTERIOR, REFERENCE, OBSERVED, SECOND]
+    if len(named) == 1:
+        colors.remove(TRUTH)
     for (label, velocity), color in zip(named.items(), colors, strict=False):
         energy = np.asarray(energy_spectrum(jnp.asarray(velocity)))
         energy = energy.reshape(energy.shape[0], -1, energy.shape[-1]).mean(axis=1)[:, 1:]

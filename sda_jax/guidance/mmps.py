@@ -72,7 +72,8 @@ class MMPS:
 
 
 def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
-    """`matrix^-1 b`, approximately; a direction in which the matrix is not positive is left out."""
+    """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
+    positive, as the Jacobian of a trained network may make it."""
 
     def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         v, r, p = carry

@@ -119,6 +119,8 @@ class UNet(nn.Module):
                 f"a number for each of channels {self.channels}",
                 "Match them.",
             )
+        if self.kernel % 2 == 0:
+            raise ConfigError("kernel", self.kernel, "an odd number", "Use 3 or 5.")
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
     @nn.compact

@@ -79,7 +79,7 @@ class KolmogorovFlow:
 
     @property
     def standardisation(self) -> Standardisation:
-        """Of the flow at the default settings, whose mean velocity is small beside its spread."""
+        """None: at the default settings velocities have mean 0 and a standard deviation near 1."""
         return Standardisation(mean=(0.0, 0.0), std=(1.0, 1.0))
 
     @property

@@ -1,6 +1,6 @@
 """Kolmogorov flow on 32 x 32: second part of training the shipped prior `kolmogorov`.
 
-    cp runs/kolmogorov_laptop/data.h5 runs/kolmogorov_laptop_on/      # or simulate the same set again
+    cp runs/kolmogorov_laptop/data.h5 runs/kolmogorov_laptop_on/   # or simulate the set again
     python scripts/train.py --config configs/kolmogorov_laptop_on.py
 
 Starts from what `kolmogorov_laptop.py` leaves, with more weight on noise levels from 0.1 to 7. It

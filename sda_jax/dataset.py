@@ -213,7 +213,7 @@ def generate(
             data = file.create_dataset(f"{split}/x", (size, *shape), "float32")
             _copy_parts(names, chunk, first, size, data)
             first += size
-        train = statistics(file["train/x"][:])
+        train = statistics(file["train/x"])
         file.attrs["mean"], file.attrs["std"] = train.mean, train.std
     shutil.rmtree(parts)
     return path

@@ -33,8 +33,11 @@ LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)
 LAPTOP_NETWORK = UNet(channels=(32, 64, 96, 128), blocks=(1, 1, 2, 2), max_frequency=32.0)
 
 
-def sampling(samples: int, chunk: int, gamma: float = 1e-2, **windows: int) -> Assimilation:
-    """An ensemble by the sampler of the shipped prior's experiments."""
+def sampling(samples: int, chunk: int, gamma: float = 0.1, **windows: int) -> Assimilation:
+    """An ensemble by the sampler of the shipped prior's experiments.
+
+    With gamma 1e-2 members diverge: errors of neighbouring points are not independent.
+    """
     sampler = PredictorCorrector(64, EvenLogRatio(), ExponentialIntegrator(), Langevin(1, 0.3))
     return Assimilation(samples, chunk, guidance=SDA(gamma=gamma), sampler=sampler, **windows)
 
@@ -45,7 +48,7 @@ SAMPLING = {
     "saturation": sampling(8, 8),
     "subsampling": sampling(8, 8),
     "circle": sampling(8, 8),
-    "loop": sampling(2, 1, gamma=0.1, window_chunk=16),
+    "loop": sampling(2, 1, window_chunk=16),
 }
 
 

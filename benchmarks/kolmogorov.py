@@ -20,11 +20,11 @@ import numpy as np
 from common import RESULTS, record
 
 import sda_jax as sda
-from sda_jax.cli.common import draw_case
-from sda_jax.cli.experiment import posterior, scores
+from sda_jax.cli.common import draw_case, posterior
+from sda_jax.cli.experiment import scores
 from sda_jax.config import Experiment, load_config
 from sda_jax.serialize import encode
-from sda_jax.storage import read_records, write_records
+from sda_jax.storage import append_record, read_records, write_records
 
 EXPERIMENTS = ("extrapolation", "saturation", "subsampling", "assimilation", "loop")
 ROOT = Path(__file__).parent.parent
@@ -97,7 +97,13 @@ def main() -> None:
                         continue
                     test = draw_case(config, name, index)
                     start = time.perf_counter()
-                    ensemble = posterior(config, prior, test)
+                    ensemble = posterior(
+                        test.assimilation,
+                        prior,
+                        test.observation,
+                        len(test.truth),
+                        config.assimilation,
+                    )
                     found = {
                         "case": name,
                         "method": method,
@@ -109,8 +115,7 @@ def main() -> None:
                         "settings": known,
                     }
                     records.append(found)
-                    with open(path, "a") as file:
-                        file.write(json.dumps(found) + "\n")
+                    append_record(path, found)
                     print(f"{method} {name} {index}: {found['residual_std']:.4f}", flush=True)
     record(
         "kolmogorov",

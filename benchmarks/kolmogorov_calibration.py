@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 import jax
@@ -19,10 +18,9 @@ from kolmogorov import ROOT, identity
 
 import sda_jax as sda
 from sda_jax import metrics
-from sda_jax.cli.common import draw_case
-from sda_jax.cli.experiment import posterior
+from sda_jax.cli.common import draw_case, posterior
 from sda_jax.config import load_config
-from sda_jax.storage import read_records, write_records
+from sda_jax.storage import append_record, read_records, write_records
 
 BINS = 11
 
@@ -103,7 +101,9 @@ def main() -> None:
             key = jax.random.fold_in(jax.random.key(2), index)
             observation = sda.observe(key, drawn[index], case.operator, std=case.std)
             test = test._replace(truth=drawn[index], observation=observation)
-        ensemble = posterior(config, prior, test)
+        ensemble = posterior(
+            test.assimilation, prior, test.observation, len(test.truth), config.assimilation
+        )
         ranks = metrics.ranks(ensemble, test.truth) * BINS // (options.members + 1)
         found = {
             "case": options.case,
@@ -119,8 +119,7 @@ def main() -> None:
             "settings": known,
         }
         records.append(found)
-        with open(path, "a") as file:
-            file.write(json.dumps(found) + "\n")
+        append_record(path, found)
         print(f"{options.case} {index}: spread/skill {found['spread_skill']:.3f}", flush=True)
     record(
         "kolmogorov_calibration",

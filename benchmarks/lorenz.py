@@ -19,7 +19,7 @@ from sda_jax.cli.common import draw_case
 from sda_jax.cli.evaluate import reference_ensembles, score, summary, with_corrections
 from sda_jax.config import load_config
 from sda_jax.serialize import encode
-from sda_jax.storage import read_records, write_records
+from sda_jax.storage import append_record, read_records, write_records
 
 EVEN, FIRST = sda.EvenTime(), sda.ExponentialIntegrator()
 PAPER = sda.SDA(3e-2)
@@ -67,8 +67,7 @@ def main() -> None:
                 found = {"case": case, "observation": index, "sampler": name}
                 found |= {"settings": known[name], **scores}
                 records.append(found)
-                with open(path, "a") as file:
-                    file.write(json.dumps(found) + "\n")
+                append_record(path, found)
                 print(f"{case} {index} {name}: {scores['w1'] / scores['w1_floor']:.3f}", flush=True)
     settings = config.assimilation
     record(

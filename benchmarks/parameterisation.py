@@ -15,7 +15,6 @@ from jax import Array
 
 import sda_jax as sda
 from sda_jax.config import load_config
-from sda_jax.dataset import FromSimulator
 from sda_jax.denoise import (
     LogNormalRatio,
     NetworkDenoiser,
@@ -24,6 +23,7 @@ from sda_jax.denoise import (
     UniformTime,
 )
 from sda_jax.networks import TemporalConv
+from sda_jax.sources import FromSimulator
 from sda_jax.train import train
 
 RATIOS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)

@@ -1,11 +1,11 @@
-"""Simulating trajectories, storing them, and drawing training segments on the device."""
+"""Simulating trajectories and storing them."""
 
 from __future__ import annotations
 
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,20 @@ from sda_jax.memory import run_in_memory
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
-from sda_jax.types import PRNGKey, System, Trajectory, component, static
+from sda_jax.types import PRNGKey, System, Trajectory
 
 SPLITS = ("train", "valid", "test")
 STORED, HELD_OUT = 2, 3  # what a seed's key is folded with for a stored set and for validation
 
+UNSTABLE = (
+    "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity or "
+    "lower courant, which take more inner steps."
+)
 CHUNK_REMEDY = "Lower chunk, the trajectories simulated at once."
 
 
-def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
+def spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
+    """A simulator state after the system's spin-up."""
     key_init, key_spin = jax.random.split(key)
 
     def step(s: PyTree[Array], i: Array) -> tuple[PyTree[Array], None]:
@@ -35,12 +40,7 @@ def _spun_up(key: PRNGKey, system: System) -> PyTree[Array]:
     return jax.lax.scan(step, system.init(key_init), jnp.arange(system.spinup))[0]
 
 
-def spun_up_states(key: PRNGKey, system: System, batch: int) -> PyTree[Array]:
-    """Independent simulator states after the system's spin-up, stacked."""
-    return jax.vmap(lambda k: _spun_up(k, system))(jax.random.split(key, batch))
-
-
-def _advance(
+def advance(
     key: PRNGKey, system: System, s: PyTree[Array], length: int
 ) -> tuple[PyTree[Array], Trajectory]:
     """`length` observed states from `s` on, and the simulator's state after the last."""
@@ -54,7 +54,7 @@ def _advance(
 @partial(jax.jit, static_argnames="length")
 def _simulate(key: PRNGKey, system: System, length: int) -> Trajectory:
     key_start, key_path = jax.random.split(key)
-    return _advance(key_path, system, _spun_up(key_start, system), length)[1]
+    return advance(key_path, system, spun_up(key_start, system), length)[1]
 
 
 @partial(jax.jit, static_argnames="length")
@@ -109,7 +109,7 @@ def forecast(key: PRNGKey, system: System, x: Float[Array, "*state"], length: in
 
     Where lifting is not exact, as for a coarsened flow, the first state given back is not quite x.
     """
-    return _advance(key, system, system.lift(x), length)[1]
+    return advance(key, system, system.lift(x), length)[1]
 
 
 def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
@@ -239,8 +239,7 @@ def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | Non
         "simulation",
         f"values that are not finite in {name} from {when} on, {system.spinup} of them spin-up",
         "finite states",
-        "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity "
-        "or lower courant, which take more inner steps.",
+        UNSTABLE,
     )
 
 
@@ -290,140 +289,3 @@ def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *
         raise ConfigError("split", repr(split), f"one of {SPLITS}", "Choose one of these.")
     with read_hdf5(path, "dataset") as file:
         return file[f"{split}/x"][:]
-
-
-class Source(Protocol):
-    """Where training segments come from; its state lives on the device, in the train state."""
-
-    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """The state before the first draw."""
-        ...
-
-    def draw(
-        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
-    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
-        """The next state and a batch of segments, in physical units."""
-        ...
-
-
-@component
-class FromSimulator:
-    """Fresh segments for ever: as many running simulations as the batch has segments.
-
-    The simulations run on for ever, so the segments have the system's stationary law: a system
-    that keeps changing with its age wants a stored data set.
-
-    Attributes:
-        system: What to simulate.
-    """
-
-    system: Any
-
-    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """Spun-up simulator states."""
-        return spun_up_states(key, self.system, batch)
-
-    def draw(
-        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
-    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
-        """Runs every simulation on; segments of one simulation follow each other in time."""
-
-        def one(key: PRNGKey, s: PyTree[Array]) -> tuple[PyTree[Array], Array]:
-            return _advance(key, self.system, s, length)
-
-        return jax.vmap(one)(jax.random.split(key, batch), state)
-
-
-@component
-class Replay:
-    """Segments cut at random from a buffer of trajectories on the device that is refreshed as
-    training goes on, for systems that are slower to simulate than a network is to train.
-
-    Every `refresh` draws, one trajectory of the buffer is replaced by what its simulation does
-    next. The simulations run on for ever, as those of `FromSimulator`. The buffer is part of the
-    train state, and so of its checkpoints.
-
-    Attributes:
-        system: What to simulate.
-        trajectories: In the buffer.
-        length: States of each.
-        refresh: Draws between two refreshed trajectories.
-        chunk: Trajectories simulated at once to fill the buffer.
-    """
-
-    system: Any
-    trajectories: int = static(256)
-    length: int = static(64)
-    refresh: int = static(16)
-    chunk: int = static(64)
-
-    def __post_init__(self) -> None:
-        for name in ("trajectories", "length", "refresh", "chunk"):
-            require_at_least(name, getattr(self, name), 1)
-
-    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """The draws so far, the simulations' states and the full buffer."""
-
-        def fill(key: PRNGKey) -> tuple[PyTree[Array], Array]:
-            key_start, key_path = jax.random.split(key)
-            start = _spun_up(key_start, self.system)
-            return _advance(key_path, self.system, start, self.length)
-
-        keys = jax.random.split(key, self.trajectories)
-        simulations, buffer = jax.lax.map(fill, keys, batch_size=min(self.chunk, len(keys)))
-        return jnp.zeros((), jnp.int32), simulations, buffer
-
-    def draw(
-        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
-    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
-        """Segments from anywhere in the buffer; it is refreshed first when that is due."""
-        count, simulations, buffer = state
-        key_cut, key_path = jax.random.split(key)
-
-        def renew(simulations: PyTree[Array], buffer: Array) -> tuple[PyTree[Array], Array]:
-            row = count // self.refresh % self.trajectories
-            s = jax.tree.map(lambda a: a[row], simulations)
-            s, x = _advance(key_path, self.system, s, self.length)
-            simulations = jax.tree.map(lambda a, b: a.at[row].set(b), simulations, s)
-            return simulations, buffer.at[row].set(x)
-
-        due = (count + 1) % self.refresh == 0
-        simulations, buffer = jax.lax.cond(
-            due, renew, lambda *unchanged: unchanged, simulations, buffer
-        )
-        _, segments = FromArray(buffer).draw(key_cut, (), batch, length)
-        return (count + 1, simulations, buffer), segments
-
-
-@component
-class FromArray:
-    """Segments cut at random from stored trajectories that lie on the device.
-
-    Attributes:
-        trajectories: `(n, L, *S)` in physical units.
-    """
-
-    trajectories: Float[Array, "n length *state"]
-
-    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """Nothing to remember."""
-        return ()
-
-    def draw(
-        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
-    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
-        """Trajectory and start are uniform and independent."""
-        n, total, *shape = self.trajectories.shape
-        if length > total:
-            raise ConfigError(
-                "segment", length, f"at most {total}, the stored length", "Shorten the segments."
-            )
-        key_row, key_start = jax.random.split(key)
-        rows = jax.random.randint(key_row, (batch,), 0, n)
-        starts = jax.random.randint(key_start, (batch,), 0, total - length + 1)
-
-        def cut(row: Array, start: Array) -> Array:
-            origin = (row, start, *(0 for _ in shape))
-            return jax.lax.dynamic_slice(self.trajectories, origin, (1, length, *shape))[0]
-
-        return state, jax.vmap(cut)(rows, starts)

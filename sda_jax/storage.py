@@ -74,6 +74,12 @@ def write_records(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
+def append_record(path: str | Path, record: dict[str, Any]) -> None:
+    """Adds a line to a JSON-lines file; torn by a crash, `read_records` leaves it out."""
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 @contextlib.contextmanager
 def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """An HDF5 file open for writing, whole or not at all; `kind` says what it holds."""

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
 from sda_jax.checkpoint import checkpointer, restore_latest, save
-from sda_jax.dataset import Source
+from sda_jax.dataset import UNSTABLE
 from sda_jax.denoise import NetworkDenoiser, UniformTime, denoising_loss
 from sda_jax.errors import (
     DivergenceError,
@@ -32,6 +32,7 @@ from sda_jax.errors import (
     require_positive,
 )
 from sda_jax.memory import run_in_memory
+from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import read_records, write_records
 from sda_jax.types import PRNGKey, component, static
@@ -272,8 +273,7 @@ def _require_finite_source(source: PyTree[Array]) -> None:
             "simulation",
             "values that are not finite in the source of training segments",
             "finite states",
-            "The simulator's step is unstable: lower the system's dt or its noise; for a flow "
-            "raise max_velocity or lower courant, which take more inner steps.",
+            UNSTABLE,
         )
 
 

@@ -12,8 +12,9 @@ import pytest
 
 import sda_jax as sda
 from sda_jax import dataset
-from sda_jax.dataset import FromArray, FromSimulator, Replay, generate, load, statistics
+from sda_jax.dataset import generate, load, statistics
 from sda_jax.errors import ConfigError, DivergenceError, SDAError, StorageError
+from sda_jax.sources import FromArray, FromSimulator, Replay
 
 SYSTEM = sda.Lorenz63(spinup=8)
 

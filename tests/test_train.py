@@ -18,10 +18,10 @@ import sda_jax as sda
 import sda_jax.train as train_module
 from sda_jax import dataset
 from sda_jax.checkpoint import checkpointer
-from sda_jax.dataset import FromArray, FromSimulator
 from sda_jax.denoise import LogNormalRatio, NetworkDenoiser, NoisePrediction, Preconditioned
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.sources import FromArray, FromSimulator
 from sda_jax.train import Training, train
 from sda_jax.truth import trajectory_law
 

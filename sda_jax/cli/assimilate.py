@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-import jax
-
-from sda_jax.assimilate import assimilate as draw_ensemble
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, draw_case, run, the_prior
+from sda_jax.cli.common import Arguments, draw_case, posterior, run, the_prior
 from sda_jax.files import load_observation, save_observation, save_posterior
 from sda_jax.metrics import spread
 from sda_jax.serialize import dumps
@@ -30,26 +27,12 @@ def assimilate(arguments: Arguments) -> None:
     truth, observation, length = test.truth, test.observation, len(test.truth)
     if options.observation is not None:
         (observation, length), truth = load_observation(options.observation), None
-    settings = config.assimilation
     description = {"experiment": config, "case": options.case, "index": options.index}
     description["observation"] = options.observation
     check_observation(prior, observation, length)
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
-    ensemble = draw_ensemble(
-        test.assimilation,
-        prior,
-        observation,
-        length,
-        settings.samples,
-        settings.guidance,
-        settings.sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
-        progress=True,
-    )
-    jax.block_until_ready(ensemble)
+    ensemble = posterior(test.assimilation, prior, observation, length, config.assimilation, True)
     seconds = time.perf_counter() - start
     save_observation(folder / "observation.h5", observation, length)
     save_posterior(folder / "posterior.h5", ensemble, description, truth)

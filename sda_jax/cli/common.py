@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
-from sda_jax.config import Case, Experiment, load_config, override
+from sda_jax.assimilate import assimilate
+from sda_jax.config import Assimilation, Case, Experiment, load_config, override
 from sda_jax.dataset import simulate
 from sda_jax.errors import ConfigError, SDAError
 from sda_jax.observation import Observation, observe
@@ -131,3 +133,28 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
     if case.imposed is not None:
         observation = dataclasses.replace(observation, y=jnp.full_like(observation.y, case.imposed))
     return Draw(truth, observation, keys[2], keys[3])
+
+
+def posterior(
+    key: PRNGKey,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    settings: Assimilation,
+    progress: bool = False,
+) -> Float[np.ndarray, "samples length *state"]:
+    """The ensemble that the configured settings draw."""
+    ensemble = assimilate(
+        key,
+        prior,
+        observation,
+        length,
+        settings.samples,
+        settings.guidance,
+        settings.sampler,
+        settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
+        progress=progress,
+    )
+    return np.asarray(ensemble)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from sda_jax.assimilate import assimilate
-from sda_jax.cli.common import Arguments, Draw, draw_case, run, the_prior
+from sda_jax.cli.common import Arguments, Draw, draw_case, posterior, run, the_prior
 from sda_jax.config import Experiment
 from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
 from sda_jax.samplers import PredictorCorrector
 from sda_jax.serialize import dumps
-from sda_jax.storage import claim, read_records, write_records
+from sda_jax.storage import append_record, claim, read_records, write_records
 from sda_jax.truth import particle_smoother
 
 
@@ -62,22 +60,11 @@ def score(
     progress: bool = False,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """An ensemble and its record: the comparison with the truth, cost and calibration."""
-    settings = config.assimilation
+    settings = dataclasses.replace(config.assimilation, sampler=sampler)
     start = time.perf_counter()
-    ensemble = assimilate(
-        test.assimilation,
-        prior,
-        test.observation,
-        len(test.truth),
-        settings.samples,
-        settings.guidance,
-        sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
-        progress=progress,
+    ensemble = posterior(
+        test.assimilation, prior, test.observation, len(test.truth), settings, progress
     )
-    ensemble = np.asarray(ensemble)
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
     vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * sampler.evaluations
@@ -146,8 +133,7 @@ def evaluate(arguments: Arguments) -> None:
                 _, scores = score(config, prior, test, sampler, references)
                 record = {"case": case, "observation": index, **scores}
                 records.append(record)
-                with open(path, "a") as file:
-                    file.write(json.dumps(record) + "\n")
+                append_record(path, record)
                 print(
                     f"{case} {index} C={record['corrections']}: W1/floor "
                     f"{scores['w1'] / scores['w1_floor']:.3f}, log prior "

@@ -15,15 +15,13 @@ import numpy as np
 
 from sda_jax import figures as draw
 from sda_jax import metrics
-from sda_jax.assimilate import assimilate
-from sda_jax.cli.common import Arguments, Draw, draw_case, run, the_case, the_prior
+from sda_jax.cli.common import Arguments, Draw, draw_case, posterior, run, the_case, the_prior
 from sda_jax.cli.figures import draw_flow, shown
 from sda_jax.config import Experiment
 from sda_jax.dataset import forecast
 from sda_jax.errors import ConfigError
 from sda_jax.files import save_observation, save_posterior
 from sda_jax.operators import At
-from sda_jax.prior import Prior
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim, write_text
 
@@ -31,25 +29,6 @@ from sda_jax.storage import claim, write_text
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", default=None, help="one of the config's cases; default all")
     parser.add_argument("--index", type=int, default=0, help="which test of the cases")
-
-
-def posterior(config: Experiment, prior: Prior, test: Draw, progress: bool = False) -> np.ndarray:
-    """The configured ensemble for a test."""
-    settings = config.assimilation
-    ensemble = assimilate(
-        test.assimilation,
-        prior,
-        test.observation,
-        len(test.truth),
-        settings.samples,
-        settings.guidance,
-        settings.sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
-        progress=progress,
-    )
-    return np.asarray(ensemble)
 
 
 def scores(test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
@@ -132,13 +111,16 @@ def experiment(arguments: Arguments) -> None:
             "Use a prior of the system's resolution, or change size and coarsening.",
         )
     for name in [options.case] if options.case else config.cases:
-        imposed = the_case(config, name).imposed is not None
+        case = the_case(config, name)
+        imposed = case.imposed is not None
         description = {"experiment": config, "case": name, "index": options.index}
         folder = claim(options.output / name, dumps(description))
         print(f"{name}: simulating a truth ...", flush=True)
         test = draw_case(config, name, options.index)
         start = time.perf_counter()
-        ensemble = posterior(config, prior, test, progress=True)
+        ensemble = posterior(
+            test.assimilation, prior, test.observation, len(test.truth), config.assimilation, True
+        )
         seconds = time.perf_counter() - start
         save_observation(folder / "observation.h5", test.observation, len(test.truth))
         save_posterior(
@@ -149,7 +131,7 @@ def experiment(arguments: Arguments) -> None:
         print(_report(name, record))
         arrays = {"ensemble": ensemble} | ({} if imposed else {"truth": np.asarray(test.truth)})
         paths = draw_flow(folder, test.observation, config.system.dt, arrays, name)
-        if isinstance(config.cases[name].operator, At) and imposed:
+        if isinstance(case.operator, At) and imposed:
             paths += _verify(config, folder, test, ensemble)
         print("\n".join(f"figure: {path}" for path in paths), flush=True)
 

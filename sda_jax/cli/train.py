@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import HELD_OUT, FromArray, FromSimulator, Replay, Source, load, simulate
+from sda_jax.dataset import HELD_OUT, load, simulate
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
+from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.storage import claim
 from sda_jax.train import train as train_denoiser
 

@@ -13,11 +13,16 @@ from sda_jax.networks.embedding import NoiseEmbedding
 Features = Float[Array, "batch x y channel"]
 
 
+def _wrapped(x: Features, kx: int, ky: int) -> Features:
+    """Padded periodically by what a kernel of `kx` by `ky` points sees beyond the edges."""
+    return jnp.pad(x, [(0, 0), (kx // 2, kx // 2), (ky // 2, ky // 2), (0, 0)], mode="wrap")
+
+
 def _by_matmul(x: Features, kernel: Float[Array, "kx ky i o"], stride: int) -> Features:
     """Neighbours along y side by side, one product of matrices for each row of the kernel."""
     kx, ky, _, out = kernel.shape
     n, nx, ny, _ = x.shape
-    p = jnp.pad(x, [(0, 0), (kx // 2, kx // 2), (ky // 2, ky // 2), (0, 0)], mode="wrap")
+    p = _wrapped(x, kx, ky)
     rows = jnp.concatenate([p[:, :, j : j + ny : stride] for j in range(ky)], axis=-1)
     total = sum(
         rows[:, i : i + nx : stride].reshape(-1, rows.shape[-1]) @ kernel[i].reshape(-1, out)
@@ -28,9 +33,12 @@ def _by_matmul(x: Features, kernel: Float[Array, "kx ky i o"], stride: int) -> F
 
 def _by_convolution(x: Features, kernel: Float[Array, "kx ky i o"], stride: int) -> Features:
     kx, ky, _, _ = kernel.shape
-    p = jnp.pad(x, [(0, 0), (kx // 2, kx // 2), (ky // 2, ky // 2), (0, 0)], mode="wrap")
     return jax.lax.conv_general_dilated(
-        p, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        _wrapped(x, kx, ky),
+        kernel,
+        (stride, stride),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
 

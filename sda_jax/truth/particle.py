@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.dataset import spun_up_states
 from sda_jax.errors import DivergenceError, require_at_least
 from sda_jax.observation import Observation, local_in_time
+from sda_jax.sources import spun_up_states
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey
 

@@ -8,7 +8,7 @@ for subsampling, which takes every n-th point of any grid.
 import dataclasses
 
 from sda_jax.config import Assimilation, Case, Data, Experiment
-from sda_jax.denoise import LogNormalRatio, NoisePrediction, Preconditioned, UniformTime
+from sda_jax.denoise import LogNormalRatio, NoisePrediction, UniformTime
 from sda_jax.guidance import SDA
 from sda_jax.networks import UNet
 from sda_jax.operators import (
@@ -25,12 +25,15 @@ from sda_jax.operators import (
 )
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.schedule import EvenLogRatio, EvenTime
+from sda_jax.spectral import SpectralPreconditioned
 from sda_jax.systems import KolmogorovFlow
 from sda_jax.train import Training
 
 PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
 LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)
-LAPTOP_NETWORK = UNet(channels=(32, 64, 96, 128), blocks=(1, 1, 2, 2), max_frequency=32.0)
+LAPTOP_NETWORK = UNet(
+    channels=(32, 64, 96, 128), blocks=(1, 1, 2, 2), max_frequency=32.0, outputs=2
+)
 
 
 def sampling(samples: int, chunk: int, gamma: float = 0.1, **windows: int) -> Assimilation:
@@ -111,14 +114,14 @@ def laptop() -> Experiment:
         system=LAPTOP_FLOW,
         network=LAPTOP_NETWORK,
         window=5,
-        parameterisation=Preconditioned(),
+        parameterisation=SpectralPreconditioned(),
         data=Data(source="stored", trajectories=512, length=64, chunk=32),
         training=Training(
-            steps=14336,
+            steps=16384,
             batch=16,
             segment=5,
             learning_rate=1e-3,
-            times=LogNormalRatio(),
+            times=LogNormalRatio(mean=-1.2, std=1.8),
             ema=0.999,
             block=64,
             checkpoint_every=1024,

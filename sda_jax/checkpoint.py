@@ -48,7 +48,8 @@ def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
 
 
 def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
-    """The latest complete checkpoint, with the structure and devices of `like`; None without one.
+    """The latest complete checkpoint, with the structure of `like`, on the first device; None
+    without one.
 
     Raises:
         StorageError: The checkpoint is damaged, or of another network or optimiser.
@@ -56,9 +57,8 @@ def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
     if manager.latest is None:
         return None
     step = manager.latest.step
-    abstract = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
-    )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), like)
     try:
         return manager.load(step, abstract)
     except Exception as error:

@@ -14,8 +14,24 @@ from sda_jax.schedule import noise_level, noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component, static
 
 
+class Parameterisation:
+    """What the parameterisations share: the network sees x_t scaled to unit variance."""
+
+    def unfitted(self) -> Any:
+        """Without what was measured from data: what a configuration says of it."""
+        return self
+
+    def inputs(self, x: Array, t: Time, schedule: Schedule) -> Array:
+        """What the network sees of `x = x_t`."""
+        return x / jnp.sqrt(schedule.mu(t) ** 2 + schedule.sigma(t) ** 2)
+
+    def outputs(self, output: Array, t: Time, schedule: Schedule) -> Array:
+        """What `denoise` takes and `target` is compared with, from the network's output."""
+        return output
+
+
 @component
-class NoisePrediction:
+class NoisePrediction(Parameterisation):
     """The network predicts the noise: `x_hat = (x_t - sigma eps) / mu` (Tweedie's formula).
 
     Rozet & Louppe (2023), equation 7. The network is told t.
@@ -35,7 +51,7 @@ class NoisePrediction:
 
 
 @component
-class Preconditioned:
+class Preconditioned(Parameterisation):
     """The network predicts the data's and the noise's mixture of unit variance at every level.
 
     `x_hat = c_skip x_t/mu + c_out F(c_in x_t/mu, log(sigma/mu))` with the coefficients of Karras
@@ -86,14 +102,22 @@ class NetworkDenoiser:
     schedule: Any
     parameterisation: Any
 
+    def init(self, key: PRNGKey, shape: tuple[int, ...]) -> PyTree[Array]:
+        """Random weights for segments of shape `(L, *S)`."""
+        t = jnp.ones(())
+        seen = self.parameterisation.inputs(jnp.zeros(shape), t, self.schedule)
+        return self.network.init(key, seen, t)
+
     def output(
         self, x: Float[Array, "*batch length *state"], t: Float[Array, "*batch"] | float
     ) -> Float[Array, "*batch length *state"]:
-        """The network's raw output at `x = x_t`, batched as the network is."""
+        """What the parameterisation denoises with at `x = x_t`, batched as the network is."""
         t = jnp.asarray(t, jnp.float32)
-        scale = jnp.sqrt(self.schedule.mu(t) ** 2 + self.schedule.sigma(t) ** 2)
-        level = self.parameterisation.level(self.schedule, t)
-        return self.network.apply(self.variables, x / _like(scale, x), level)
+        t_like, schedule = _like(t, x), self.schedule
+        seen = self.parameterisation.inputs(x, t_like, schedule)
+        level = self.parameterisation.level(schedule, t)
+        output = self.network.apply(self.variables, seen, level)
+        return self.parameterisation.outputs(output, t_like, schedule)
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         return self.parameterisation.denoise(self.output(x, t), x, t, self.schedule)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
@@ -20,13 +21,15 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, PyTree
 
-from sda_jax import denoise, networks, schedule, systems
+from sda_jax import denoise, networks, schedule, spectral, systems
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.serialize import class_table, decode, encode
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions, write_text
 from sda_jax.types import component, static
+
+MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
 
 COMPONENTS = class_table(
     [
@@ -46,6 +49,7 @@ COMPONENTS = class_table(
         schedule.RectifiedFlow,
         denoise.NoisePrediction,
         denoise.Preconditioned,
+        spectral.SpectralPreconditioned,
         Standardisation,
     ]
 )
@@ -96,7 +100,12 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
     """
     path = Path(path)
     denoiser = prior.denoiser
-    weights = {name: np.asarray(leaf) for name, leaf in _named(denoiser.variables).items()}
+    parameterisation = denoiser.parameterisation
+    measured = {
+        MEASURED + name: leaf for name, leaf in _named(parameterisation).items() if np.ndim(leaf)
+    }
+    leaves = _named(denoiser.variables) | measured
+    weights = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise DivergenceError(
@@ -112,7 +121,7 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "weights_sha256": _digest(path),
         "network": encode(denoiser.network),
         "schedule": encode(denoiser.schedule),
-        "parameterisation": encode(denoiser.parameterisation),
+        "parameterisation": encode(parameterisation.unfitted() if measured else parameterisation),
         "standardisation": encode(prior.standardisation),
         "state_shape": list(prior.state_shape),
         "window": prior.window,
@@ -190,14 +199,20 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
         )
     parts = {name: decode(description[name], table) for name in names}
     window = description["window"]
-    network = parts["network"]
+    measured = {
+        name.removeprefix(MEASURED): jnp.asarray(weights.pop(name))
+        for name in list(weights)
+        if name.startswith(MEASURED)
+    }
     try:
+        parameterisation = dataclasses.replace(parts["parameterisation"], **measured)
+        denoiser = NetworkDenoiser(parts["network"], None, parts["schedule"], parameterisation)
         state_shape = tuple(int(n) for n in description["state_shape"])
-        sample = jax.ShapeDtypeStruct((window or 1, *state_shape), jnp.float32)
-        level = jax.ShapeDtypeStruct((), jnp.float32)
-        expected = jax.eval_shape(network.init, jax.random.key(0), sample, level)
+        shape = (window or 1, *state_shape)
+        sample = jax.ShapeDtypeStruct(shape, jnp.float32)
+        expected = jax.eval_shape(lambda: denoiser.init(jax.random.key(0), shape))
         parts["schedule"].mu(0.0)
-        parts["parameterisation"].level(parts["schedule"], 0.0)
+        parameterisation.level(parts["schedule"], 0.0)
         jax.eval_shape(parts["standardisation"].inverse, sample)
     except Exception as error:
         raise StorageError(
@@ -206,12 +221,7 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
             "a network, schedule and statistics that fit each other",
             "The file is damaged: save the prior again.",
         ) from error
-    denoiser = NetworkDenoiser(
-        network,
-        _unflat(folder, weights, expected),
-        parts["schedule"],
-        parts["parameterisation"],
-    )
+    denoiser = dataclasses.replace(denoiser, variables=_unflat(folder, weights, expected))
     return Prior(denoiser, parts["standardisation"], state_shape, window, parts["system"])
 
 

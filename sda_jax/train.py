@@ -58,6 +58,8 @@ class Training:
         block: Steps per compiled call; metrics and checks come once a block.
         checkpoint_every: Steps between checkpoints, rounded up to blocks.
         validation_batches: Batches of the fixed validation set.
+        seed: Folded with the experiment's: a training that goes on from another's weights wants
+            its own, or it sees the same segments and noise again.
     """
 
     steps: int = static(16384)
@@ -72,6 +74,7 @@ class Training:
     block: int = static(128)
     checkpoint_every: int = static(1024)
     validation_batches: int = static(16)
+    seed: int = static(0)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "segment", "block", "checkpoint_every"):
@@ -106,9 +109,10 @@ class TrainState(NamedTuple):
     source: PyTree[Array]
 
 
-def streams(seed: int) -> Array:
+def streams(seed: int, training: Training) -> Array:
     """Independent keys for the initial weights, the source's start and the steps."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(seed), TRAINING), 3)
+    root = jax.random.fold_in(jax.random.key(seed), TRAINING)
+    return jax.random.split(jax.random.fold_in(root, training.seed), 3)
 
 
 def init_state(
@@ -118,13 +122,12 @@ def init_state(
 
     Weights are the denoiser's own, or random ones from the seed where it has none.
     """
-    key_network, key_source, _ = streams(seed)
-    sample = jnp.zeros((training.segment, *shape))
+    key_network, key_source, _ = streams(seed, training)
     variables = jax.tree.map(jnp.array, denoiser.variables)
     if variables is None:
-        variables = jax.jit(denoiser.network.init)(key_network, sample, jnp.zeros(()))
+        shape = (training.segment, *shape)
+        variables = jax.jit(denoiser.init, static_argnums=1)(key_network, shape)
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
-    _require_finite_source(state)
     moments = training.optimiser().init(variables)
     averaged = jax.tree.map(jnp.array, variables)
     return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
@@ -213,15 +216,17 @@ def train(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key = streams(seed)[2]
-    state = init_state(seed, denoiser, source, training, validation.shape[3:])
+    key = streams(seed, training)[2]
+    begin = partial(init_state, seed, denoiser, source, training, validation.shape[3:])
     block = make_block(training, denoiser, standardisation)
     segments = standardisation.forward(jnp.asarray(validation))
     rate = training.rate()
 
     with checkpointer(folder / "checkpoints") as manager:
-        restored = restore_latest(manager, state)
-        state = state if restored is None else restored
+        restored = restore_latest(manager, jax.eval_shape(begin))
+        state = begin() if restored is None else restored
+        if restored is None:
+            _require_finite_source(state.source)
         done = int(state.step)
         if done > training.steps:
             raise StorageError(

@@ -21,7 +21,7 @@ from sda_jax.checkpoint import checkpointer
 from sda_jax.denoise import LogNormalRatio, NetworkDenoiser, NoisePrediction, Preconditioned
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.sources import FromArray, FromSimulator
+from sda_jax.sources import FromArray, FromSimulator, Replay
 from sda_jax.train import Training, train
 from sda_jax.truth import trajectory_law
 
@@ -91,9 +91,14 @@ def test_metrics_say_what_happened(tmp_path):
     np.testing.assert_allclose(rates, 1e-3 * (1 - np.arange(4, 49, 4) / 48), atol=1e-9)
 
 
-def test_resumed_equals_unbroken(tmp_path):
+@pytest.mark.parametrize(
+    "source",
+    [FromSimulator(CHAIN), Replay(CHAIN, trajectories=8, length=32, refresh=2)],
+    ids=["simulator", "replay"],
+)
+def test_resumed_equals_unbroken(tmp_path, source):
     """Stopped between checkpoints, and asked for again when it is finished."""
-    whole = leaves(run(tmp_path / "whole"))
+    whole = leaves(run(tmp_path / "whole", source=source))
 
     class Stop(Exception):
         pass
@@ -109,14 +114,15 @@ def test_resumed_equals_unbroken(tmp_path):
     train_module._require_finite = stopping
     try:
         with pytest.raises(Stop):
-            run(tmp_path / "broken")
+            run(tmp_path / "broken", source=source)
     finally:
         train_module._require_finite = real
-    np.testing.assert_array_equal(leaves(run(tmp_path / "broken")), whole)
+    resumed = run(tmp_path / "broken", source=source)
+    np.testing.assert_array_equal(leaves(resumed), whole)
     steps = [r["step"] for r in metrics(tmp_path / "broken")]
     assert steps == list(range(4, 49, 4))
-    np.testing.assert_array_equal(leaves(run(tmp_path / "whole")), whole)
-    assert (leaves(run(tmp_path / "other", seed=1)) != whole).any()
+    np.testing.assert_array_equal(leaves(run(tmp_path / "whole", source=source)), whole)
+    assert (leaves(run(tmp_path / "other", source=source, seed=1)) != whole).any()
 
 
 KILLED = """
@@ -192,7 +198,7 @@ def test_random_streams_are_distinct():
     """Keys of everything that one seed drives, and of their first descendants."""
     root = jax.random.key(7)
     stored = jax.random.fold_in(root, dataset.STORED)
-    roots = [*train_module.streams(7), stored, jax.random.fold_in(root, dataset.HELD_OUT)]
+    roots = [*train_module.streams(7, SMALL), stored, jax.random.fold_in(root, dataset.HELD_OUT)]
     keys = [k for r in roots for k in (r, *(jax.random.fold_in(r, i) for i in range(8)))]
     data = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
     assert len(data) == len(keys)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
@@ -18,6 +20,7 @@ from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.spectral import SpectralPreconditioned
 from sda_jax.storage import claim
 from sda_jax.train import train as train_denoiser
 
@@ -46,27 +49,57 @@ def _source(
     return source, validation.reshape(shape)
 
 
-def _start(config: Experiment) -> NetworkDenoiser:
+def _fitted(config: Experiment, output: Path) -> Any:
+    """The parameterisation, with what it measures of the data.
+
+    Raises:
+        ConfigError: It measures and no data are stored.
+    """
+    parameterisation = config.parameterisation
+    if not isinstance(parameterisation, SpectralPreconditioned):
+        return parameterisation
+    if config.data.source != "stored":
+        raise ConfigError(
+            "data.source",
+            repr(config.data.source),
+            "'stored': SpectralPreconditioned measures a covariance before training starts",
+            "Store a set, or use Preconditioned.",
+        )
+    trajectories = load(stored_set(config, output), "train")
+    standardised = config.system.standardisation.forward(trajectories)
+    return parameterisation.fitted(np.asarray(standardised), config.training.segment)
+
+
+def _start(config: Experiment, output: Path) -> NetworkDenoiser:
     """What training starts from: random weights (None), or another prior's.
 
     Raises:
         ConfigError: The network does not take the system's states, or the other prior differs.
     """
-    parts = (config.network, config.schedule, config.parameterisation)
-    sample = jax.ShapeDtypeStruct((config.training.segment, *config.system.state_shape), float)
-    level = jax.ShapeDtypeStruct((), float)
-    expected = jax.eval_shape(config.network.init, jax.random.key(0), sample, level)
+    network, schedule = config.network, config.schedule
+    shape = (config.training.segment, *config.system.state_shape)
+    key = jax.random.key(0)
     if config.start is None:
-        return NetworkDenoiser(parts[0], None, *parts[1:])
-    prior = load_prior(config.start, components=[type(p) for p in (config.system, *parts)])
-    found = prior.denoiser.variables
+        fresh = NetworkDenoiser(network, None, schedule, _fitted(config, output))
+        jax.eval_shape(lambda: fresh.init(key, shape))
+        return fresh
+    parts = (config.system, network, schedule, config.parameterisation)
+    prior = load_prior(config.start, components=[type(p) for p in parts])
+    other = prior.denoiser
+    start = NetworkDenoiser(network, other.variables, schedule, other.parameterisation)
     for name, ours, theirs in (
-        ("weights", *(jax.tree.map(lambda leaf: leaf.shape, v) for v in (expected, found))),
-        ("schedule", config.schedule, prior.denoiser.schedule),
-        ("parameterisation", config.parameterisation, prior.denoiser.parameterisation),
+        ("parameterisation", config.parameterisation, other.parameterisation.unfitted()),
+        ("schedule", schedule, other.schedule),
         ("standardisation", config.system.standardisation, prior.standardisation),
         ("window", config.window, prior.window),
         ("state shape", config.system.state_shape, prior.state_shape),
+        (
+            "weights",
+            *(
+                _shapes(v)
+                for v in (jax.eval_shape(lambda: start.init(key, shape)), other.variables)
+            ),
+        ),
     ):
         if ours != theirs:
             raise ConfigError(
@@ -75,13 +108,17 @@ def _start(config: Experiment) -> NetworkDenoiser:
                 f"a prior with the same {name}",
                 "Start from another prior, or configure its network.",
             )
-    return NetworkDenoiser(parts[0], found, *parts[1:])
+    return start
+
+
+def _shapes(variables: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.shape, variables)
 
 
 def train(arguments: Arguments) -> None:
     """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
     config, output = arguments.config, arguments.options.output
-    start = _start(config)
+    start = _start(config, output)
     only_training = dataclasses.replace(
         config, prior=None, cases={}, assimilation=_FIXED.assimilation, evaluation=_FIXED.evaluation
     )

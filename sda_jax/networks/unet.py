@@ -103,6 +103,7 @@ class UNet(nn.Module):
         blocks: Residual blocks of each level, each way.
         kernel: Points that a convolution sees along each axis, odd.
         forcing: Wavenumber of the forcing's channel; None for a flow without a place of its own.
+        outputs: Components of the output; None for as many as the input's.
         embedding: Size of the noise-level embedding.
         max_frequency: See `NoiseEmbedding`.
         dtype: Of the arithmetic, "float32" or "bfloat16"; weights and output are float32.
@@ -113,6 +114,7 @@ class UNet(nn.Module):
     blocks: tuple[int, ...] = (3, 3, 3)
     kernel: int = 3
     forcing: int | None = 4
+    outputs: int | None = None
     embedding: int = 64
     max_frequency: float = 1e3
     dtype: str = "float32"
@@ -134,7 +136,7 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "*batch window x y channel"], level: Float[Array, "*batch"]
-    ) -> Float[Array, "*batch window x y channel"]:
+    ) -> Float[Array, "*batch window x y output"]:
         window, nx, ny, components = x.shape[level.ndim :]
         unit = 2 ** (len(self.channels) - 1)
         if nx % unit or ny % unit:
@@ -172,6 +174,7 @@ class UNet(nn.Module):
                 h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
                 width = self.channels[i - 1]
                 h = CircularConvolution(width, self.kernel, 1, self.dtype)(h) + skips.pop()
-        h = CircularConvolution(window * components, self.kernel)(h)
-        out = h.reshape(-1, nx, ny, window, components)
-        return jnp.moveaxis(out, 3, 1).astype(jnp.float32).reshape(x.shape)
+        outputs = components if self.outputs is None else self.outputs
+        h = CircularConvolution(window * outputs, self.kernel)(h)
+        out = jnp.moveaxis(h.reshape(-1, nx, ny, window, outputs), 3, 1)
+        return out.astype(jnp.float32).reshape(*x.shape[:-1], outputs)

@@ -1,0 +1,148 @@
+"""The stationary Gaussian law of short trajectories on a periodic plane, and a parameterisation
+whose networks learn the departure from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.errors import ConfigError
+from sda_jax.schedule import noise_level, noise_ratio
+from sda_jax.types import Scalar, Schedule, Time, component
+
+Fields = Float[Array, "*batch window x y channel"]
+Gain = Callable[[Array, Array], Array]
+FLOOR = 1e-8  # of the smallest to the largest variance; incompressible modes have none
+FITTED_AT_ONCE = 64  # trajectories
+
+
+@component
+class SpectralPreconditioned:
+    """The network predicts what is missing from the best linear estimate, in units of its error.
+
+    For data that are a stationary Gaussian field of mean zero and covariance C on a periodic plane
+    (one matrix over the window's states and channels for each wavevector), with `r = sigma/mu`:
+
+        x_hat = C (C + r^2)^-1 x_t/mu + (r^2 C (C + r^2)^-1)^(1/2) F(inputs)
+
+    The first term is the Wiener filter and the factor of F the square root of its error's
+    covariance, so that each scale is precise at the noise levels where it is decided. With C the
+    identity this is `Preconditioned`, Karras et al. (2022), table 1. The network sees x_t and the
+    filter's estimate side by side as channels, each of unit variance, and outputs the state's
+    channels (`outputs` of `UNet`).
+
+    Attributes:
+        variances: Eigenvalues of C for each wavevector of a real Fourier transform, standardised
+            units squared; None before `fitted`.
+        modes: Its eigenvectors in the columns, real and imaginary parts on the last axis.
+    """
+
+    variances: Float[Array, "kx ky n"] | None = None
+    modes: Float[Array, "kx ky n n 2"] | None = None
+
+    def fitted(
+        self, trajectories: Float[np.ndarray, "m length x y channel"], window: int
+    ) -> SpectralPreconditioned:
+        """With C measured from trajectories in standardised units, cut into windows."""
+        m, length, nx, ny, channels = trajectories.shape
+        n, total, count = window * channels, 0, 0
+        for first in range(0, m, FITTED_AT_ONCE):
+            part = np.asarray(trajectories[first : first + FITTED_AT_ONCE])
+            part = part[:, : length // window * window]
+            part = part.reshape(-1, window, nx, ny, channels)
+            waves = np.fft.rfft2(part, axes=(2, 3), norm="ortho").astype(np.complex64)
+            waves = np.moveaxis(waves, (2, 3), (0, 1)).reshape(nx, ny // 2 + 1, -1, n)
+            total = total + np.swapaxes(waves, -1, -2) @ np.conj(waves)
+            count += len(part)
+        values, vectors = np.linalg.eigh(np.asarray(total, np.complex128) / count)
+        values = np.maximum(values, FLOOR * values.max())
+        modes = np.stack([vectors.real, vectors.imag], axis=-1)
+        return dataclasses.replace(
+            self, variances=jnp.asarray(values, jnp.float32), modes=jnp.asarray(modes, jnp.float32)
+        )
+
+    def unfitted(self) -> SpectralPreconditioned:
+        """Without the covariance: what a configuration says of it."""
+        return SpectralPreconditioned()
+
+    def level(self, schedule: Schedule, t: Time) -> Scalar:
+        """What the network is told of the noise: log(sigma/mu), mapped to [0, 1]."""
+        return noise_level(schedule, t)
+
+    def inputs(self, x: Fields, t: Time, schedule: Schedule) -> Fields:
+        """What the network sees of `x = x_t`: itself and the linear estimate, as channels."""
+        ratio, data = noise_ratio(schedule, t), x / schedule.mu(t)
+        estimate = self._filtered(data, lambda v, r: v / (v + r**2), ratio)
+        whole = data / self._std(lambda v, r: v + r**2, ratio, x)
+        return jnp.concatenate(
+            [whole, estimate / self._std(lambda v, r: v**2 / (v + r**2), ratio, x)], axis=-1
+        )
+
+    def outputs(self, output: Fields, t: Time, schedule: Schedule) -> Fields:
+        """The network's output coloured like the linear estimate's error, of unit variance."""
+        ratio = noise_ratio(schedule, t)
+        coloured = self._filtered(output, lambda v, r: jnp.sqrt(_error(v, r)), ratio)
+        return coloured / self._std(_error, ratio, output)
+
+    def denoise(self, output: Fields, x: Fields, t: Time, schedule: Schedule) -> Fields:
+        """`E[x | x_t]` from what `outputs` gives at `x = x_t`."""
+        ratio, data = noise_ratio(schedule, t), x / schedule.mu(t)
+        away = self._filtered(data, lambda v, r: r**2 / (v + r**2), ratio)
+        return data - away + self._std(_error, ratio, x) * output
+
+    def target(self, x: Fields, noise: Fields, t: Time, schedule: Schedule) -> Fields:
+        """What `outputs` is to give for data `x` perturbed by `noise`."""
+        ratio = noise_ratio(schedule, t)
+        # (x - filtered (x + ratio noise)) without the cancellation at small ratios
+        missing = self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
+        passed = self._filtered(noise, lambda v, r: v * r / (v + r**2), ratio)
+        return (missing - passed) / self._std(_error, ratio, x)
+
+    def _std(self, variance: Gain, ratio: Array, x: Fields) -> Array:
+        """Root mean square over all elements of a field whose modes have these variances."""
+        ny, variances = x.shape[-2], jnp.asarray(self.variances)
+        twice = np.where(np.arange(ny // 2 + 1) % (ny / 2) == 0, 1.0, 2.0)  # conjugate pairs
+        share = jnp.asarray(twice / twice.sum(), jnp.float32)[:, None]
+
+        def one(r: Array) -> Array:
+            return jnp.sqrt(jnp.mean(jnp.sum(variance(variances, r) * share, axis=1)))
+
+        return jax.vmap(one)(ratio.reshape(-1)).reshape(ratio.shape)
+
+    def _filtered(self, x: Fields, gain: Gain, ratio: Array) -> Fields:
+        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
+        if self.variances is None or self.modes is None:
+            raise ConfigError(
+                "parameterisation",
+                "SpectralPreconditioned without a covariance",
+                "one measured from trajectories",
+                "Call its fitted(trajectories, window) first.",
+            )
+        window, nx, ny, channels = x.shape[-4:]
+        n = window * channels
+        if self.variances.shape != (nx, ny // 2 + 1, n):
+            raise ConfigError(
+                "parameterisation",
+                f"a covariance of shape {self.variances.shape} (kx, ky, states x channels)",
+                f"{(nx, ny // 2 + 1, n)}, for windows of shape {x.shape[-4:]}",
+                "Fit it to trajectories of this system.",
+            )
+        gains = gain(self.variances[:, :, None, :], ratio.reshape(-1)[:, None])
+        modes = jax.lax.complex(self.modes[..., 0], self.modes[..., 1])
+        waves = jnp.fft.rfft2(x.reshape(-1, *x.shape[-4:]), axes=(2, 3), norm="ortho")
+        waves = jnp.transpose(waves, (2, 3, 0, 1, 4)).reshape(nx, ny // 2 + 1, -1, n)
+        with jax.default_matmul_precision("highest"):
+            amplitudes = gains * (waves @ jnp.conj(modes))
+            waves = amplitudes @ jnp.swapaxes(modes, -1, -2)
+        waves = jnp.transpose(waves.reshape(*waves.shape[:3], window, channels), (2, 3, 0, 1, 4))
+        return jnp.fft.irfft2(waves, s=(nx, ny), axes=(2, 3), norm="ortho").reshape(x.shape)
+
+
+def _error(variance: Array, ratio: Array) -> Array:
+    """Variance of the linear estimate's error: `r^2 v / (v + r^2)`."""
+    return ratio**2 * variance / (variance + ratio**2)

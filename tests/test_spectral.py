@@ -1,0 +1,139 @@
+"""The spectral parameterisation against dense linear algebra on a small periodic plane."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned
+from sda_jax.errors import ConfigError
+from sda_jax.networks import UNet
+from sda_jax.prior import Prior, load_prior, save_prior
+from sda_jax.schedule import Cosine
+from sda_jax.spectral import SpectralPreconditioned
+
+SHAPE = (3, 4, 6, 2)  # window, x, y, channels
+SIZE = int(np.prod(SHAPE))
+SCHEDULE = Cosine()
+NETWORK = UNet(channels=(8, 8), blocks=(1, 1), outputs=2)
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    """White noise smoothed along every axis and mixed between channels, 8 x 12 states."""
+    white = np.random.default_rng(0).normal(size=(8, 14, *SHAPE[1:])).astype(np.float32)
+    smooth = white + np.roll(white, 1, axis=2) + 0.5 * np.roll(white, 1, axis=3)
+    smooth = smooth[:, 2:] + 0.7 * smooth[:, 1:-1] + 0.4 * smooth[:, :-2]
+    return smooth @ np.array([[1.0, 0.3], [0.0, 0.5]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def spectral(trajectories):
+    return SpectralPreconditioned().fitted(trajectories, SHAPE[0])
+
+
+@pytest.fixture(scope="module")
+def covariance(trajectories):
+    """Of flattened windows, averaged over all shifts of the plane."""
+    windows = trajectories.reshape(-1, *SHAPE)
+    shifts = [np.roll(windows, (i, j), (2, 3)) for i in range(SHAPE[1]) for j in range(SHAPE[2])]
+    flat = np.concatenate(shifts).reshape(-1, SIZE).astype(np.float64)
+    return flat.T @ flat / len(flat)
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 3.0, 100.0])
+def test_without_a_network_it_is_the_exact_gaussian_denoiser(spectral, covariance, key, ratio):
+    exact = GaussianDenoiser.of(jnp.zeros(SHAPE), jnp.asarray(covariance, jnp.float32), SCHEDULE)
+    t = SCHEDULE.time(ratio)
+    x = jax.random.normal(key, SHAPE) * jnp.sqrt(SCHEDULE.mu(t) ** 2 + SCHEDULE.sigma(t) ** 2)
+    ours = spectral.denoise(jnp.zeros(SHAPE), x, t, SCHEDULE)
+    np.testing.assert_allclose(ours, exact(x, t), atol=2e-5 * max(1, ratio))
+
+
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 3.0])
+def test_outputs_have_the_covariance_of_the_linear_error(spectral, covariance, ratio):
+    t = SCHEDULE.time(ratio)
+    basis = jnp.eye(SIZE).reshape(-1, *SHAPE)
+    root = np.asarray(jax.vmap(lambda e: spectral.outputs(e, t, SCHEDULE))(basis)).reshape(-1, SIZE)
+    error = ratio**2 * covariance @ np.linalg.inv(covariance + ratio**2 * np.eye(SIZE))
+    error *= SIZE / np.trace(error)
+    np.testing.assert_allclose(root @ root.T, error, atol=1e-4)
+
+
+def test_the_target_denoises_exactly(spectral, key):
+    x, noise = jax.random.normal(key, (2, 5, *SHAPE))
+    for ratio in (0.003, 1.0, 30.0):
+        t = jnp.full((5, 1, 1, 1, 1), SCHEDULE.time(ratio))
+        x_t = SCHEDULE.mu(t) * x + SCHEDULE.sigma(t) * noise
+        target = spectral.target(x, noise, t, SCHEDULE)
+        recovered = spectral.denoise(target, x_t, t, SCHEDULE)
+        np.testing.assert_allclose(recovered, x, atol=2e-5 * max(1, ratio))
+
+
+def test_target_and_inputs_have_unit_variance(spectral, trajectories, key):
+    """Over the data that it was fitted to, to sampling error of the noise."""
+    windows = jnp.asarray(trajectories.reshape(-1, *SHAPE))
+    noise = jax.random.normal(key, windows.shape)
+    error = 5 * np.sqrt(2 / SHAPE[1] / SHAPE[2] / len(windows))  # as if one mode in each held all
+    for ratio in (0.01, 0.5, 5.0):
+        t = SCHEDULE.time(ratio)
+        x_t = SCHEDULE.mu(t) * windows + SCHEDULE.sigma(t) * noise
+        target = spectral.target(windows, noise, t, SCHEDULE)
+        seen = spectral.inputs(x_t, t, SCHEDULE)
+        for values in (target, seen[..., :2], seen[..., 2:]):
+            np.testing.assert_allclose(jnp.mean(values**2), 1, atol=error)
+
+
+def test_with_the_identity_it_is_preconditioned(key):
+    waves = (SHAPE[1], SHAPE[2] // 2 + 1)
+    n = SHAPE[0] * SHAPE[3]
+    modes = np.zeros((*waves, n, n, 2), np.float32)
+    modes[..., 0] = np.eye(n)
+    white = SpectralPreconditioned(jnp.ones((*waves, n)), jnp.asarray(modes))
+    output, x, noise = jax.random.normal(key, (3, *SHAPE))
+    for ratio in (0.01, 1.0, 10.0):
+        t = SCHEDULE.time(ratio)
+        shaped = white.outputs(output, t, SCHEDULE)
+        np.testing.assert_allclose(shaped, output, atol=1e-5)
+        np.testing.assert_allclose(
+            white.denoise(shaped, x, t, SCHEDULE),
+            Preconditioned().denoise(output, x, t, SCHEDULE),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        np.testing.assert_allclose(
+            white.target(x, noise, t, SCHEDULE),
+            Preconditioned().target(x, noise, t, SCHEDULE),
+            atol=1e-5,
+        )
+
+
+def test_batched_times_equal_one_at_a_time(spectral, key):
+    x = jax.random.normal(key, (2, *SHAPE))
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    variables = blank.init(key, SHAPE)
+    denoiser = NetworkDenoiser(NETWORK, variables, SCHEDULE, spectral)
+    times = jnp.array([0.2, 0.8])
+    both = denoiser.output(x, times)
+    for i in range(2):
+        np.testing.assert_allclose(denoiser.output(x[i], times[i]), both[i], atol=1e-5)
+
+
+def test_saved_with_the_prior(spectral, key, tmp_path):
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    denoiser = NetworkDenoiser(NETWORK, blank.init(key, SHAPE), SCHEDULE, spectral)
+    saved = Prior(denoiser, sda.Standardisation(), SHAPE[1:], SHAPE[0])
+    save_prior(tmp_path / "prior", saved)
+    assert "modes" in (text := (tmp_path / "prior" / "prior.json").read_text())
+    assert len(text) < 5000  # the arrays are with the weights
+    loaded = load_prior(tmp_path / "prior")
+    x = jax.random.normal(key, SHAPE)
+    np.testing.assert_array_equal(loaded.denoiser(x, 0.4), denoiser(x, 0.4))
+
+
+def test_without_a_covariance_or_with_anothers(spectral, key):
+    with pytest.raises(ConfigError, match=r"without a covariance.*fitted\(trajectories, window\)"):
+        SpectralPreconditioned().inputs(jnp.zeros(SHAPE), 0.5, SCHEDULE)
+    with pytest.raises(ConfigError, match=r"shape \(4, 4, 6\).*\(8, 4, 6\).*Fit it"):
+        spectral.inputs(jnp.zeros((3, 8, 6, 2)), 0.5, SCHEDULE)

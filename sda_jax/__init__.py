@@ -2,7 +2,7 @@
 
 from sda_jax.assimilate import assimilate, sample
 from sda_jax.dataset import simulate
-from sda_jax.guidance import DPS, MMPS, SDA, TweedieCovariance
+from sda_jax.guidance import DPS, MMPS, SDA, GaussianCovariance, TweedieCovariance
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -49,6 +49,7 @@ __all__ = [
     "Every",
     "ExponentialIntegrator",
     "FirstMinusLast",
+    "GaussianCovariance",
     "Karras",
     "KolmogorovFlow",
     "Langevin",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sda_jax.denoise import gaussian_spread
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.prior import Prior
 from sda_jax.types import Denoiser, Schedule, Time, Trajectory, component, static
@@ -55,6 +57,13 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        return self._composed(lambda segment: self.denoiser(segment, t), x)
+
+    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+        """The windows' `gaussian_spread`, composed as the denoiser is."""
+        return self._composed(lambda segment: gaussian_spread(self.denoiser, segment, t), w)
+
+    def _composed(self, one: Callable[[Array], Array], x: Trajectory) -> Trajectory:
         length, width = x.shape[0], self.window
         k, windows = width // 2, length - width + 1
         if windows < 1:
@@ -66,9 +75,6 @@ class Blanket:
             cut = jnp.stack([x[i : i + windows] for i in range(width)], axis=1)
         else:
             cut = jnp.stack([x[i : i + width] for i in starts])
-
-        def one(segment: Array) -> Array:
-            return self.denoiser(segment, t)
 
         if self.chunk is None:
             out = jax.vmap(one)(cut)

@@ -156,6 +156,7 @@ TABLE = (
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
     | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])
     | class_table([guidance.SDA, guidance.DPS, guidance.MMPS, guidance.TweedieCovariance])
+    | class_table([guidance.GaussianCovariance])
     | class_table([samplers.PredictorCorrector, samplers.Langevin])
     | class_table([samplers.ExponentialIntegrator, samplers.DPMSolverPP2M])
 )

@@ -29,6 +29,12 @@ class Parameterisation:
         """What `denoise` takes and `target` is compared with, from the network's output."""
         return output
 
+    def spread(self, w: Array, t: Time, schedule: Schedule) -> Array:
+        """The covariance of x given x_t times `w`, were the data the Gaussian that the
+        parameterisation knows of: independent standardised numbers."""
+        ratio = noise_ratio(schedule, t)
+        return ratio**2 / (1 + ratio**2) * w
+
 
 @component
 class NoisePrediction(Parameterisation):
@@ -122,6 +128,19 @@ class NetworkDenoiser:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         return self.parameterisation.denoise(self.output(x, t), x, t, self.schedule)
 
+    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+        """The parameterisation's `spread`."""
+        return self.parameterisation.spread(w, t, self.schedule)
+
+
+def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
+    """The covariance of x given x_t times `w`, were the data Gaussian: of the law that the
+    denoiser knows of (its `spread`), or of independent standardised numbers."""
+    known = getattr(denoiser, "spread", None)
+    if known is not None:
+        return known(w, t)
+    return Parameterisation().spread(w, t, denoiser.schedule)
+
 
 def predicted_noise(denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
     """`eps(x_t, t) = (x_t - mu x_hat) / sigma`; the score is `-eps / sigma`."""
@@ -202,6 +221,15 @@ class GaussianDenoiser:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         mu, sigma = self.schedule.mu(t), self.schedule.sigma(t)
         gain = mu * self.eigenvalues / (mu**2 * self.eigenvalues + sigma**2)
+        return self.mean + self._scaled(gain, x - mu * self.mean)
+
+    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+        """The covariance of x given x_t times `w`."""
+        ratio = noise_ratio(self.schedule, t)
+        return self._scaled(ratio**2 * self.eigenvalues / (self.eigenvalues + ratio**2), w)
+
+    def _scaled(self, gain: Array, x: Trajectory) -> Trajectory:
         with jax.default_matmul_precision("highest"):
-            departure = self.eigenvectors.T @ (x - mu * self.mean).reshape(-1)
-            return self.mean + (self.eigenvectors @ (gain * departure)).reshape(x.shape)
+            return (self.eigenvectors @ (gain * (self.eigenvectors.T @ x.reshape(-1)))).reshape(
+                x.shape
+            )

@@ -103,6 +103,10 @@ class SpectralPreconditioned:
         passed = self._filtered(noise, lambda v, r: v * r / (v + r**2), ratio)
         return (missing - passed) / self._std(_error, ratio, x)
 
+    def spread(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
+        """The covariance of x given x_t times `w`, were the data Gaussian of covariance C."""
+        return self._filtered(w, _error, noise_ratio(schedule, t))
+
     def _std(self, variance: Gain, ratio: Array, x: Fields) -> Array:
         """Root mean square over all elements of a field whose modes have these variances."""
         ny, variances = x.shape[-2], jnp.asarray(self.variances)

@@ -1,5 +1,7 @@
 """Guidance: what every method promises, and exactness where it holds."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from sda_jax.errors import ConfigError
 from sda_jax.guidance.base import row_norms_squared
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.truth import trajectory_law
+from sda_jax.types import component
 
 METHODS = [
     sda.SDA(),
@@ -19,6 +22,15 @@ METHODS = [
     sda.DPS(),
     sda.TweedieCovariance(),
     sda.MMPS(),
+    sda.GaussianCovariance(),
+    sda.GaussianCovariance(through_network=False),
+]
+EXACT = [
+    sda.TweedieCovariance(),
+    sda.MMPS(6, limit=1e6),
+    sda.MMPS(6, limit=1e-6),
+    sda.GaussianCovariance(6),
+    sda.GaussianCovariance(6, through_network=False),
 ]
 each_method = pytest.mark.parametrize("method", METHODS, ids=str)
 CHAIN, LENGTH = sda.VectorAutoregression(), 6
@@ -83,7 +95,7 @@ def test_the_guided_mean_moves_towards_the_observation(method, key):
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
 @pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("method", [sda.TweedieCovariance(), sda.MMPS(6, limit=1e6)], ids=str)
+@pytest.mark.parametrize("method", EXACT, ids=str)
 def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, method, key):
     """On a linear-Gaussian chain, at every noise level, with missing values."""
     y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, np.nan]])
@@ -103,19 +115,36 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
         np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
 
 
-def test_mmps_above_its_limit_takes_independent_states(key):
-    """There it is the posterior of a standard normal, whatever the network's Jacobian."""
+@pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.MMPS(1)], ids=str)
+def test_without_a_known_law_states_are_independent(method, key):
+    """Where the network's Jacobian is not used: the Kalman gain of a standard normal."""
+
+    @component
+    class Plain:
+        denoiser: Any
+
+        @property
+        def schedule(self):
+            return self.denoiser.schedule
+
+        def __call__(self, x, t):
+            return self.denoiser(x, t)
+
+    denoiser = Plain(PRIOR.denoiser)
     t, std = 0.9, 0.3
     x = jax.random.normal(key, (LENGTH, 2))
-    schedule = PRIOR.denoiser.schedule
-    assert noise_ratio(schedule, t) > 3
+    assert noise_ratio(denoiser.schedule, t) > 3
     observation = sda.Observation(jnp.ones((3, 2)), lambda z: z[::2], std=std)
-    guided = sda.MMPS(iterations=1)(PRIOR.denoiser, observation)(x, t)
-    x_hat = PRIOR.denoiser(x, t)
-    r2 = noise_ratio(schedule, t) ** 2
+    r2 = noise_ratio(denoiser.schedule, t) ** 2
     variance = r2 / (1 + r2)
-    step = variance / (std**2 + variance) * (1 - x_hat[::2])
-    np.testing.assert_allclose(guided, x_hat.at[::2].add(step), rtol=1e-3, atol=1e-4)
+    x_hat, gradient = method.twist(denoiser, observation, x, t)
+    slope = jnp.zeros_like(x).at[::2].set((1 - x_hat[::2]) / (std**2 + variance))
+    if isinstance(method, sda.MMPS):
+        scale = denoiser.schedule.sigma(t) ** 2 / denoiser.schedule.mu(t)
+        expected = variance / scale * slope
+    else:
+        expected = jax.vjp(lambda x: denoiser(x, t), x)[1](slope)[0]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gamma_is_the_papers_where_units_agree(key):
@@ -166,6 +195,8 @@ def test_impossible_settings_are_refused():
         sda.MMPS(iterations=0)
     with pytest.raises(ConfigError, match="limit"):
         sda.MMPS(limit=0.0)
+    with pytest.raises(ConfigError, match="iterations"):
+        sda.GaussianCovariance(iterations=0)
 
 
 def test_standardised_law_is_consistent():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned
+from sda_jax.blanket import Blanket
+from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned, gaussian_spread
 from sda_jax.errors import ConfigError
 from sda_jax.networks import UNet
 from sda_jax.prior import Prior, load_prior, save_prior
@@ -137,3 +138,19 @@ def test_without_a_covariance_or_with_anothers(spectral, key):
         SpectralPreconditioned().inputs(jnp.zeros(SHAPE), 0.5, SCHEDULE)
     with pytest.raises(ConfigError, match=r"shape \(4, 4, 6\).*\(8, 4, 6\).*Fit it"):
         spectral.inputs(jnp.zeros((3, 8, 6, 2)), 0.5, SCHEDULE)
+
+
+def test_spread_is_the_dense_covariance_and_composes_like_the_denoiser(spectral, covariance, key):
+    """What the Gaussian law says of x given x_t; in windows of a longer trajectory too."""
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    w = jax.random.normal(key, SHAPE)
+    for ratio in (0.1, 3.0):
+        t = SCHEDULE.time(ratio)
+        dense = ratio**2 * covariance @ np.linalg.inv(covariance + ratio**2 * np.eye(SIZE))
+        found = gaussian_spread(blank, w, t)
+        np.testing.assert_allclose(found.reshape(-1), dense @ w.reshape(-1), atol=1e-4)
+    w = jax.random.normal(key, (6, *SHAPE[1:]))
+    found = gaussian_spread(Blanket(blank, SHAPE[0]), w, 0.5)
+    windows = [gaussian_spread(blank, w[i : i + 3], 0.5) for i in range(4)]
+    expected = jnp.stack([windows[0][0], *(v[1] for v in windows), windows[-1][2]])
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -2,8 +2,9 @@
 
 from sda_jax.guidance.base import Guided
 from sda_jax.guidance.dps import DPS
+from sda_jax.guidance.gaussian import GaussianCovariance
 from sda_jax.guidance.mmps import MMPS
 from sda_jax.guidance.sda import SDA
 from sda_jax.guidance.tweedie import TweedieCovariance
 
-__all__ = ["DPS", "MMPS", "SDA", "Guided", "TweedieCovariance"]
+__all__ = ["DPS", "MMPS", "SDA", "GaussianCovariance", "Guided", "TweedieCovariance"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sda_jax.observation import Observation
 from sda_jax.types import Operator, Schedule, Time, Trajectory, component
 
 EXACT_LIMIT = 256  # observed elements up to which row norms are computed exactly
@@ -38,6 +40,45 @@ class Guided:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         x_hat, gradient = self.method.twist(self.denoiser, self.observation, x, t)
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
+
+
+def inflated_pull(
+    observation: Observation, x_hat: Trajectory, spread: Callable[[Array], Array], iterations: int
+) -> Trajectory:
+    """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, J the operator's Jacobian at `x_hat`.
+
+    Args:
+        observation: With its operator on standardised trajectories.
+        x_hat: Posterior mean.
+        spread: `w -> V w`, the covariance of x given x_t.
+        iterations: Of conjugate gradients for the system of equations.
+    """
+    prediction, push = jax.linearize(observation.operator, x_hat)
+    pull = jax.linear_transpose(push, x_hat)
+
+    def covariance(v: Array) -> Array:
+        (w,) = pull(v)
+        return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
+
+    (w,) = pull(_conjugate_gradients(covariance, observation.residual(prediction), iterations))
+    return w
+
+
+def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
+    positive, as the Jacobian of a trained network may make it."""
+
+    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        v, r, p = carry
+        mapped = matrix(p)
+        size, curvature = jnp.vdot(r, r), jnp.vdot(p, mapped)
+        usable = (curvature > 0) & (size > 0)
+        alpha = jnp.where(usable, size / jnp.where(usable, curvature, 1.0), 0.0)
+        v, r = v + alpha * p, r - alpha * mapped
+        beta = jnp.where(usable, jnp.vdot(r, r) / jnp.where(usable, size, 1.0), 0.0)
+        return (v, r, r + beta * p), None
+
+    return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
 
 
 def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, ...]:

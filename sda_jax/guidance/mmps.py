@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
+from sda_jax.denoise import gaussian_spread
 from sda_jax.errors import require_at_least, require_positive
-from sda_jax.guidance.base import Guided
+from sda_jax.guidance.base import Guided, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
@@ -22,7 +20,7 @@ class MMPS:
 
     Rozet et al. (2024), section 3.2. Exact where `TweedieCovariance` is and the iterations
     suffice. A trained network's Jacobian is wrong where the noise drowns the data: above `limit`,
-    V is that of independent standardised states, `r^2 / (1 + r^2)` with `r = sigma/mu`.
+    V is that of Gaussian data (`gaussian_spread`).
 
     Attributes:
         iterations: Of conjugate gradients, a VJP through the network each.
@@ -48,41 +46,16 @@ class MMPS:
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
         schedule = denoiser.schedule
-        scale, ratio = schedule.sigma(t) ** 2 / schedule.mu(t), noise_ratio(schedule, t)
+        scale = schedule.sigma(t) ** 2 / schedule.mu(t)
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
-        prediction, push_y = jax.linearize(observation.operator, x_hat)
-        pull_y = jax.linear_transpose(push_y, x_hat)
-        seen = observation.observed
-        independent = ratio**2 / (1 + ratio**2) / scale
 
-        def through(w: Array) -> Array:
-            """`V w` divided by `sigma^2/mu`."""
+        def spread(w: Array) -> Array:
             return jax.lax.cond(
-                ratio < self.limit, lambda w: pull_x(w)[0], lambda w: independent * w, w
+                noise_ratio(schedule, t) < self.limit,
+                lambda w: scale * pull_x(w)[0],
+                lambda w: gaussian_spread(denoiser, w, t),
+                w,
             )
 
-        def covariance(v: Array) -> Array:
-            (w,) = pull_y(v)
-            spread = jnp.where(seen, push_y(scale * through(w)), 0.0)
-            return observation.noise_times(v) + spread
-
-        v = _conjugate_gradients(covariance, observation.residual(prediction), self.iterations)
-        (w,) = pull_y(v)
-        return x_hat, through(w)
-
-
-def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
-    """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
-    positive, as the Jacobian of a trained network may make it."""
-
-    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
-        v, r, p = carry
-        mapped = matrix(p)
-        size, curvature = jnp.vdot(r, r), jnp.vdot(p, mapped)
-        usable = (curvature > 0) & (size > 0)
-        alpha = jnp.where(usable, size / jnp.where(usable, curvature, 1.0), 0.0)
-        v, r = v + alpha * p, r - alpha * mapped
-        beta = jnp.where(usable, jnp.vdot(r, r) / jnp.where(usable, size, 1.0), 0.0)
-        return (v, r, r + beta * p), None
-
-    return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
+        w = inflated_pull(observation, x_hat, spread, self.iterations)
+        return x_hat, spread(w) / scale

@@ -1,9 +1,9 @@
-"""Kolmogorov flow on 32 x 32 from random weights: first part of training the shipped prior.
+"""Kolmogorov flow on 32 x 32 from random weights: how the shipped prior `kolmogorov` was trained.
 
     python scripts/train.py --config configs/kolmogorov_laptop.py
 
-14,336 steps of 16 windows from 512 simulated trajectories. On 2 CPU cores the simulations take 15
-minutes, the training 46. `kolmogorov_laptop_on.py` goes on from the result.
+16,384 steps of 16 windows from 512 simulated trajectories. On 2 CPU cores the simulations take 15
+minutes, the training an hour. `--start PRIOR --training.seed 1` goes on from a result.
 """
 
 from kolmogorov_common import laptop

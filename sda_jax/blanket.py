@@ -57,32 +57,44 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        return self._composed(lambda segment: self.denoiser(segment, t), x)
+        starts = self._starts(x)
+        out = self._mapped(lambda segment: self.denoiser(segment, t), self._cut(x, starts))
+        if self.stride == 1:
+            k = self.window // 2
+            return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
+        return _blend(out, starts)
 
     def spread(self, w: Trajectory, t: Time) -> Trajectory:
-        """The windows' `gaussian_spread`, composed as the denoiser is."""
-        return self._composed(lambda segment: gaussian_spread(self.denoiser, segment, t), w)
+        """`gaussian_spread` of the windows, averaged over those that hold both states of a
+        covariance and tapered by how few they are: symmetric and positive, which the composition
+        of the denoiser's own would not be."""
+        starts = self._starts(w)
+        rows = starts[:, None] + np.arange(self.window)
+        share = 1 / np.sqrt(np.bincount(rows.ravel(), minlength=w.shape[0]))
+        weight = jnp.asarray(share, w.dtype).reshape(-1, *(1,) * (w.ndim - 1))
+        cut = self._cut(weight * w, starts)
+        out = self._mapped(lambda segment: gaussian_spread(self.denoiser, segment, t), cut)
+        return weight * jnp.zeros_like(w).at[rows].add(out)
 
-    def _composed(self, one: Callable[[Array], Array], x: Trajectory) -> Trajectory:
+    def _starts(self, x: Trajectory) -> np.ndarray:
+        """First states of the windows."""
         length, width = x.shape[0], self.window
-        k, windows = width // 2, length - width + 1
-        if windows < 1:
+        last = length - width
+        if last < 0:
             raise ConfigError(
                 "length", length, f"at least the prior's window of {width} states", "Raise length."
             )
-        starts = np.append(np.arange(0, windows - 1, self.stride), windows - 1)
-        if self.stride == 1:
-            cut = jnp.stack([x[i : i + windows] for i in range(width)], axis=1)
-        else:
-            cut = jnp.stack([x[i : i + width] for i in starts])
+        return np.append(np.arange(0, last, self.stride), last)
 
-        if self.chunk is None:
-            out = jax.vmap(one)(cut)
-        else:
-            out = jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
+    def _cut(self, x: Trajectory, starts: np.ndarray) -> Float[Array, "windows window *state"]:
         if self.stride == 1:
-            return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
-        return _blend(out, starts)
+            return jnp.stack([x[i : i + len(starts)] for i in range(self.window)], axis=1)
+        return jnp.stack([x[i : i + self.window] for i in starts])
+
+    def _mapped(self, one: Callable[[Array], Array], cut: Array) -> Array:
+        if self.chunk is None:
+            return jax.vmap(one)(cut)
+        return jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
 
 
 def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:

@@ -21,7 +21,8 @@ from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
 from sda_jax.types import PRNGKey, System, Trajectory
 
 SPLITS = ("train", "valid", "test")
-STORED, HELD_OUT = 2, 3  # what a seed's key is folded with for a stored set and for validation
+# what a seed's key is folded with: a stored set, validation, what a parameterisation measures
+STORED, HELD_OUT, MEASURED = 2, 3, 4
 
 UNSTABLE = (
     "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity or "

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import HELD_OUT, load, simulate
+from sda_jax.dataset import HELD_OUT, MEASURED, load, simulate
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
@@ -50,24 +50,19 @@ def _source(
 
 
 def _fitted(config: Experiment, output: Path) -> Any:
-    """The parameterisation, with what it measures of the data.
-
-    Raises:
-        ConfigError: It measures and no data are stored.
-    """
-    parameterisation = config.parameterisation
+    """The parameterisation, with what it measures of the training data: the stored set, or a chunk
+    of fresh simulations."""
+    parameterisation, system, data = config.parameterisation, config.system, config.data
     if not isinstance(parameterisation, SpectralPreconditioned):
         return parameterisation
-    if config.data.source != "stored":
-        raise ConfigError(
-            "data.source",
-            repr(config.data.source),
-            "'stored': SpectralPreconditioned measures a covariance before training starts",
-            "Store a set, or use Preconditioned.",
-        )
-    trajectories = load(stored_set(config, output), "train")
-    standardised = config.system.standardisation.forward(trajectories)
-    return parameterisation.fitted(np.asarray(standardised), config.training.segment)
+    if data.source == "stored":
+        trajectories = load(stored_set(config, output), "train")
+    else:
+        key = jax.random.fold_in(jax.random.key(config.seed), MEASURED)
+        length = max(data.length, config.training.segment)
+        trajectories = simulate(key, system, length, batch=data.chunk, chunk=data.chunk)
+    standardised = np.asarray(system.standardisation.forward(trajectories))
+    return parameterisation.fitted(standardised, config.training.segment)
 
 
 def _start(config: Experiment, output: Path) -> NetworkDenoiser:

@@ -2,7 +2,15 @@
 
 from sda_jax.assimilate import assimilate, sample
 from sda_jax.dataset import simulate
-from sda_jax.guidance import DPS, MMPS, SDA, GaussianCovariance, TweedieCovariance
+from sda_jax.guidance import (
+    DPS,
+    MMPS,
+    SDA,
+    TMPD,
+    GaussianCovariance,
+    PiGDM,
+    TweedieCovariance,
+)
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -36,6 +44,7 @@ __all__ = [
     "DPS",
     "MMPS",
     "SDA",
+    "TMPD",
     "At",
     "Chain",
     "Channels",
@@ -58,6 +67,7 @@ __all__ = [
     "LotkaVolterra",
     "Mask",
     "Observation",
+    "PiGDM",
     "PredictorCorrector",
     "Prior",
     "Ring",

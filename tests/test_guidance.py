@@ -21,6 +21,8 @@ METHODS = [
     sda.SDA(gamma_obs=0.5),
     sda.DPS(),
     sda.TweedieCovariance(),
+    sda.PiGDM(),
+    sda.TMPD(),
     sda.MMPS(),
     sda.GaussianCovariance(),
     sda.GaussianCovariance(through_network=False),
@@ -115,7 +117,7 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
         np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
 
 
-@pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.MMPS(1)], ids=str)
+@pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.PiGDM(1), sda.MMPS(1)], ids=str)
 def test_without_a_known_law_states_are_independent(method, key):
     """Where the network's Jacobian is not used: the Kalman gain of a standard normal."""
 
@@ -177,6 +179,31 @@ def test_sda_is_its_formula(key):
     np.testing.assert_allclose(per_element(x, t), sda.SDA(gamma)(denoiser, observation)(x, t))
 
 
+def test_pigdm_and_tmpd_are_their_formulas(key):
+    """Against dense matrices, with the exact denoiser's Jacobian and correlated noise."""
+    t = 0.5
+    x = jax.random.normal(key, (LENGTH, 2))
+    denoiser, schedule = PRIOR.denoiser, PRIOR.denoiser.schedule
+    matrix = np.random.default_rng(0).standard_normal((4, 12)).astype(np.float32)
+    noise = np.diag([0.1, 0.2, 0.3, 0.4]).astype(np.float32) + 0.05
+    operator = lambda z: jnp.asarray(matrix) @ z.reshape(-1)  # noqa: E731
+    observation = sda.Observation(np.ones(4), operator, covariance=noise)
+    jacobian = np.asarray(jax.jacobian(lambda x: denoiser(x, t))(x)).reshape(12, 12)
+    residual = 1 - matrix @ np.asarray(denoiser(x, t)).reshape(-1)
+    r2 = float(noise_ratio(schedule, t)) ** 2
+    weight = float(schedule.sigma(t) ** 2 / schedule.mu(t))
+    sums = np.maximum((matrix @ (weight * jacobian) @ matrix.T).sum(axis=1), 0)
+    for method, extra in (
+        (sda.PiGDM(), r2 / (1 + r2) * matrix @ matrix.T),
+        (sda.TMPD(), np.diag(sums)),
+    ):
+        slope = np.linalg.solve(noise + extra, residual)
+        _, gradient = method.twist(denoiser, observation, x, t)
+        np.testing.assert_allclose(
+            gradient.reshape(-1), jacobian.T @ matrix.T @ slope, rtol=2e-3, atol=1e-3
+        )
+
+
 def test_row_norms(key):
     matrix = jax.random.normal(key, (7, 10))
     exact = row_norms_squared(lambda x: matrix @ x, jnp.zeros(10))
@@ -197,6 +224,8 @@ def test_impossible_settings_are_refused():
         sda.MMPS(limit=0.0)
     with pytest.raises(ConfigError, match="iterations"):
         sda.GaussianCovariance(iterations=0)
+    with pytest.raises(ConfigError, match="iterations"):
+        sda.PiGDM(iterations=0)
 
 
 def test_standardised_law_is_consistent():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.spectral import SpectralPreconditioned
-from sda_jax.storage import claim
+from sda_jax.storage import claim, read_records
 from sda_jax.train import train as train_denoiser
 
 
@@ -126,7 +127,10 @@ def train(arguments: Arguments) -> None:
     prior = Prior(
         denoiser, standardisation, config.system.state_shape, config.window, config.system
     )
-    notes = {"training": (folder / "config.json").read_text()}
+    notes = {
+        "training": json.loads((folder / "config.json").read_text()),
+        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
+    }
     print(f"prior: {save_prior(output / 'prior', prior, notes)}")
 
 

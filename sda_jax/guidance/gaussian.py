@@ -18,9 +18,8 @@ class GaussianCovariance:
     form, were the data the Gaussian that the prior's parameterisation knows of.
 
     With `SpectralPreconditioned` that is a stationary field's, which knows how errors of
-    neighbouring points and states go together; with the other parameterisations it is
-    `r^2/(1 + r^2)`, `r = sigma/mu`, which makes this PiGDM, Song et al. (2023), equation 8. The
-    equations are solved by conjugate gradients that never evaluate the network.
+    neighbouring points and states go together; with the other parameterisations it is `PiGDM`'s.
+    The equations are solved by conjugate gradients that never evaluate the network.
 
     Attributes:
         iterations: Of conjugate gradients.

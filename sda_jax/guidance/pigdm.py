@@ -1,0 +1,49 @@
+"""Pseudoinverse-guided diffusion: data as independent standard normal numbers."""
+
+from __future__ import annotations
+
+import jax
+from jaxtyping import Array
+
+from sda_jax.denoise import Parameterisation
+from sda_jax.errors import require_at_least
+from sda_jax.guidance.base import Guided, inflated_pull
+from sda_jax.observation import Observation
+from sda_jax.types import Denoiser, Time, Trajectory, component, static
+
+
+@component
+class PiGDM:
+    """`p(y | x_t) = N(y; A(x_hat), Sigma_y + r^2/(1 + r^2) J J^T)`, `r = sigma/mu`, J the
+    operator's Jacobian with respect to standardised states.
+
+    Song et al. (2023), section 3.1, with the covariance of x given x_t of a standard normal x. The
+    equations are solved by conjugate gradients that never evaluate the network.
+
+    Attributes:
+        iterations: Of conjugate gradients.
+    """
+
+    iterations: int = static(20)
+
+    def __post_init__(self) -> None:
+        require_at_least("iterations", self.iterations, 1)
+
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
+        return Guided(denoiser, observation, self)
+
+    def vjps(self, observed: int) -> int:
+        """VJPs through the network for each evaluation, whatever the number observed."""
+        return 1
+
+    def twist(
+        self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
+    ) -> tuple[Array, Array]:
+        """`x_hat` and the gradient of `log p(y | x_t)`."""
+
+        def spread(w: Array) -> Array:
+            return Parameterisation().spread(w, t, denoiser.schedule)
+
+        x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+        (gradient,) = pull_x(inflated_pull(observation, x_hat, spread, self.iterations))
+        return x_hat, gradient

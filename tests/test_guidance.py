@@ -24,6 +24,7 @@ METHODS = [
     sda.PiGDM(),
     sda.TMPD(),
     sda.MMPS(),
+    sda.MMPS(solver="gmres"),
     sda.GaussianCovariance(),
     sda.GaussianCovariance(through_network=False),
 ]
@@ -31,6 +32,7 @@ EXACT = [
     sda.TweedieCovariance(),
     sda.MMPS(6, limit=1e6),
     sda.MMPS(6, limit=1e-6),
+    sda.MMPS(6, limit=1e6, solver="gmres"),
     sda.GaussianCovariance(6),
     sda.GaussianCovariance(6, through_network=False),
 ]
@@ -220,6 +222,8 @@ def test_impossible_settings_are_refused():
         sda.DPS(zeta=0.0)
     with pytest.raises(ConfigError, match="iterations"):
         sda.MMPS(iterations=0)
+    with pytest.raises(ConfigError, match="solver: got 'lu'.*'cg', 'gmres'"):
+        sda.MMPS(solver="lu")
     with pytest.raises(ConfigError, match="limit"):
         sda.MMPS(limit=0.0)
     with pytest.raises(ConfigError, match="iterations"):

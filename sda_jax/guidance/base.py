@@ -43,7 +43,11 @@ class Guided:
 
 
 def inflated_pull(
-    observation: Observation, x_hat: Trajectory, spread: Callable[[Array], Array], iterations: int
+    observation: Observation,
+    x_hat: Trajectory,
+    spread: Callable[[Array], Array],
+    iterations: int,
+    solver: str = "cg",
 ) -> Trajectory:
     """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, J the operator's Jacobian at `x_hat`.
 
@@ -51,7 +55,8 @@ def inflated_pull(
         observation: With its operator on standardised trajectories.
         x_hat: Posterior mean.
         spread: `w -> V w`, the covariance of x given x_t.
-        iterations: Of conjugate gradients for the system of equations.
+        iterations: Evaluations of `spread` for the system of equations.
+        solver: "cg", conjugate gradients, for a symmetric V; "gmres", for any.
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
@@ -60,7 +65,8 @@ def inflated_pull(
         (w,) = pull(v)
         return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
 
-    (w,) = pull(_conjugate_gradients(covariance, observation.residual(prediction), iterations))
+    solve = SOLVERS[solver]
+    (w,) = pull(solve(covariance, observation.residual(prediction), iterations))
     return w
 
 
@@ -79,6 +85,17 @@ def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations:
         return (v, r, r + beta * p), None
 
     return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
+
+
+def _gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """`matrix^-1 b`, approximately: the smallest residual within `iterations` products."""
+    found, _ = jax.scipy.sparse.linalg.gmres(
+        matrix, b, tol=0.0, restart=iterations, maxiter=1, solve_method="batched"
+    )
+    return found
+
+
+SOLVERS = {"cg": _conjugate_gradients, "gmres": _gmres}
 
 
 def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, ...]:

@@ -2,7 +2,7 @@
 
     python scripts/experiment.py --config configs/kolmogorov_loop.py
 
-L = 127: the first state equals the last, std 0.01, gamma 0.1.
+L = 127: the first state equals the last, std 0.01.
 """
 
 from kolmogorov_common import shipped

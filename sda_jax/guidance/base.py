@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.observation import Observation
-from sda_jax.types import Operator, Schedule, Time, Trajectory, component
+from sda_jax.types import Denoiser, Operator, Schedule, Time, Trajectory, component
 
 EXACT_LIMIT = 256  # observed elements up to which row norms are computed exactly
 PROBES = 32  # random directions beyond that
@@ -40,6 +40,13 @@ class Guided:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         x_hat, gradient = self.method.twist(self.denoiser, self.observation, x, t)
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
+
+
+class Method:
+    """What the methods share; each has a `twist` and says how many `vjps` that takes."""
+
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
+        return Guided(denoiser, observation, self)
 
 
 def inflated_pull(

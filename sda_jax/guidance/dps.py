@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.errors import require_positive
-from sda_jax.guidance.base import Guided, row_norms_squared
+from sda_jax.guidance.base import Method, row_norms_squared
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
 @component
-class DPS:
+class DPS(Method):
     """`grad log p(y | x_t) = - zeta grad |r|^2 / |r|`, `r` the residual `y - A(x_hat)` of one
     sample in units of the standardised state (divided by the operator's row norms).
 
@@ -28,9 +28,6 @@ class DPS:
 
     def __post_init__(self) -> None:
         require_positive("zeta", self.zeta)
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

@@ -7,13 +7,13 @@ from jaxtyping import Array
 
 from sda_jax.denoise import gaussian_spread
 from sda_jax.errors import require_at_least
-from sda_jax.guidance.base import Guided, inflated_pull
+from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
 
 @component
-class GaussianCovariance:
+class GaussianCovariance(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, V the covariance of x given x_t in closed
     form, were the data the Gaussian that the prior's parameterisation knows of.
 
@@ -33,9 +33,6 @@ class GaussianCovariance:
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

@@ -7,14 +7,14 @@ from jaxtyping import Array
 
 from sda_jax.denoise import gaussian_spread
 from sda_jax.errors import require_at_least, require_choice, require_positive
-from sda_jax.guidance.base import SOLVERS, Guided, inflated_pull
+from sda_jax.guidance.base import SOLVERS, Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
 
 @component
-class MMPS:
+class MMPS(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t`, the system
     of equations for its gradient solved by a few iterations.
 
@@ -37,9 +37,6 @@ class MMPS:
         require_at_least("iterations", self.iterations, 1)
         require_positive("limit", self.limit)
         require_choice("solver", self.solver, tuple(SOLVERS))
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

@@ -7,13 +7,13 @@ from jaxtyping import Array
 
 from sda_jax.denoise import Parameterisation
 from sda_jax.errors import require_at_least
-from sda_jax.guidance.base import Guided, inflated_pull
+from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
 
 @component
-class PiGDM:
+class PiGDM(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + r^2/(1 + r^2) J J^T)`, `r = sigma/mu`, J the
     operator's Jacobian with respect to standardised states.
 
@@ -28,9 +28,6 @@ class PiGDM:
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

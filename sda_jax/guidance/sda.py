@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.guidance.base import Guided, row_norms_squared
+from sda_jax.guidance.base import Method, row_norms_squared
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
 
 @component
-class SDA:
+class SDA(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + gamma (sigma/mu)^2 diag(J J^T))`, with J the Jacobian
     of the operator with respect to standardised states.
 
@@ -33,9 +33,6 @@ class SDA:
     gamma: Any = 1e-2
     gamma_obs: Any = None
     through_network: bool = static(True)
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

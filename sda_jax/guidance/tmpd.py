@@ -6,22 +6,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.guidance.base import Guided
+from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
 @component
-class TMPD:
+class TMPD(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + diag(v))`, v the row sums of `J V J^T`, at least 0,
     with `V = sigma^2/mu d x_hat/d x_t` and J the operator's Jacobian.
 
     Boys et al. (2023), section 3.2. Exact where observed elements are independent of each other
     given x_t; the row sums of a trained network's Jacobian may be negative and count as 0 then.
     """
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""

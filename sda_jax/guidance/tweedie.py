@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.guidance.base import Guided
+from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
 @component
-class TweedieCovariance:
+class TweedieCovariance(Method):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t` the
     covariance of x given x_t.
 
@@ -20,9 +20,6 @@ class TweedieCovariance:
     every element of y, and V is only as good as the network's Jacobian.
     Rozet et al. (2024), section 3.2, with V dense.
     """
-
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation: one for every observed element."""

@@ -107,7 +107,7 @@ def main() -> None:
                     if (name, index) in done:
                         continue
                     test = draw_case(config, name, index)
-                    forwards = config.assimilation.sampler.evaluations
+                    forwards = config.assimilation.sampler.evaluations(prior.denoiser.schedule)
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
                     ensemble = posterior(

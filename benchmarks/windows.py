@@ -21,12 +21,13 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.blanket import trajectory_denoiser
-from sda_jax.schedule import EvenLogRatio
+from sda_jax.schedule import Cosine, EvenLogRatio
 
 RATIOS = (0.03, 0.3, 1.0, 3.0)
 SAMPLER = sda.PredictorCorrector(
     4, EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.3)
 )
+EVALUATIONS = SAMPLER.evaluations(Cosine())
 
 
 def measure(length: int, chunk: int | None) -> dict[str, float]:
@@ -92,11 +93,11 @@ def main() -> None:
             out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             found = json.loads(out.splitlines()[-1])
             cells += [f"{found['seconds']:.2f}", f"{found['mib']:.0f}"]
-            per = 1e3 * found["seconds"] / SAMPLER.evaluations / (length - 4)
+            per = 1e3 * found["seconds"] / EVALUATIONS / (length - 4)
             cells.append(f"{per:.2f}")
         rows.append(f"| {length} | {length - 4} | {' | '.join(cells)} |")
     header = (
-        f"One member, {SAMPLER.evaluations} evaluations with their gradients; memory is the growth "
+        f"One member, {EVALUATIONS} evaluations with their gradients; memory is the growth "
         "of the process's peak, compilation included.\n\n"
         f"| length | windows | all at once: s | MiB | ms per window and evaluation | chunks of "
         f"{options.chunk}: s | MiB | ms per window and evaluation |\n" + "|---" * 8 + "|\n"

@@ -27,7 +27,13 @@ from sda_jax.operators import (
     Vorticity,
 )
 from sda_jax.prior import Prior, load_prior, save_prior
-from sda_jax.samplers import DPMSolverPP2M, ExponentialIntegrator, Langevin, PredictorCorrector
+from sda_jax.samplers import (
+    DPMSolverPP2M,
+    ExponentialIntegrator,
+    Gibbs,
+    Langevin,
+    PredictorCorrector,
+)
 from sda_jax.schedule import Cosine, EvenLogRatio, EvenTime, Karras
 from sda_jax.standardise import Standardisation
 from sda_jax.systems import (
@@ -59,6 +65,7 @@ __all__ = [
     "ExponentialIntegrator",
     "FirstMinusLast",
     "GaussianCovariance",
+    "Gibbs",
     "Karras",
     "KolmogorovFlow",
     "Langevin",

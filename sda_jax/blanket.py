@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.denoise import gaussian_spread
+from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.prior import Prior
-from sda_jax.types import Denoiser, Schedule, Time, Trajectory, component, static
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
 
 
 @component
@@ -57,7 +57,7 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        starts = self._starts(x)
+        starts = self._starts(x.shape[0])
         out = self._mapped(lambda segment: self.denoiser(segment, t), self._cut(x, starts))
         if self.stride == 1:
             k = self.window // 2
@@ -68,17 +68,34 @@ class Blanket:
         """`gaussian_spread` of the windows, averaged over those that hold both states of a
         covariance and tapered by how few they are: symmetric and positive, which the composition
         of the denoiser's own would not be."""
-        starts = self._starts(w)
-        rows = starts[:, None] + np.arange(self.window)
-        share = 1 / np.sqrt(np.bincount(rows.ravel(), minlength=w.shape[0]))
-        weight = jnp.asarray(share, w.dtype).reshape(-1, *(1,) * (w.ndim - 1))
+        starts = self._starts(w.shape[0])
+        weight = self._taper(starts, w.shape)
         cut = self._cut(weight * w, starts)
         out = self._mapped(lambda segment: gaussian_spread(self.denoiser, segment, t), cut)
-        return weight * jnp.zeros_like(w).at[rows].add(out)
+        return weight * self._sum(out, starts, w.shape)
 
-    def _starts(self, x: Trajectory) -> np.ndarray:
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the normal law of mean zero and the covariance that `spread` applies:
+        independent ones of the windows, tapered and added."""
+        starts = self._starts(shape[0])
+        one = (self.window, *shape[1:])
+        keys = jax.random.split(key, len(starts))
+        out = self._mapped(lambda key: gaussian_error(key, self.denoiser, one, t), keys)
+        return self._taper(starts, shape) * self._sum(out, starts, shape)
+
+    def _taper(self, starts: np.ndarray, shape: tuple[int, ...]) -> Array:
+        """One over the root of the number of windows that hold a state."""
+        rows = starts[:, None] + np.arange(self.window)
+        share = 1 / np.sqrt(np.bincount(rows.ravel(), minlength=shape[0]))
+        return jnp.asarray(share, jnp.float32).reshape(-1, *(1,) * (len(shape) - 1))
+
+    def _sum(self, out: Array, starts: np.ndarray, shape: tuple[int, ...]) -> Trajectory:
+        rows = starts[:, None] + np.arange(self.window)
+        return jnp.zeros(shape, out.dtype).at[rows].add(out)
+
+    def _starts(self, length: int) -> np.ndarray:
         """First states of the windows."""
-        length, width = x.shape[0], self.window
+        width = self.window
         last = length - width
         if last < 0:
             raise ConfigError(

@@ -35,6 +35,11 @@ class Parameterisation:
         ratio = noise_ratio(schedule, t)
         return ratio**2 / (1 + ratio**2) * w
 
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
+        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
+        ratio = noise_ratio(schedule, t)
+        return ratio / jnp.sqrt(1 + ratio**2) * jax.random.normal(key, shape)
+
 
 @component
 class NoisePrediction(Parameterisation):
@@ -132,6 +137,10 @@ class NetworkDenoiser:
         """The parameterisation's `spread`."""
         return self.parameterisation.spread(w, t, self.schedule)
 
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """The parameterisation's `error`."""
+        return self.parameterisation.error(key, shape, t, self.schedule)
+
 
 def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
     """The covariance of x given x_t times `w`, were the data Gaussian: of the law that the
@@ -140,6 +149,14 @@ def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
     if known is not None:
         return known(w, t)
     return Parameterisation().spread(w, t, denoiser.schedule)
+
+
+def gaussian_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
+    """A draw from the normal law of mean zero whose covariance `gaussian_spread` applies."""
+    known = getattr(denoiser, "error", None)
+    if known is not None:
+        return known(key, shape, t)
+    return Parameterisation().error(key, shape, t, denoiser.schedule)
 
 
 def predicted_noise(denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
@@ -225,8 +242,16 @@ class GaussianDenoiser:
 
     def spread(self, w: Trajectory, t: Time) -> Trajectory:
         """The covariance of x given x_t times `w`."""
-        ratio = noise_ratio(self.schedule, t)
-        return self._scaled(ratio**2 * self.eigenvalues / (self.eigenvalues + ratio**2), w)
+        return self._scaled(self._variances(t), w)
+
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the law of `x - E[x | x_t]`."""
+        white = jax.random.normal(key, shape)
+        return self._scaled(jnp.sqrt(self._variances(t)), white)
+
+    def _variances(self, t: Time) -> Array:
+        ratio2 = noise_ratio(self.schedule, t) ** 2
+        return ratio2 * self.eigenvalues / (self.eigenvalues + ratio2)
 
     def _scaled(self, gain: Array, x: Trajectory) -> Trajectory:
         with jax.default_matmul_precision("highest"):

@@ -113,6 +113,14 @@ class Observation:
         y = jnp.asarray(self.y, jnp.float32)
         return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
 
+    def noise(self, key: PRNGKey) -> Float[Array, ...]:
+        """A draw of the noise, an array like y."""
+        white = jax.random.normal(key, jnp.shape(self.y))
+        if self.covariance is None:
+            return jnp.asarray(self.std) * white
+        factor = jnp.linalg.cholesky(jnp.asarray(self.covariance))
+        return (factor @ white.reshape(-1)).reshape(white.shape)
+
     def noise_covariance(self) -> Float[Array, "m m"]:
         """Covariance of the flattened y, also where the noise is independent."""
         if self.covariance is not None:
@@ -233,10 +241,4 @@ def observe(
     """
     clean = operator(truth)
     observation = Observation(clean, operator, std=std, covariance=covariance)
-    white = jax.random.normal(key, clean.shape)
-    if covariance is None:
-        noise = jnp.asarray(std) * white
-    else:
-        factor = jnp.linalg.cholesky(jnp.asarray(covariance))
-        noise = (factor @ white.reshape(-1)).reshape(clean.shape)
-    return dataclasses.replace(observation, y=clean + noise)
+    return dataclasses.replace(observation, y=clean + observation.noise(key))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.errors import ConfigError
 from sda_jax.schedule import noise_level, noise_ratio
-from sda_jax.types import Scalar, Schedule, Time, component
+from sda_jax.types import PRNGKey, Scalar, Schedule, Time, component
 
 Fields = Float[Array, "*batch window x y channel"]
 Gain = Callable[[Array, Array], Array]
@@ -106,6 +106,11 @@ class SpectralPreconditioned:
     def spread(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
         """The covariance of x given x_t times `w`, were the data Gaussian of covariance C."""
         return self._filtered(w, _error, noise_ratio(schedule, t))
+
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Fields:
+        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
+        white = jax.random.normal(key, shape)
+        return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), noise_ratio(schedule, t))
 
     def _std(self, variance: Gain, ratio: Array, x: Fields) -> Array:
         """Root mean square over all elements of a field whose modes have these variances."""

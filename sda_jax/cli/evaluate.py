@@ -67,7 +67,8 @@ def score(
     )
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
-    vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * sampler.evaluations
+    forwards = sampler.evaluations(prior.denoiser.schedule)
+    vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * forwards
     record: dict[str, Any] = {
         **comparison._asdict(),
         "rmse": rmse(ensemble, test.truth),
@@ -75,7 +76,7 @@ def score(
         "crps": crps(ensemble, test.truth),
         "crps_reference": crps(references[0], test.truth),
         "corrections": sampler.corrector.steps,
-        "forwards": sampler.evaluations,
+        "forwards": forwards,
         "vjps": vjps,
         "jvps": 0,
         "seconds": round(seconds, 2),

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sda_jax.errors import ConfigError
 from sda_jax.observation import Observation
-from sda_jax.types import Denoiser, Operator, Schedule, Time, Trajectory, component
+from sda_jax.types import Denoiser, Operator, PRNGKey, Schedule, Time, Trajectory, component
 
 EXACT_LIMIT = 256  # observed elements up to which row norms are computed exactly
 PROBES = 32  # random directions beyond that
@@ -41,6 +42,21 @@ class Guided:
         x_hat, gradient = self.method.twist(self.denoiser, self.observation, x, t)
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
 
+    def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
+        """A draw of the data given x_t and y, of guidance that knows their whole law.
+
+        Raises:
+            ConfigError: The guidance knows their mean only.
+        """
+        if not hasattr(self.method, "draw"):
+            raise ConfigError(
+                "guidance",
+                type(self.method).__name__,
+                "GaussianCovariance: the corrector draws whole trajectories given x_t and y",
+                "Use that guidance, or the Langevin corrector.",
+            )
+        return self.method.draw(key, self.denoiser, self.observation, x, t)
+
 
 class Method:
     """What the methods share; each has a `twist` and says how many `vjps` that takes."""
@@ -55,8 +71,9 @@ def inflated_pull(
     spread: Callable[[Array], Array],
     iterations: int,
     solver: str = "cg",
+    errors: tuple[Array, Array] | None = None,
 ) -> Trajectory:
-    """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, J the operator's Jacobian at `x_hat`.
+    """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat) - J e - n)`, J the operator's Jacobian at `x_hat`.
 
     Args:
         observation: With its operator on standardised trajectories.
@@ -64,6 +81,7 @@ def inflated_pull(
         spread: `w -> V w`, the covariance of x given x_t.
         iterations: Evaluations of `spread` for the system of equations.
         solver: "cg", conjugate gradients, for a symmetric V; "gmres", for any.
+        errors: e and n, of x_hat and of y; None for zeros.
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
@@ -72,6 +90,8 @@ def inflated_pull(
         (w,) = pull(v)
         return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
 
+    if errors is not None:
+        prediction = prediction + push(errors[0]) + errors[1]
     solve = SOLVERS[solver]
     (w,) = pull(solve(covariance, observation.residual(prediction), iterations))
     return w

@@ -2,7 +2,8 @@
 
 from sda_jax.samplers.dpm import DPMSolverPP2M
 from sda_jax.samplers.exponential import ExponentialIntegrator
+from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
 
-__all__ = ["DPMSolverPP2M", "ExponentialIntegrator", "Langevin", "PredictorCorrector"]
+__all__ = ["DPMSolverPP2M", "ExponentialIntegrator", "Gibbs", "Langevin", "PredictorCorrector"]

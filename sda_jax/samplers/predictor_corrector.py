@@ -10,9 +10,10 @@ from jaxtyping import Array
 
 from sda_jax.errors import require_at_least
 from sda_jax.samplers.exponential import ExponentialIntegrator
+from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
 from sda_jax.schedule import EvenTime
-from sda_jax.types import Denoiser, PRNGKey, Trajectory, component, static
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
 
 
 @component
@@ -23,21 +24,21 @@ class PredictorCorrector:
         steps: Predictor steps.
         grid: Time grid: `EvenTime`, `EvenLogRatio` or `Karras`.
         predictor: `ExponentialIntegrator` or `DPMSolverPP2M`.
-        corrector: `Langevin`; with 0 steps, none.
+        corrector: `Langevin` or `Gibbs`; with 0 steps, none.
     """
 
     steps: int = static(256)
     grid: Any = EvenTime()
     predictor: Any = ExponentialIntegrator()
-    corrector: Langevin = Langevin()
+    corrector: Langevin | Gibbs = Langevin()
 
     def __post_init__(self) -> None:
         require_at_least("steps", self.steps, 1)
 
-    @property
-    def evaluations(self) -> int:
+    def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        return self.steps * (1 + self.corrector.steps)
+        times = self.grid(schedule, self.steps)[1:]
+        return self.steps + self.corrector.evaluations(schedule, times)
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
         """Draws one trajectory of `shape`, in the denoiser's units."""

@@ -1,0 +1,54 @@
+"""What the correctors share."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sda_jax.errors import require_at_least
+from sda_jax.schedule import noise_ratio
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory
+
+
+class Corrector:
+    """Repeats a `move` that leaves the law of x_t as it is, at noise levels over `above`."""
+
+    @property
+    def steps(self) -> int:
+        """Steps after every predictor step."""
+        raise NotImplementedError
+
+    @property
+    def above(self) -> float:
+        """Smallest sigma/mu at which steps are made."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        require_at_least("corrections", self.steps, 0)
+        require_at_least("above", self.above, 0)
+
+    def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+        """One step at time t."""
+        raise NotImplementedError
+
+    def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+        """Moves x within its law at time t."""
+
+        def step(x: Array, i: Array) -> tuple[Array, None]:
+            return self.move(jax.random.fold_in(key, i), denoiser, x, t), None
+
+        def moved(x: Array) -> Array:
+            return jax.lax.scan(step, x, jnp.arange(self.steps))[0]
+
+        if self.steps == 0:
+            return x
+        return jax.lax.cond(self.active(denoiser.schedule, t), moved, lambda x: x, x)
+
+    def active(self, schedule: Schedule, t: Time) -> Array:
+        """Whether steps are made at time t."""
+        return noise_ratio(schedule, t) >= self.above
+
+    def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
+        """Evaluations of the denoiser at all these times."""
+        return self.steps * int(jnp.sum(self.active(schedule, times)))

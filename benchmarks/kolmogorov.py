@@ -34,7 +34,7 @@ def settings(config: Experiment, method: str, members: int) -> Experiment:
     """The experiment with one of the methods: the configs' own, or another guidance with as many
     predictor steps and a Langevin step after each."""
     chosen = dataclasses.replace(config.assimilation, samples=members)
-    if method != "MMPS":
+    if method != "config":
         sampler = sda.PredictorCorrector(
             chosen.sampler.steps, chosen.sampler.grid, corrector=sda.Langevin(1, 0.3)
         )
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--truths", type=int, default=16)
     parser.add_argument("--members", type=int, default=1)
     parser.add_argument("--experiments", nargs="*", default=EXPERIMENTS)
-    parser.add_argument("--methods", nargs="*", default=["MMPS", "DPS"])
+    parser.add_argument("--methods", nargs="*", default=["config", "DPS"])
     options = parser.parse_args()
     path = RESULTS / "kolmogorov.jsonl"
     records = read_records(path)

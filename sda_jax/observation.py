@@ -135,6 +135,14 @@ class Observation:
         product = (jnp.asarray(self.covariance) @ v.reshape(-1)).reshape(v.shape)
         return jnp.where(self.observed, product, 0.0)
 
+    def whitened(self, v: Float[Array, ...]) -> Float[Array, ...]:
+        """`v`, an array like y that is zero where nothing was seen, in units of the noise."""
+        if self.covariance is None:
+            return v / jnp.asarray(self.std)
+        factor = self.cholesky(self.noise_covariance())
+        white = jax.scipy.linalg.solve_triangular(factor, v.reshape(-1), lower=True)
+        return white.reshape(v.shape)
+
     def log_prob(
         self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
     ) -> Float[Array, ""]:

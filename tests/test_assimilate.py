@@ -17,6 +17,9 @@ from sda_jax.truth import kalman_smoother
 from sda_jax.types import component
 
 EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+GIBBS = sda.PredictorCorrector(
+    128, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)
+)
 QUICK = sda.PredictorCorrector(8, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.2))
 OPERATORS = {
     "positions of every other state": sda.Every(2, sda.Channels((0,))),
@@ -46,8 +49,16 @@ def draw(prior, observation, seed=0, length=9, samples=4, **kwargs):
     )
 
 
+@pytest.mark.parametrize(
+    ("guidance", "sampler"),
+    [
+        (sda.TweedieCovariance(), EXACT),
+        (sda.GaussianCovariance(16, through_network=False), GIBBS),
+    ],
+    ids=["ODE", "Gibbs"],
+)
 @pytest.mark.parametrize("name", OPERATORS)
-def test_exact_on_the_damped_spring(name):
+def test_exact_on_the_damped_spring(name, guidance, sampler):
     """Exact denoiser, exact covariance: mean within 4 standard errors of the Kalman smoother's in
     every component, covariance within 3 % beyond the Marchenko-Pastur edges."""
     chain, length, n = sda.DampedSpring(), 16, 16384
@@ -60,8 +71,8 @@ def test_exact_on_the_damped_spring(name):
         observation,
         length,
         n,
-        guidance=sda.TweedieCovariance(),
-        sampler=EXACT,
+        guidance=guidance,
+        sampler=sampler,
         chunk=1024,
     )
     flat = np.asarray(x, np.float64).reshape(n, -1)

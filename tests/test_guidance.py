@@ -27,6 +27,7 @@ METHODS = [
     sda.MMPS(solver="gmres"),
     sda.GaussianCovariance(),
     sda.GaussianCovariance(through_network=False),
+    sda.GaussianCovariance(inflation=None, through_network=False),
 ]
 EXACT = [
     sda.TweedieCovariance(),
@@ -117,6 +118,59 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
         t = schedule.time(ratio)
         x = schedule.mu(t) * jax.random.normal(key, (LENGTH, 2)) * np.sqrt(1 + ratio**2)
         np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
+
+
+def test_draws_have_the_exact_law(key):
+    """Of the data given x_t and y on a linear-Gaussian chain, with correlated noise."""
+    n, t = 65536, 0.5
+    y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, 0.2]])
+    root = np.random.default_rng(0).standard_normal((6, 6))
+    noise = root @ root.T / 12 + 0.1 * np.eye(6)
+    observation = observed(y=y, covariance=noise.astype(np.float32))
+    x = jax.random.normal(key, (LENGTH, 2))
+    guided = sda.GaussianCovariance(6)(PRIOR.denoiser, observation)
+    draws = jax.vmap(lambda k: guided.draw(k, x, t))(jax.random.split(key, n)).reshape(n, -1)
+    _, covariance = standardised(trajectory_law(CHAIN, LENGTH), CHAIN.standardisation)
+    ratio2 = float(noise_ratio(PRIOR.denoiser.schedule, t)) ** 2
+    seen = ~np.isnan(y.reshape(-1))
+    scale = np.tile(np.asarray(CHAIN.standardisation.std, float), LENGTH)
+    matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen] * scale
+    precision = np.linalg.inv(covariance) + np.eye(12) / ratio2
+    precision += matrix.T @ np.linalg.solve(noise[np.ix_(seen, seen)], matrix)
+    exact = np.linalg.inv(precision)
+    z = (draws.mean(0) - np.asarray(guided(x, t)).reshape(-1)) / np.sqrt(np.diag(exact) / n)
+    assert np.abs(z).max() < 4.5, z
+    white = np.linalg.solve(np.linalg.cholesky(exact), (draws - draws.mean(0)).T)
+    assert np.abs(np.linalg.eigvalsh(np.cov(white)) - 1).max() < 0.04
+
+
+def test_innovations_find_no_inflation_where_none_is_needed(key):
+    """Jointly drawn data, x_t and y of a long chain: the inflation found is 1 in the mean."""
+    length, t, std = 64, 0.5, 0.3
+    denoiser = chain_prior(CHAIN, length).denoiser
+    schedule = denoiser.schedule
+    method = sda.GaussianCovariance(inflation=None)
+    system_law = trajectory_law(CHAIN, length)
+    root = np.linalg.cholesky(standardised(system_law, CHAIN.standardisation)[1])
+
+    def found(key):
+        k1, k2, k3 = jax.random.split(key, 3)
+        x = (jnp.asarray(root, jnp.float32) @ jax.random.normal(k1, (2 * length,))).reshape(-1, 2)
+        y = x + std * jax.random.normal(k2, x.shape)
+        x_t = schedule.mu(t) * x + schedule.sigma(t) * jax.random.normal(k3, x.shape)
+        observation = sda.Observation(y, lambda z: z, std=std)
+        return method._inflation(denoiser, observation, denoiser(x_t, t), t)
+
+    factors = np.asarray(jax.vmap(found)(jax.random.split(key, 400)))
+    # four probes of 128 squares: their mean is off by the square root of 2 / 512
+    assert abs(factors.mean() - 1) < 3 * np.sqrt(2 / 512 * np.sqrt(2))
+    assert factors.min() > 0.2 and factors.max() < 3
+
+
+def test_drawing_asks_for_guidance_that_can(key):
+    guided = sda.SDA()(PRIOR.denoiser, observed())
+    with pytest.raises(ConfigError, match="guidance: got SDA.*GaussianCovariance"):
+        sda.Gibbs(1)(key, guided, jnp.zeros((LENGTH, 2)), 0.5)
 
 
 @pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.PiGDM(1), sda.MMPS(1)], ids=str)
@@ -228,6 +282,8 @@ def test_impossible_settings_are_refused():
         sda.MMPS(limit=0.0)
     with pytest.raises(ConfigError, match="iterations"):
         sda.GaussianCovariance(iterations=0)
+    with pytest.raises(ConfigError, match="inflation"):
+        sda.GaussianCovariance(inflation=0.0)
     with pytest.raises(ConfigError, match="iterations"):
         sda.PiGDM(iterations=0)
 

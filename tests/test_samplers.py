@@ -129,7 +129,7 @@ def test_keys_are_independent():
 
 def test_evaluations():
     sampler = sda.PredictorCorrector(10, corrector=sda.Langevin(3))
-    assert sampler.evaluations == 40
+    assert sampler.evaluations(Cosine()) == 40
     count = []
 
     class Counting:
@@ -142,6 +142,37 @@ def test_evaluations():
     sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
     jax.effects_barrier()
     assert len(count) == 40
+
+
+def test_correctors_step_over_their_level_only(key):
+    """Levels over `above` alone are counted, and the others leave x as it is."""
+    schedule, denoiser = Cosine(), gaussian(1.0, n=3)
+    x = jax.random.normal(key, (3, 1))
+    for corrector in (sda.Gibbs(2, above=1.0), sda.Langevin(2, 0.3, above=1.0)):
+        sampler = sda.PredictorCorrector(30, EvenLogRatio(), corrector=corrector)
+        times = EvenLogRatio()(schedule, 30)[1:]
+        over = sum(float(noise_ratio(schedule, t)) >= 1 for t in times)
+        assert 5 < over < 25 and sampler.evaluations(schedule) == 30 + 2 * over
+        low, high = schedule.time(0.9), schedule.time(1.1)
+        np.testing.assert_array_equal(corrector(key, denoiser, x, low), x)
+        assert jnp.abs(corrector(key, denoiser, x, high) - x).min() > 0
+
+
+def test_gibbs_keeps_the_law_and_forgets_its_start(key):
+    """For Gaussian data: variance mu^2 v + sigma^2 of x_t from any start, with the correlation of
+    one step, the data's share `mu^2 v / (mu^2 v + sigma^2)` of it, to the power of the steps."""
+    v, n, schedule = 0.5, 100_000, Cosine()
+    t = schedule.time(0.7)
+    total = float(schedule.mu(t) ** 2 * v + schedule.sigma(t) ** 2)
+    share = float(schedule.mu(t) ** 2 * v) / total
+    start = np.sqrt(total) * jax.random.normal(key, (n, 1, 1))
+    keys = jax.random.split(jax.random.key(1), n)
+    for steps in (1, 3):
+        move = jax.vmap(lambda k, x: sda.Gibbs(steps, 0.0)(k, gaussian(v), x, t))  # noqa: B023
+        x = np.asarray(move(keys, start))
+        assert np.var(x) == pytest.approx(total, rel=4 * np.sqrt(2 / n))
+        correlation = np.corrcoef(x.ravel(), np.asarray(start).ravel())[0, 1]
+        assert correlation == pytest.approx(share**steps, abs=4 / np.sqrt(n))
 
 
 def test_one_trace_for_other_numbers(key):

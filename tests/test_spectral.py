@@ -7,7 +7,13 @@ import pytest
 
 import sda_jax as sda
 from sda_jax.blanket import Blanket
-from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned, gaussian_spread
+from sda_jax.denoise import (
+    GaussianDenoiser,
+    NetworkDenoiser,
+    Preconditioned,
+    gaussian_error,
+    gaussian_spread,
+)
 from sda_jax.errors import ConfigError
 from sda_jax.networks import UNet
 from sda_jax.prior import Prior, load_prior, save_prior
@@ -138,6 +144,34 @@ def test_without_a_covariance_or_with_anothers(spectral, key):
         SpectralPreconditioned().inputs(jnp.zeros(SHAPE), 0.5, SCHEDULE)
     with pytest.raises(ConfigError, match=r"shape \(4, 4, 6\).*\(8, 4, 6\).*Fit it"):
         spectral.inputs(jnp.zeros((3, 8, 6, 2)), 0.5, SCHEDULE)
+
+
+def test_errors_have_the_covariance_of_spread(spectral, key):
+    """Of every parameterisation, and of windows of a longer trajectory: the variance along random
+    directions w is `w V w`."""
+    network = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    plain = NetworkDenoiser(NETWORK, None, SCHEDULE, Preconditioned())
+    exact = GaussianDenoiser.of(jnp.zeros(SHAPE), 0.3 * jnp.eye(SIZE), SCHEDULE)
+    longer = (6, *SHAPE[1:])
+    cases = (
+        (network, SHAPE),
+        (plain, SHAPE),
+        (exact, SHAPE),
+        (Blanket(network, SHAPE[0]), longer),
+        (Blanket(network, SHAPE[0], chunk=2, stride=2), longer),
+    )
+    n, t = 20_000, SCHEDULE.time(0.8)
+    keys = jax.random.split(key, n)
+    for denoiser, shape in cases:
+        errors = jax.lax.map(
+            lambda k: gaussian_error(k, denoiser, shape, t),  # noqa: B023
+            keys,
+            batch_size=1000,
+        )
+        for w in jax.random.normal(key, (3, *shape)):
+            along = np.asarray(jnp.tensordot(errors, w, len(shape)))
+            expected = float(jnp.vdot(w, gaussian_spread(denoiser, w, t)))
+            assert np.mean(along**2) == pytest.approx(expected, rel=5 * np.sqrt(2 / n))
 
 
 def test_spread_is_the_dense_covariance(spectral, covariance, key):

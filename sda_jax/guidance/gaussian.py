@@ -10,7 +10,10 @@ from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import require_at_least, require_positive
 from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
-from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
+from sda_jax.types import Denoiser, PRNGKey, Scalar, Time, Trajectory, component, static
+
+ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
+PROBES = 4  # errors of x_hat that the expected innovations are estimated from
 
 
 @component
@@ -22,25 +25,28 @@ class GaussianCovariance(Method):
     neighbouring points and states go together; with the other parameterisations it is `PiGDM`'s.
     The equations are solved by conjugate gradients that never evaluate the network.
 
-    V may be inflated, as covariances are in ensemble Kalman filters: a network whose estimates
-    follow x_t less closely than the Gaussian's forgets part of each update. `std(A(x) - y)` of the
-    members beside the noise's says how much is needed, without the truth: larger asks for more.
+    V may be inflated, as in ensemble Kalman filters: where members fit y worse than its noise
+    (`std(A(x) - y)`, no truth needed), they ask for a larger V. With `inflation=None` each noise
+    level finds its own from the innovations, whose squares in units of the noise have the
+    expectation `m + inflation tr(A V A^T)`, with m elements of y (Anderson, 2007, in spirit).
 
     Attributes:
         iterations: Of conjugate gradients.
-        inflation: Factor of V; 1 is exact for Gaussian data.
+        inflation: Factor of V; 1 is exact for Gaussian data; None for the innovations' own, from
+            0.1 to 10.
         through_network: Whether the gradient passes through the network (a VJP) or takes
             `d x_hat / d x_t = V mu / sigma^2` of the same Gaussian, which makes the guided
             posterior mean its Kalman update.
     """
 
     iterations: int = static(20)
-    inflation: float = 1.0
+    inflation: float | None = 1.0
     through_network: bool = static(True)
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
-        require_positive("inflation", self.inflation)
+        if self.inflation is not None:
+            require_positive("inflation", self.inflation)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""
@@ -50,31 +56,51 @@ class GaussianCovariance(Method):
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
+        x_hat, pull_x = (
+            jax.vjp(lambda x: denoiser(x, t), x) if self.through_network else (denoiser(x, t), None)
+        )
+        factor = self._inflation(denoiser, observation, x_hat, t)
 
         def spread(w: Array) -> Array:
-            return self.inflation * gaussian_spread(denoiser, w, t)
+            return factor * gaussian_spread(denoiser, w, t)
 
-        if self.through_network:
-            x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
-            (gradient,) = pull_x(inflated_pull(observation, x_hat, spread, self.iterations))
-            return x_hat, gradient
-        x_hat, schedule = denoiser(x, t), denoiser.schedule
-        pulled = spread(inflated_pull(observation, x_hat, spread, self.iterations))
-        return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * pulled
+        w = inflated_pull(observation, x_hat, spread, self.iterations)
+        if pull_x is not None:
+            return x_hat, pull_x(w)[0]
+        schedule = denoiser.schedule
+        return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
 
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> Array:
         """A draw of the data given x_t and y, both laws Gaussian: an error of x_hat and one of y
         are drawn and the Kalman update is made for them (Matheron's rule, as in the stochastic
-        ensemble Kalman filter)."""
+        ensemble Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
-        error = jnp.sqrt(self.inflation) * gaussian_error(key_error, denoiser, x.shape, t)
+        factor = self._inflation(denoiser, observation, x_hat, t)
 
         def spread(w: Array) -> Array:
-            return self.inflation * gaussian_spread(denoiser, w, t)
+            return factor * gaussian_spread(denoiser, w, t)
 
+        error = jnp.sqrt(factor) * gaussian_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.noise(key_noise))
         w = inflated_pull(observation, x_hat, spread, self.iterations, errors=errors)
         return x_hat + error + spread(w)
+
+    def _inflation(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
+    ) -> Scalar:
+        if self.inflation is not None:
+            return self.inflation
+        prediction, push = jax.linearize(observation.operator, x_hat)
+        innovation = observation.whitened(observation.residual(prediction))
+
+        def expected(key: PRNGKey) -> Array:
+            error = push(gaussian_error(key, denoiser, x_hat.shape, t))
+            return jnp.sum(observation.whitened(jnp.where(observation.observed, error, 0.0)) ** 2)
+
+        keys = jax.random.split(jax.random.key(0), PROBES)
+        spread = jnp.mean(jax.lax.map(expected, keys))
+        excess = jnp.sum(innovation**2) - jnp.sum(observation.observed)
+        return jnp.clip(excess / jnp.where(spread > 0, spread, 1.0), *ADAPTED)

@@ -28,9 +28,11 @@ from sda_jax.operators import (
 )
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.samplers import (
+    Ancestral,
     DPMSolverPP2M,
     ExponentialIntegrator,
     Gibbs,
+    Heun,
     Langevin,
     PredictorCorrector,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "MMPS",
     "SDA",
     "TMPD",
+    "Ancestral",
     "At",
     "Chain",
     "Channels",
@@ -66,6 +69,7 @@ __all__ = [
     "FirstMinusLast",
     "GaussianCovariance",
     "Gibbs",
+    "Heun",
     "Karras",
     "KolmogorovFlow",
     "Langevin",

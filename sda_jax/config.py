@@ -158,7 +158,9 @@ TABLE = (
     | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
     | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
     | class_table([samplers.PredictorCorrector, samplers.Langevin, samplers.Gibbs])
-    | class_table([samplers.ExponentialIntegrator, samplers.DPMSolverPP2M])
+    | class_table(
+        [samplers.ExponentialIntegrator, samplers.DPMSolverPP2M, samplers.Heun, samplers.Ancestral]
+    )
 )
 
 

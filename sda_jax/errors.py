@@ -50,6 +50,12 @@ def require_at_least(argument: str, value: Any, minimum: float) -> None:
         raise ConfigError(argument, value, f"at least {minimum}", f"Raise {argument}.")
 
 
+def require_at_most(argument: str, value: Any, maximum: float) -> None:
+    """Raises `ConfigError` if the number `value` is above `maximum`; traced values pass."""
+    if isinstance(value, (int, float)) and not value <= maximum:
+        raise ConfigError(argument, value, f"at most {maximum}", f"Lower {argument}.")
+
+
 def require_positive(argument: str, value: Any) -> None:
     """Raises `ConfigError` if the concrete number `value` is not finite and positive."""
     if isinstance(value, (int, float)) and not (value > 0 and math.isfinite(value)):

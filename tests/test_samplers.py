@@ -22,7 +22,8 @@ from sda_jax.schedule import (
 )
 
 NONE = sda.Langevin(steps=0)
-PREDICTORS = [sda.ExponentialIntegrator(), sda.DPMSolverPP2M()]
+PREDICTORS = [sda.ExponentialIntegrator(), sda.DPMSolverPP2M(), sda.Heun()]
+ORDERS = [1, 2, 2]
 
 
 def gaussian(variance, schedule=Cosine(), n=1):
@@ -55,7 +56,7 @@ def test_variance_kept_by_each_discretisation():
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
 @pytest.mark.parametrize("grid", [EvenLogRatio(), Karras()], ids=str)
-@pytest.mark.parametrize(("predictor", "order"), [(PREDICTORS[0], 1), (PREDICTORS[1], 2)], ids=str)
+@pytest.mark.parametrize(("predictor", "order"), zip(PREDICTORS, ORDERS, strict=True), ids=str)
 def test_order_of_convergence(predictor, order, grid, schedule):
     exact = np.sqrt(0.1 + 1e-6)
     errors = [
@@ -67,12 +68,12 @@ def test_order_of_convergence(predictor, order, grid, schedule):
     assert errors[2] < errors[1]
 
 
-@pytest.mark.parametrize("predictor", PREDICTORS, ids=str)
+@pytest.mark.parametrize("predictor", [*PREDICTORS, sda.Ancestral()], ids=str)
 def test_scan_equals_loop(predictor, key):
-    """The compiled scan against the algorithm written out."""
+    """The compiled scan against the algorithm written out, with the last posterior mean."""
     schedule, denoiser = Cosine(), gaussian(0.3, n=4)
     corrector = sda.Langevin(2, 0.3)
-    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector)
+    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector, denoise=True)
     times = EvenLogRatio()(schedule, 12)
     key_start, key_steps = jax.random.split(key)
     x = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2) * jax.random.normal(
@@ -80,24 +81,70 @@ def test_scan_equals_loop(predictor, key):
     )
     memory = predictor.init(x)
     for i, (t, s) in enumerate(itertools.pairwise(times)):
-        x, memory = predictor.step(schedule, x, denoiser(x, t), t, s, memory)
+        key_i = jax.random.fold_in(key_steps, i)
+        x, memory = predictor.step(jax.random.fold_in(key_i, 2), denoiser, x, t, s, memory)
         for c in range(2):
             eps = predicted_noise(denoiser, x, s)
             delta = 0.3 / jnp.mean(eps**2)
-            k = jax.random.fold_in(jax.random.fold_in(key_steps, i), c)
+            k = jax.random.fold_in(key_i, c)
             z = jax.random.normal(k, x.shape)
             x = x - schedule.sigma(s) * (delta * eps + jnp.sqrt(2 * delta) * z)
+    x = denoiser(x, 0.0)
     np.testing.assert_allclose(sampler(key, denoiser, (4, 1)), x, rtol=2e-3, atol=1e-4)
 
 
 def test_exponential_integrator_is_the_papers_form(key):
-    schedule, (x, x_hat) = Cosine(), jax.random.normal(key, (2, 5, 1))
-    t, s = 0.5, 0.4
+    schedule, x = Cosine(), jax.random.normal(key, (5, 1))
+    denoiser, t, s = gaussian(0.3, n=5), 0.5, 0.4
     mu, sigma = schedule.mu, schedule.sigma
-    eps = (x - mu(t) * x_hat) / sigma(t)
+    eps = predicted_noise(denoiser, x, t)
     paper = mu(s) / mu(t) * x + (sigma(s) - mu(s) / mu(t) * sigma(t)) * eps
-    out, _ = sda.ExponentialIntegrator().step(schedule, x, x_hat, t, s, ())
-    np.testing.assert_allclose(out, paper, atol=1e-5)
+    for predictor in (sda.ExponentialIntegrator(), sda.Ancestral(eta=0.0)):
+        out, _ = predictor.step(key, denoiser, x, t, s, ())
+        np.testing.assert_allclose(out, paper, atol=1e-5)
+
+
+def test_ancestral_steps_are_the_forward_process_reversed(key):
+    """Given the data itself as posterior mean: x_s has the law `q(x_s | x)` and its correlation
+    with x_t is that of the forward process, whose noise at s is kept as a share s_ratio/t_ratio."""
+
+    class Known:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            return jnp.ones_like(x)
+
+    n, (t, s), schedule = 100_000, (0.6, 0.4), Cosine()
+    mu, sigma = schedule.mu, schedule.sigma
+    noise = jax.random.normal(key, (n, 1))
+    x_t = mu(t) + sigma(t) * noise
+    x_s, _ = sda.Ancestral().step(jax.random.key(1), Known(), x_t, t, s, ())
+    residual = np.asarray((x_s - mu(s)) / sigma(s)).ravel()
+    assert abs(residual.mean()) < 4 / np.sqrt(n)
+    assert np.var(residual) == pytest.approx(1, abs=4 * np.sqrt(2 / n))
+    share = float(noise_ratio(schedule, s) / noise_ratio(schedule, t))
+    correlation = np.corrcoef(residual, np.asarray(noise).ravel())[0, 1]
+    assert correlation == pytest.approx(share, abs=4 / np.sqrt(n))
+
+
+def test_ancestral_variance_converges_at_first_order():
+    """The variance of Gaussian data after n steps follows a recursion in closed form."""
+    v, schedule = 0.1, Cosine()
+    errors = []
+    for steps in (64, 128, 256):
+        ratios = np.asarray(noise_ratio(schedule, EvenLogRatio()(schedule, steps)), float)
+        variance = 1 + ratios[0] ** 2  # of x/mu
+        for high, low in itertools.pairwise(ratios):
+            gain, share = v / (v + high**2), (low / high) ** 2
+            variance = (gain + share * (1 - gain)) ** 2 * variance + low**2 * (1 - share)
+        errors.append(abs(variance / (v + ratios[-1] ** 2) - 1))
+        keys = jax.random.split(jax.random.key(steps), 20_000)
+        sampler = sda.PredictorCorrector(steps, EvenLogRatio(), sda.Ancestral(), NONE)
+        x = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(v), (1, 1))))(keys)  # noqa: B023
+        expected = variance * float(schedule.mu(0.0)) ** 2
+        assert np.var(x) == pytest.approx(expected, rel=4 * np.sqrt(2 / 20_000))
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.2), errors
+    assert np.log2(errors[1] / errors[2]) == pytest.approx(1, abs=0.1), errors
 
 
 @pytest.mark.parametrize("tau", [0.05, 0.25])
@@ -142,6 +189,11 @@ def test_evaluations():
     sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
     jax.effects_barrier()
     assert len(count) == 40
+
+
+def test_evaluations_of_two_stage_predictors_and_a_final_mean():
+    sampler = sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=True)
+    assert sampler.evaluations(Cosine()) == 5 * 3 + 1
 
 
 def test_correctors_step_over_their_level_only(key):

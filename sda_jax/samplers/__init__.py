@@ -1,9 +1,18 @@
 """Samplers: predictors and correctors, one a file."""
 
 from sda_jax.samplers.dpm import DPMSolverPP2M
-from sda_jax.samplers.exponential import ExponentialIntegrator
+from sda_jax.samplers.exponential import Ancestral, ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
+from sda_jax.samplers.heun import Heun
 from sda_jax.samplers.langevin import Langevin
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
 
-__all__ = ["DPMSolverPP2M", "ExponentialIntegrator", "Gibbs", "Langevin", "PredictorCorrector"]
+__all__ = [
+    "Ancestral",
+    "DPMSolverPP2M",
+    "ExponentialIntegrator",
+    "Gibbs",
+    "Heun",
+    "Langevin",
+    "PredictorCorrector",
+]

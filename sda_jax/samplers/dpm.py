@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sda_jax.samplers.exponential import exponential_step
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Schedule, Time, Trajectory, component
+from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component
 
 
 class Memory(NamedTuple):
@@ -25,17 +26,18 @@ class DPMSolverPP2M:
     Lu et al. (2022), algorithm 2. The first step is of first order.
     """
 
+    evaluations = 1
+
     def init(self, x: Trajectory) -> Memory:
         """Before the first step."""
         return Memory(jnp.zeros_like(x), jnp.zeros(()))
 
     def step(
-        self, schedule: Schedule, x: Trajectory, x_hat: Trajectory, t: Time, s: Time, memory: Memory
+        self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: Memory
     ) -> tuple[Array, Memory]:
-        """From time t to s < t, given `x_hat = E[x | x_t]`."""
+        """From time t to s < t."""
+        schedule, x_hat = denoiser.schedule, denoiser(x, t)
         h = jnp.log(noise_ratio(schedule, t)) - jnp.log(noise_ratio(schedule, s))
         half_ratio = jnp.where(memory.h > 0, h / (2 * jnp.where(memory.h > 0, memory.h, 1.0)), 0.0)
         extrapolated = x_hat + half_ratio * (x_hat - memory.x_hat)
-        shrink = schedule.sigma(s) / schedule.sigma(t)
-        x = shrink * x + (schedule.mu(s) - shrink * schedule.mu(t)) * extrapolated
-        return x, Memory(x_hat, h)
+        return exponential_step(schedule, x, extrapolated, t, s), Memory(x_hat, h)

@@ -23,14 +23,17 @@ class PredictorCorrector:
     Attributes:
         steps: Predictor steps.
         grid: Time grid: `EvenTime`, `EvenLogRatio` or `Karras`.
-        predictor: `ExponentialIntegrator` or `DPMSolverPP2M`.
+        predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
         corrector: `Langevin` or `Gibbs`; with 0 steps, none.
+        denoise: Whether the sample is the posterior mean at the last level instead of the state
+            there, whose noise of sigma/mu = 0.001 or so it still has.
     """
 
     steps: int = static(256)
     grid: Any = EvenTime()
     predictor: Any = ExponentialIntegrator()
     corrector: Langevin | Gibbs = Langevin()
+    denoise: bool = static(False)
 
     def __post_init__(self) -> None:
         require_at_least("steps", self.steps, 1)
@@ -38,7 +41,8 @@ class PredictorCorrector:
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
         times = self.grid(schedule, self.steps)[1:]
-        return self.steps + self.corrector.evaluations(schedule, times)
+        predicted = self.steps * self.predictor.evaluations + self.denoise
+        return predicted + self.corrector.evaluations(schedule, times)
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
         """Draws one trajectory of `shape`, in the denoiser's units."""
@@ -50,11 +54,12 @@ class PredictorCorrector:
 
         def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, None]:
             (x, memory), (i, t, s) = carry, now
-            x_hat = denoiser(x, t)
-            x, memory = self.predictor.step(schedule, x, x_hat, t, s, memory)
-            x = self.corrector(jax.random.fold_in(key_steps, i), denoiser, x, s)
-            return (x, memory), None
+            key_i = jax.random.fold_in(key_steps, i)
+            # correctors fold their step in: one number past them is the predictor's
+            key_predictor = jax.random.fold_in(key_i, self.corrector.steps)
+            x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
+            return (self.corrector(key_i, denoiser, x, s), memory), None
 
         steps = (jnp.arange(self.steps), times[:-1], times[1:])
         (x, _), _ = jax.lax.scan(step, (x, self.predictor.init(x)), steps)
-        return x
+        return denoiser(x, times[-1]) if self.denoise else x

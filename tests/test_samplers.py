@@ -56,7 +56,9 @@ def test_variance_kept_by_each_discretisation():
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
 @pytest.mark.parametrize("grid", [EvenLogRatio(), Karras()], ids=str)
-@pytest.mark.parametrize(("predictor", "order"), zip(PREDICTORS, ORDERS, strict=True), ids=str)
+@pytest.mark.parametrize(
+    ("predictor", "order"), list(zip(PREDICTORS, ORDERS, strict=True)), ids=str
+)
 def test_order_of_convergence(predictor, order, grid, schedule):
     exact = np.sqrt(0.1 + 1e-6)
     errors = [

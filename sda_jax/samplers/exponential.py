@@ -1,4 +1,4 @@
-"""First-order predictors: the exponential integrator, and ancestral sampling, its stochastic kin."""
+"""First-order predictors: the exponential integrator and, with fresh noise, ancestral sampling."""
 
 from __future__ import annotations
 

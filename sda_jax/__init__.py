@@ -11,6 +11,7 @@ from sda_jax.guidance import (
     PiGDM,
     TweedieCovariance,
 )
+from sda_jax.likelihood import log_prob
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -92,6 +93,7 @@ __all__ = [
     "combine",
     "kalman_smoother",
     "load_prior",
+    "log_prob",
     "observe",
     "particle_smoother",
     "sample",

@@ -1,0 +1,78 @@
+"""Densities by the probability-flow ODE, against those of Gaussian laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import chain_prior, condition, gaussian_denoiser
+from scipy.stats import multivariate_normal
+
+import sda_jax as sda
+from sda_jax.errors import ConfigError
+from sda_jax.likelihood import flow_log_prob
+from sda_jax.schedule import Cosine, VarianceExploding, noise_ratio
+from sda_jax.truth import trajectory_law
+
+CHAIN, LENGTH = sda.DampedSpring(), 4
+LAW = trajectory_law(CHAIN, LENGTH)
+
+
+def exact(law, x, standardisation, schedule):
+    """Of the law with the schedule's smallest noise, in physical units."""
+    scale = np.broadcast_to(np.asarray(standardisation.std, float), law.mean.shape).reshape(-1)
+    noise = float(noise_ratio(schedule, 0.0)) ** 2 * np.diag(scale**2)
+    return multivariate_normal(law.mean.reshape(-1), law.covariance + noise).logpdf(x.reshape(-1))
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=str)
+def test_exact_on_a_chain(schedule):
+    prior = chain_prior(CHAIN, LENGTH, schedule)
+    run = jax.jit(lambda x: sda.log_prob(prior, x, steps=256))
+    for seed in range(3):
+        x = sda.simulate(jax.random.key(seed), CHAIN, LENGTH)
+        expected = exact(LAW, np.asarray(x, float), CHAIN.standardisation, schedule)
+        assert float(run(x)) == pytest.approx(expected, abs=0.1)
+
+
+def test_converges_at_fourth_order():
+    """Until float32 stops it."""
+    prior = chain_prior(CHAIN, LENGTH)
+    x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
+    expected = exact(LAW, np.asarray(x, float), CHAIN.standardisation, Cosine())
+    errors = [abs(float(sda.log_prob(prior, x, steps=n)) - expected) for n in (12, 24, 48)]
+    assert errors[0] / errors[1] > 8 and errors[2] < errors[1], errors
+
+
+def test_probes_are_unbiased():
+    prior = chain_prior(CHAIN, LENGTH)
+    x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
+    run = jax.jit(lambda k: sda.log_prob(prior, x, steps=48, probes=4, key=k))
+    draws = np.asarray(jax.vmap(run)(jax.random.split(jax.random.key(1), 256)))
+    error = draws.std(ddof=1) / 16
+    assert abs(draws.mean() - float(sda.log_prob(prior, x, steps=48))) < 4 * error
+    assert 0 < error < 2
+
+
+def test_of_a_posterior(key):
+    """A guided denoiser's density is the posterior's."""
+    y, std, schedule = np.array([0.4, -0.2]), 0.5, Cosine()
+    prior = chain_prior(CHAIN, LENGTH, schedule)
+    observation = sda.Observation(y, lambda x: x[::2, 0], std=std)
+    dim = LAW.covariance.shape[0]
+    matrix = np.eye(dim).reshape(LENGTH, -1, dim)[::2, 0]
+    posterior = condition(LAW, matrix, y, std**2 * np.eye(2))
+    standardised = observation.standardised(CHAIN.standardisation)
+    guided = sda.TweedieCovariance()(prior.denoiser, standardised)
+    z = jax.random.normal(key, LAW.mean.shape)
+    exact_denoiser = gaussian_denoiser(posterior, CHAIN.standardisation, schedule)
+    found, expected = (float(flow_log_prob(d, z, steps=128)) for d in (guided, exact_denoiser))
+    assert found == pytest.approx(expected, rel=1e-3, abs=0.1)
+
+
+def test_impossible_settings_are_refused():
+    prior = chain_prior(CHAIN, LENGTH)
+    x = jnp.zeros(LAW.mean.shape)
+    with pytest.raises(ConfigError, match="steps"):
+        sda.log_prob(prior, x, steps=0)
+    with pytest.raises(ConfigError, match="probes"):
+        sda.log_prob(prior, x, probes=0)

@@ -131,8 +131,26 @@ def _ensemble(
         )
         parts.append(drawn[: samples - start])
     ensemble = jnp.concatenate(parts)
-    _require_finite(ensemble)
+    finite = np.isfinite(np.asarray(ensemble)).reshape(samples, -1).all(axis=1)
+    if not finite.all():
+        first = jax.random.fold_in(key, int(np.argmin(finite)))
+        level = _level_of_divergence(first, denoiser, sampler, shape)
+        raise DivergenceError(
+            "ensemble",
+            f"{int((~finite).sum())} of {samples} members not finite, the first of them after "
+            f"the step from sigma/mu = {float(level):.3g}",
+            "finite trajectories",
+            "Guide more gently (SDA: raise gamma; MMPS: lower limit; or GaussianCovariance), "
+            "lower the corrector's tau, or take more steps.",
+        )
     return ensemble
+
+
+@partial(jax.jit, static_argnames="shape")
+def _level_of_divergence(
+    key: PRNGKey, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]
+) -> Array:
+    return sampler.diverged_at(key, denoiser, shape)
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -148,17 +166,6 @@ def _draw(
         return sampler(jax.random.fold_in(key, member), denoiser, shape)
 
     return standardisation.inverse(jax.vmap(one)(members))
-
-
-def _require_finite(ensemble: Array) -> None:
-    finite = np.isfinite(np.asarray(ensemble)).reshape(ensemble.shape[0], -1).all(axis=1)
-    if not finite.all():
-        raise DivergenceError(
-            "ensemble",
-            f"{int((~finite).sum())} of {finite.size} members not finite",
-            "finite trajectories",
-            "Raise gamma, lower the corrector's tau, or take more steps.",
-        )
 
 
 def _check_length(prior: Prior, length: int) -> None:

@@ -136,5 +136,9 @@ class Sampler(Protocol):
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory: ...
 
+    def diverged_at(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Array:
+        """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
+        ...
+
 
 Operator = Callable[[Trajectory], Float[Array, "..."]]

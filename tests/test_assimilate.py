@@ -187,8 +187,28 @@ def test_impossible_numbers_are_refused(prior, observation):
 
 def test_a_diverging_sampler_is_reported(prior, observation):
     broken = GaussianDenoiser.of(jnp.full((9, 3), jnp.nan), jnp.eye(27), sda.Cosine())
-    with pytest.raises(DivergenceError, match="4 of 4 members"):
+    with pytest.raises(DivergenceError, match=r"4 of 4 members.*sigma/mu = 1e\+03"):
         draw(dataclasses.replace(prior, denoiser=broken), observation)
+
+
+def test_a_diverging_sampler_says_where(observation):
+    @component
+    class Breaking:
+        schedule = sda.Cosine()
+
+        def __call__(self, x, t):
+            return jnp.where(sda.schedule.noise_ratio(self.schedule, t) < 2.0, jnp.nan, 0.0 * x)
+
+    ratios = sda.schedule.noise_ratio(sda.Cosine(), QUICK.grid(sda.Cosine(), QUICK.steps))
+    # the corrector evaluates at the end of a step
+    first = float(ratios[np.argmax(np.asarray(ratios) < 2.0) - 1])
+    assert first > 2.0
+    broken = sda.Prior(Breaking(), sda.Standardisation(), (3,))
+    with pytest.raises(DivergenceError, match=f"sigma/mu = {first:.3g}".replace("+", r"\+")):
+        draw(broken, observation)
+    whole = chain_prior(sda.VectorAutoregression(), 9).denoiser
+    level = QUICK.diverged_at(jax.random.key(0), whole, (9, 2))
+    assert jnp.isnan(level)
 
 
 def test_the_simulator_is_not_touched(prior, observation):

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import require_at_least
 from sda_jax.samplers.exponential import ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
-from sda_jax.schedule import EvenTime
+from sda_jax.schedule import EvenTime, noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
 
 
@@ -46,20 +46,35 @@ class PredictorCorrector:
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
         """Draws one trajectory of `shape`, in the denoiser's units."""
+        return self._path(key, denoiser, shape)[0]
+
+    def diverged_at(
+        self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
+    ) -> Float[Array, ""]:
+        """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
+        _, finite = self._path(key, denoiser, shape)
+        ratios = noise_ratio(denoiser.schedule, self.grid(denoiser.schedule, self.steps)[:-1])
+        return jnp.where(jnp.all(finite), jnp.nan, ratios[jnp.argmin(finite)])
+
+    def _path(
+        self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
+    ) -> tuple[Trajectory, Bool[Array, " steps"]]:
+        """The draw, and whether it was finite after each step."""
         schedule = denoiser.schedule
         times = self.grid(schedule, self.steps)
         key_start, key_steps = jax.random.split(key)
         spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
         x = spread * jax.random.normal(key_start, shape)
 
-        def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, None]:
+        def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, Array]:
             (x, memory), (i, t, s) = carry, now
             key_i = jax.random.fold_in(key_steps, i)
             # correctors fold their step in: one number past them is the predictor's
             key_predictor = jax.random.fold_in(key_i, self.corrector.steps)
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
-            return (self.corrector(key_i, denoiser, x, s), memory), None
+            x = self.corrector(key_i, denoiser, x, s)
+            return (x, memory), jnp.all(jnp.isfinite(x))
 
         steps = (jnp.arange(self.steps), times[:-1], times[1:])
-        (x, _), _ = jax.lax.scan(step, (x, self.predictor.init(x)), steps)
-        return denoiser(x, times[-1]) if self.denoise else x
+        (x, _), finite = jax.lax.scan(step, (x, self.predictor.init(x)), steps)
+        return denoiser(x, times[-1]) if self.denoise else x, finite

@@ -3,6 +3,9 @@
     python scripts/experiment.py --config configs/kolmogorov_assimilation.py
 
 L = 29: velocity averaged over blocks to 8 x 8, every 4th state, std 0.1.
+
+Four members in about four minutes on one core. Over 16 truths std(A(x) - y) is 1.00 times the
+noise's: benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

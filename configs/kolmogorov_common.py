@@ -64,7 +64,7 @@ SAMPLING = {
     "extrapolation": sampling(8, 8),
     "saturation": sampling(8, 8, inflation=2.0, above=0.3),
     "subsampling": sampling(8, 8, above=0.05),
-    "circle": sampling(8, 8, above=0.05),
+    "circle": sampling(8, 8, above=0.3),
     "loop": sampling(2, 1, window_chunk=16),
 }
 

@@ -3,6 +3,9 @@
     python scripts/experiment.py --config configs/kolmogorov_extrapolation.py
 
 L = 8: the central 8 x 8 of 16 x 16 averages, every 3rd state, std 0.01.
+
+A member takes about six seconds on one core. Over 16 truths std(A(x) - y) is 0.97 times the
+noise's: benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

@@ -18,7 +18,7 @@ from sda_jax.types import component
 
 EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
 GIBBS = sda.PredictorCorrector(
-    128, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)
+    64, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)
 )
 QUICK = sda.PredictorCorrector(8, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.2))
 OPERATORS = {
@@ -53,7 +53,7 @@ def draw(prior, observation, seed=0, length=9, samples=4, **kwargs):
     ("guidance", "sampler"),
     [
         (sda.TweedieCovariance(), EXACT),
-        (sda.GaussianCovariance(16, through_network=False), GIBBS),
+        (sda.GaussianCovariance(10, through_network=False), GIBBS),
     ],
     ids=["ODE", "Gibbs"],
 )

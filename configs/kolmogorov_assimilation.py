@@ -4,7 +4,7 @@
 
 L = 29: velocity averaged over blocks to 8 x 8, every 4th state, std 0.1.
 
-Four members in about four minutes on one core. Over 16 truths std(A(x) - y) is 1.00 times the
+A member takes about a minute on one core. Over 16 truths std(A(x) - y) is 1.00 times the
 noise's: benchmarks/results/kolmogorov.md.
 """
 

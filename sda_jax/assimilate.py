@@ -134,14 +134,16 @@ def _ensemble(
     finite = np.isfinite(np.asarray(ensemble)).reshape(samples, -1).all(axis=1)
     if not finite.all():
         first = jax.random.fold_in(key, int(np.argmin(finite)))
-        level = _level_of_divergence(first, denoiser, sampler, shape)
+        level = float(_level_of_divergence(first, denoiser, sampler, shape))
+        since = f", the first of them after the step from sigma/mu = {level:.3g}"
+        if np.isnan(level):  # the steps were finite, what was made of them is not
+            since = ""
         raise DivergenceError(
             "ensemble",
-            f"{int((~finite).sum())} of {samples} members not finite, the first of them after "
-            f"the step from sigma/mu = {float(level):.3g}",
+            f"{int((~finite).sum())} of {samples} members not finite" + since,
             "finite trajectories",
             "Guide more gently (SDA: raise gamma; MMPS: lower limit; or GaussianCovariance), "
-            "lower the corrector's tau, or take more steps.",
+            "lower the tau of Langevin steps, or take more steps.",
         )
     return ensemble
 

@@ -19,6 +19,7 @@ def log_prob(
     steps: int = 64,
     probes: int | None = None,
     key: PRNGKey | None = None,
+    window_chunk: int | None = None,
 ) -> Float[Array, ""]:
     """Log density of a trajectory under a prior, in physical units.
 
@@ -28,9 +29,10 @@ def log_prob(
         steps: See `flow_log_prob`.
         probes: Likewise.
         key: Likewise.
+        window_chunk: Windows of a local network evaluated at once; None for all.
     """
     standardisation = prior.standardisation
-    denoiser = trajectory_denoiser(prior)
+    denoiser = trajectory_denoiser(prior, window_chunk)
     scale = jnp.broadcast_to(jnp.asarray(standardisation.std, jnp.float32), x.shape)
     found = flow_log_prob(denoiser, standardisation.forward(x), steps, probes, key)
     return found - jnp.sum(jnp.log(scale))
@@ -63,20 +65,29 @@ def flow_log_prob(
     require_at_least("steps", steps, 1)
     schedule, n = denoiser.schedule, x.size
     if probes is None:
-        directions, weight = jnp.eye(n, dtype=x.dtype), 1.0
+        count, weight, key_probes = n, 1.0, None
     else:
         require_at_least("probes", probes, 1)
-        key = jax.random.key(0) if key is None else key
-        directions = jax.random.rademacher(key, (probes, n), x.dtype)
-        weight = 1.0 / probes
-    directions = directions.reshape(-1, *x.shape)
+        key_probes = jax.random.key(0) if key is None else key
+        count, weight = probes, 1.0 / probes
+
+    def direction(i: Array) -> Array:
+        if key_probes is None:
+            return jax.nn.one_hot(i, n, dtype=x.dtype).reshape(x.shape)
+        return jax.random.rademacher(jax.random.fold_in(key_probes, i), x.shape, x.dtype)
+
     low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
     h = (high - low) / steps
 
     def slopes(u: Array, level: Array) -> tuple[Array, Array]:
         t = schedule.time(jnp.exp(level))
         mean, push = jax.linearize(lambda u: denoiser(schedule.mu(t) * u, t), u)
-        along = jax.lax.map(lambda d: jnp.vdot(d, push(d)), directions, batch_size=64)
+
+        def along_direction(i: Array) -> Array:
+            d = direction(i)
+            return jnp.vdot(d, push(d))
+
+        along = jax.lax.map(along_direction, jnp.arange(count), batch_size=min(count, 64))
         return u - mean, weight * jnp.sum(along) - n
 
     def step(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:

@@ -144,27 +144,44 @@ def test_draws_have_the_exact_law(key):
     assert np.abs(np.linalg.eigvalsh(np.cov(white)) - 1).max() < 0.04
 
 
-def test_innovations_find_no_inflation_where_none_is_needed(key):
-    """Jointly drawn data, x_t and y of a long chain: the inflation found is 1 in the mean."""
+@pytest.mark.parametrize("error", [1.0, 2.0])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_innovations_find_the_inflation(error, correlated, key):
+    """Data, x_t and y of a long chain, where x_hat errs `error` times as much as its law says: the
+    inflation found is the square of that in the mean, with missing values too."""
     length, t, std = 64, 0.5, 0.3
     denoiser = chain_prior(CHAIN, length).denoiser
     schedule = denoiser.schedule
     method = sda.GaussianCovariance(inflation=None)
     system_law = trajectory_law(CHAIN, length)
     root = np.linalg.cholesky(standardised(system_law, CHAIN.standardisation)[1])
+    noise = std**2 * (np.eye(2 * length) + 0.5 * np.eye(2 * length, k=1) * correlated)
+    noise = np.asarray((noise + noise.T) / 2, np.float32)
+    white = np.linalg.cholesky(noise).astype(np.float32)
 
     def found(key):
         k1, k2, k3 = jax.random.split(key, 3)
         x = (jnp.asarray(root, jnp.float32) @ jax.random.normal(k1, (2 * length,))).reshape(-1, 2)
-        y = x + std * jax.random.normal(k2, x.shape)
         x_t = schedule.mu(t) * x + schedule.sigma(t) * jax.random.normal(k3, x.shape)
-        observation = sda.Observation(y, lambda z: z, std=std)
-        return method._inflation(denoiser, observation, denoiser(x_t, t), t)
+        x_hat = denoiser(x_t, t)
+        y = x_hat + error * (x - x_hat)
+        y = y + (white @ jax.random.normal(k2, (2 * length,))).reshape(x.shape)
+        y = y.at[3].set(jnp.nan)
+        how = {"covariance": noise} if correlated else {"std": std}
+        observation = sda.Observation(y, lambda z: z, **how)
+        return method._inflation(denoiser, observation, x_hat, t)
 
     factors = np.asarray(jax.vmap(found)(jax.random.split(key, 400)))
-    # four probes of 128 squares: their mean is off by the square root of 2 / 512
-    assert abs(factors.mean() - 1) < 3 * np.sqrt(2 / 512 * np.sqrt(2))
-    assert factors.min() > 0.2 and factors.max() < 3
+    # four probes of 126 squares, the same for all: their mean errs by a share sqrt(2 / 504), and
+    # by more where the squares are correlated
+    assert abs(factors.mean() / error**2 - 1) < 4 * np.sqrt(2 / 504)
+
+
+def test_without_observations_nothing_is_inflated(key):
+    method = sda.GaussianCovariance(inflation=None)
+    x = jax.random.normal(key, (LENGTH, 2))
+    nothing = observed(y=np.full((3, 2), np.nan))
+    assert method._inflation(PRIOR.denoiser, nothing, PRIOR.denoiser(x, 0.5), 0.5) == 1.0
 
 
 def test_drawing_asks_for_guidance_that_can(key):

@@ -177,8 +177,7 @@ def test_keys_are_independent():
 
 
 def test_evaluations():
-    sampler = sda.PredictorCorrector(10, corrector=sda.Langevin(3))
-    assert sampler.evaluations(Cosine()) == 40
+    """What is counted is what is called."""
     count = []
 
     class Counting:
@@ -188,14 +187,15 @@ def test_evaluations():
             jax.debug.callback(lambda: count.append(1))
             return 0 * x
 
-    sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
-    jax.effects_barrier()
-    assert len(count) == 40
-
-
-def test_evaluations_of_two_stage_predictors_and_a_final_mean():
-    sampler = sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=True)
-    assert sampler.evaluations(Cosine()) == 5 * 3 + 1
+    for sampler, expected in (
+        (sda.PredictorCorrector(10, corrector=sda.Langevin(3)), 40),
+        (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=True), 16),
+        (sda.PredictorCorrector(5, EvenLogRatio(), corrector=sda.Gibbs(2, above=1.0)), 9),
+    ):
+        count.clear()
+        sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
+        jax.effects_barrier()
+        assert len(count) == sampler.evaluations(Cosine()) == expected
 
 
 def test_correctors_step_over_their_level_only(key):

@@ -13,7 +13,7 @@ from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Time, Trajectory, component, static
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
-PROBES = 4  # errors of x_hat that the expected innovations are estimated from
+PROBES = 4  # fixed errors of x_hat, the same for all members, that tr(A V A^T) is estimated from
 
 
 @component
@@ -73,7 +73,8 @@ class GaussianCovariance(Method):
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> Array:
-        """A draw of the data given x_t and y, both laws Gaussian: an error of x_hat and one of y
+        """A draw of the data given x_t and y, both laws Gaussian; exact for Gaussian data with
+        inflation 1, which widens what is not observed too: an error of x_hat and one of y
         are drawn and the Kalman update is made for them (Matheron's rule, as in the stochastic
         ensemble Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
@@ -103,4 +104,5 @@ class GaussianCovariance(Method):
         keys = jax.random.split(jax.random.key(0), PROBES)
         spread = jnp.mean(jax.lax.map(expected, keys))
         excess = jnp.sum(innovation**2) - jnp.sum(observation.observed)
-        return jnp.clip(excess / jnp.where(spread > 0, spread, 1.0), *ADAPTED)
+        found = jnp.clip(excess / jnp.where(spread > 0, spread, 1.0), *ADAPTED)
+        return jnp.where(spread > 0, found, 1.0)

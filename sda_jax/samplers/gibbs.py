@@ -16,8 +16,8 @@ class Gibbs(Corrector):
     sampler, which forgets x_t in one move where Langevin dynamics diffuses.
 
     The first law is the guidance's Gaussian (`GaussianCovariance.draw`), which is exact for
-    Gaussian data and the better the lower the noise. In the spirit of decoupled annealing, Zhang
-    et al. (2024), algorithm 1.
+    Gaussian data without inflation, and the better the lower the noise. In the spirit of decoupled
+    annealing, Zhang et al. (2024), algorithm 1.
 
     Attributes:
         steps: Steps after every predictor step, one evaluation each; 0 for none.

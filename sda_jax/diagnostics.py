@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from sda_jax.assimilate import DEFAULT_SAMPLER, assimilate, check_observation, sample
 from sda_jax.errors import ObservationError, require_at_least
 from sda_jax.metrics import ranks
-from sda_jax.observation import Observation
+from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior
 from sda_jax.types import Operator, PRNGKey, Sampler
 
@@ -122,14 +121,12 @@ def simulation_based_calibration(
     require_at_least("truths", truths, 1)
     key_truths, key_noise, key_members = jax.random.split(key, 3)
     some = prior.standardisation.inverse(jnp.zeros((length, *prior.state_shape)))
-    template = Observation(operator(some), operator, std=std)
-    check_observation(prior, template, length)
+    check_observation(prior, Observation(operator(some), operator, std=std), length)
     shared = {k: settings[k] for k in ("chunk", "window_chunk", "window_stride") if k in settings}
     drawn = sample(key_truths, prior, length, truths, truth_sampler, **shared)
     found = []
     for i, truth in enumerate(drawn):
-        noise = template.noise(jax.random.fold_in(key_noise, i))
-        observation = dataclasses.replace(template, y=template.operator(truth) + noise)
+        observation = observe(jax.random.fold_in(key_noise, i), truth, operator, std=std)
         ensemble = assimilate(
             jax.random.fold_in(key_members, i), prior, observation, length, samples, **settings
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -56,14 +58,12 @@ class GaussianCovariance(Method):
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
-        x_hat, pull_x = (
-            jax.vjp(lambda x: denoiser(x, t), x) if self.through_network else (denoiser(x, t), None)
-        )
-        factor = self._inflation(denoiser, observation, x_hat, t)
-
-        def spread(w: Array) -> Array:
-            return factor * gaussian_spread(denoiser, w, t)
-
+        pull_x = None
+        if self.through_network:
+            x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+        else:
+            x_hat = denoiser(x, t)
+        _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         if pull_x is not None:
             return x_hat, pull_x(w)[0]
@@ -79,15 +79,18 @@ class GaussianCovariance(Method):
         ensemble Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
-        factor = self._inflation(denoiser, observation, x_hat, t)
-
-        def spread(w: Array) -> Array:
-            return factor * gaussian_spread(denoiser, w, t)
-
+        factor, spread = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * gaussian_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.noise(key_noise))
         w = inflated_pull(observation, x_hat, spread, self.iterations, errors=errors)
         return x_hat + error + spread(w)
+
+    def _covariance(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
+    ) -> tuple[Scalar, Callable[[Array], Array]]:
+        """The inflation, and `w -> V w` with it."""
+        factor = self._inflation(denoiser, observation, x_hat, t)
+        return factor, lambda w: factor * gaussian_spread(denoiser, w, t)
 
     def _inflation(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,26 +13,26 @@ from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory
 
 
-class Corrector:
+class Corrector(ABC):
     """Repeats a `move` that leaves the law of x_t as it is, at noise levels over `above`."""
 
     @property
+    @abstractmethod
     def steps(self) -> int:
         """Steps after every predictor step."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def above(self) -> float:
         """Smallest sigma/mu at which steps are made."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         require_at_least("corrections", self.steps, 0)
         require_at_least("above", self.above, 0)
 
+    @abstractmethod
     def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """One step at time t."""
-        raise NotImplementedError
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """Moves x within its law at time t."""

@@ -20,8 +20,16 @@ def exponential_step(
     return shrink * x + (schedule.mu(s) - shrink * schedule.mu(t)) * x_hat
 
 
+class OneStep:
+    """What the predictors without memory share."""
+
+    def init(self, x: Trajectory) -> tuple[()]:
+        """Nothing to remember."""
+        return ()
+
+
 @component
-class ExponentialIntegrator:
+class ExponentialIntegrator(OneStep):
     """The paper's predictor: the probability-flow ODE with `x_hat` constant over a step, which is
     DDIM for VP schedules.
 
@@ -29,10 +37,6 @@ class ExponentialIntegrator:
     """
 
     evaluations = 1
-
-    def init(self, x: Trajectory) -> tuple[()]:
-        """Nothing to remember."""
-        return ()
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple
@@ -42,7 +46,7 @@ class ExponentialIntegrator:
 
 
 @component
-class Ancestral:
+class Ancestral(OneStep):
     """A draw from `q(x_s | x_t, x_hat)`, the forward process run backwards from its data's
     posterior mean.
 
@@ -58,10 +62,6 @@ class Ancestral:
     def __post_init__(self) -> None:
         require_at_least("eta", self.eta, 0)
         require_at_most("eta", self.eta, 1)
-
-    def init(self, x: Trajectory) -> tuple[()]:
-        """Nothing to remember."""
-        return ()
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple

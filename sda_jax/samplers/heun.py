@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from jaxtyping import Array
 
+from sda_jax.samplers.exponential import OneStep
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component
 
 
 @component
-class Heun:
+class Heun(OneStep):
     """Heun's method for `d(x/mu) / dr = (x/mu - x_hat) / r`, `r = sigma/mu`: the probability-flow
     ODE. Two evaluations a step. Karras et al. (2022), algorithm 1.
     """
 
     evaluations = 2
-
-    def init(self, x: Trajectory) -> tuple[()]:
-        """Nothing to remember."""
-        return ()
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple

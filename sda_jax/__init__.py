@@ -11,6 +11,7 @@ from sda_jax.guidance import (
     PiGDM,
     TweedieCovariance,
 )
+from sda_jax.laws import Poisson, StudentT
 from sda_jax.likelihood import log_prob
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
@@ -80,11 +81,13 @@ __all__ = [
     "Mask",
     "Observation",
     "PiGDM",
+    "Poisson",
     "PredictorCorrector",
     "Prior",
     "Ring",
     "Saturate",
     "Standardisation",
+    "StudentT",
     "Subsample",
     "TweedieCovariance",
     "VectorAutoregression",

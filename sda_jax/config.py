@@ -13,7 +13,7 @@ import tyro
 from sda_jax import denoise, guidance, samplers, schedule
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.errors import ConfigError, require_at_least, require_choice
-from sda_jax.files import OPERATORS
+from sda_jax.files import LAWS, OPERATORS
 from sda_jax.operators import Channels, Every
 from sda_jax.prior import COMPONENTS
 from sda_jax.schedule import Cosine
@@ -52,7 +52,8 @@ class Case:
     Attributes:
         length: States of the trajectory.
         operator: A component on physical trajectories.
-        std: Of the noise, in physical units.
+        std: Of Gaussian noise, in physical units.
+        law: Instead, a law that is not Gaussian; see `laws`.
         imposed: A value that every element of y is given, where nothing is observed but a property
             asked for; None for an observation of a simulated truth.
     """
@@ -60,6 +61,7 @@ class Case:
     length: int = 65
     operator: Any = Every(8, Channels((0,)))
     std: float = 0.4
+    law: Any = None
     imposed: float | None = None
 
 
@@ -152,6 +154,7 @@ class Experiment:
 TABLE = (
     COMPONENTS
     | OPERATORS
+    | LAWS
     | class_table([Experiment, Data, Case, Assimilation, Evaluation, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
     | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])

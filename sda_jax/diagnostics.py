@@ -44,8 +44,12 @@ def innovation_chi_square(
         ensemble: Members in physical units.
 
     Raises:
-        ObservationError: Nothing was observed.
+        ObservationError: Nothing was observed, or its noise is not Gaussian.
     """
+    if observation.law is not None:
+        raise ObservationError(
+            "law", observation.law, "Gaussian noise", "Hold values out and take held_out_ranks."
+        )
     m = int(jnp.sum(observation.observed))
     if m == 0:
         raise ObservationError(
@@ -84,7 +88,7 @@ def held_out_ranks(
 def _noisy_predictions(key: PRNGKey, observation: Observation, members: Array) -> Array:
     def one(both: tuple[PRNGKey, Array]) -> Array:
         key, x = both
-        return observation.operator(x) + observation.noise(key)
+        return observation.draw(key, observation.operator(x))
 
     return jax.lax.map(one, (jax.random.split(key, len(members)), members))
 

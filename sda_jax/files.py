@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sda_jax import operators
+from sda_jax import laws, operators
 from sda_jax.errors import StorageError
 from sda_jax.observation import Observation
 from sda_jax.serialize import class_table, dumps, loads
@@ -30,14 +30,15 @@ OPERATORS = class_table(
         operators.Saturate,
     ]
 )
+LAWS = class_table([laws.StudentT, laws.Poisson, laws.Normal, laws.JoinedLaw])
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:
     """Writes an observation whose operator is a component.
 
     Args:
-        path: The file: datasets `y` and `std` or `covariance`, attributes `operator` (JSON) and
-            `length`.
+        path: The file: datasets `y` and `std` or `covariance`, attributes `operator` (JSON),
+            `length` and, instead of a noise dataset, `law` (JSON).
         observation: In physical units.
         length: States of the trajectory that it is of.
 
@@ -51,6 +52,8 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
         for name in ("std", "covariance"):
             if getattr(observation, name) is not None:
                 file[name] = np.asarray(getattr(observation, name), np.float32)
+        if observation.law is not None:
+            file.attrs["law"] = dumps(observation.law)
         file.attrs["operator"] = operator
         file.attrs["length"] = length
 
@@ -65,6 +68,8 @@ def load_observation(path: str | Path) -> tuple[Observation, int]:
     with read_hdf5(path, "observation") as file:
         operator = loads(file.attrs["operator"], OPERATORS)
         noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
+        if "law" in file.attrs:
+            noise["law"] = loads(file.attrs["law"], LAWS)
         return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])
 
 

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.errors import ObservationError
-from sda_jax.operators import Every, Joined, as_pytree
+from sda_jax.laws import JoinedLaw, Normal, gaussian_neighbour, spread_parameters
+from sda_jax.operators import Every, Joined, as_pytree, row_norms_squared
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component
+
+NOISES = ("std", "covariance", "law")
 
 
 def _concrete(value: Any) -> np.ndarray | None:
@@ -29,7 +32,7 @@ def _concrete(value: Any) -> np.ndarray | None:
 
 @component
 class Observation:
-    """`y ~ N(A(x), noise)` of a whole trajectory, in physical units.
+    """`y ~ N(A(x), noise)`, or of another law, of a whole trajectory in physical units.
 
     Attributes:
         y: What was observed, any shape; NaN where nothing was.
@@ -39,16 +42,20 @@ class Observation:
         std: Standard deviation of independent noise, one number or an array that broadcasts
             against y.
         covariance: Instead of std, the `(m, m)` covariance of the flattened y.
+        law: Instead of both, a law that is not Gaussian: `StudentT`, `Poisson`, or a component of
+            your own with `log_prob(y, prediction)`; see `laws`.
 
     Raises:
-        ObservationError: std not positive or of the wrong shape, both or none of std and
-            covariance given, or a covariance that is not symmetric positive definite.
+        ObservationError: std not positive or of the wrong shape, not exactly one of std,
+            covariance and law given, a covariance that is not symmetric positive definite, or y
+            that the law does not allow.
     """
 
     y: Any
     operator: Any
     std: Any = None
     covariance: Any = None
+    law: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operator", as_pytree(self.operator))
@@ -59,17 +66,31 @@ class Observation:
             raise ObservationError(
                 "y", "infinite values", "finite or NaN (missing)", "Remove them."
             )
-        if (self.std is None) == (self.covariance is None):
+        given = [name for name in NOISES if getattr(self, name) is not None]
+        if len(given) != 1:
             raise ObservationError(
-                "std, covariance",
-                "both" if self.std is not None else "neither",
-                "exactly one of the two",
-                "Give std= or covariance=.",
+                ", ".join(NOISES),
+                " and ".join(given) or "none",
+                "exactly one of them",
+                "Give std=, covariance= or law=.",
             )
         if self.std is not None:
             self._check_std(y.shape)
-        else:
+        elif self.covariance is not None:
             self._check_covariance(y.size)
+        else:
+            self._check_law(y)
+
+    def _check_law(self, y: np.ndarray) -> None:
+        if not hasattr(self.law, "log_prob"):
+            raise ObservationError(
+                "law",
+                self.law,
+                "a component with log_prob(y, prediction)",
+                "Use StudentT or Poisson, or write one.",
+            )
+        if hasattr(self.law, "check"):
+            self.law.check(y)
 
     def _check_std(self, shape: tuple[int, ...]) -> None:
         std = _concrete(self.std)
@@ -113,8 +134,42 @@ class Observation:
         y = jnp.asarray(self.y, jnp.float32)
         return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
 
+    def draw(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y given the prediction.
+
+        Raises:
+            ObservationError: The law cannot be drawn from.
+        """
+        if self.law is None:
+            return prediction + self.noise(key)
+        if not hasattr(self.law, "sample"):
+            raise ObservationError(
+                "law", self.law, "a law with sample(key, prediction)", "Give it that method."
+            )
+        return self.law.sample(key, prediction)
+
+    def near(self, x_hat: Trajectory, ratio: Scalar) -> Observation:
+        """A Gaussian observation that stands for this one where the trajectory is close to `x_hat`
+        (`gaussian_neighbour`); itself if it is Gaussian.
+
+        Args:
+            x_hat: Standardised trajectory, which the operator takes.
+            ratio: sigma/mu of the noise level; the variance of the prediction is that of
+                standard normal states.
+        """
+        if self.law is None:
+            return self
+        x_hat = jax.lax.stop_gradient(x_hat)
+        prediction = self.operator(x_hat)
+        variance = ratio**2 / (1 + ratio**2) * row_norms_squared(self.operator, x_hat)
+        y = jnp.where(self.observed, jnp.asarray(self.y, jnp.float32), 1.0)
+        tiny = jnp.finfo(jnp.float32).tiny
+        found = gaussian_neighbour(self.law, y, prediction, jnp.maximum(variance, tiny))
+        seen = jnp.where(self.observed, found.y, jnp.nan)
+        return Observation(seen, self.operator, std=jnp.where(self.observed, found.std, 1.0))
+
     def noise(self, key: PRNGKey) -> Float[Array, ...]:
-        """A draw of the noise, an array like y."""
+        """A draw of Gaussian noise, an array like y."""
         white = jax.random.normal(key, jnp.shape(self.y))
         if self.covariance is None:
             return jnp.asarray(self.std) * white
@@ -146,14 +201,17 @@ class Observation:
     def log_prob(
         self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
     ) -> Float[Array, ""]:
-        """`log N(y; prediction, noise + extra)` over what was observed.
+        """`log N(y; prediction, noise + extra)`, or that of the law, over what was observed.
 
         Args:
             prediction: An array like y.
-            extra: Variance added to that of the noise: independent (a number or an array like y),
-                or an `(m, m)` covariance, `m = y.size`.
+            extra: Variance added to that of Gaussian noise: independent (a number or an array like
+                y), or an `(m, m)` covariance, `m = y.size`.
         """
         residual, observed = self.residual(prediction), self.observed
+        if self.law is not None:
+            y = jnp.where(observed, jnp.asarray(self.y, jnp.float32), 1.0)
+            return jnp.sum(jnp.where(observed, self.law.log_prob(y, prediction), 0.0))
         extra = jnp.asarray(extra)
         full = extra.ndim == 2 and extra.shape == (residual.size,) * 2 != residual.shape
         if self.covariance is None and not full:
@@ -177,6 +235,14 @@ class Observation:
     def log_likelihood(self, x: Trajectory) -> Float[Array, ""]:
         """`log p(y | x)` of a physical trajectory."""
         return self.log_prob(self.operator(x))
+
+    def row(self, i: Int[Array, ""], of: Operator) -> Observation:
+        """What `of` saw of the i-th observed state, where `operator` is `Every(n, of)`."""
+        shape, y = jnp.shape(self.y), jnp.asarray(self.y, jnp.float32)[i]
+        if self.law is not None:
+            law = jax.tree.map(lambda a: a[i], spread_parameters(self.law, shape))
+            return Observation(y, of, law=law)
+        return Observation(y, of, std=jnp.broadcast_to(jnp.asarray(self.std), shape)[i])
 
     def standardised(self, standardisation: Standardisation) -> Observation:
         """The same observation of a trajectory in standardised units."""
@@ -223,6 +289,8 @@ def combine(*observations: Observation) -> Observation:
         raise ObservationError("observations", "none", "at least one", "Pass observations.")
     y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
     operator = Joined(tuple(o.operator for o in observations))
+    if any(o.law is not None for o in observations):
+        return Observation(y, operator, law=_joined_law(observations))
     if all(o.covariance is None for o in observations):
         std = [
             jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
@@ -232,21 +300,38 @@ def combine(*observations: Observation) -> Observation:
     return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))
 
 
+def _joined_law(observations: tuple[Observation, ...]) -> JoinedLaw:
+    laws = []
+    for o in observations:
+        if o.covariance is not None:
+            raise ObservationError(
+                "covariance",
+                "correlated noise beside a law that is not Gaussian",
+                "independent noise",
+                "Give std= instead.",
+            )
+        law = Normal(o.std) if o.law is None else o.law
+        laws.append(jax.tree.map(jnp.ravel, spread_parameters(law, jnp.shape(o.y))))
+    return JoinedLaw(tuple(laws), tuple(int(np.size(o.y)) for o in observations))
+
+
 def observe(
     key: PRNGKey,
     truth: Trajectory,
     operator: Operator,
     std: Any = None,
     covariance: Any = None,
+    law: Any = None,
 ) -> Observation:
-    """Draws `y = operator(truth) + noise` and keeps the operator and the noise.
+    """Draws y of a true trajectory and keeps the operator and the noise.
 
     Args:
         key: Random key.
         truth: Trajectory `(L, *S)` in physical units.
         operator: See `Observation`.
-        std, covariance: Law of the noise, exactly one of the two.
+        std, covariance, law: Exactly one of them; see `Observation`.
     """
     clean = operator(truth)
-    observation = Observation(clean, operator, std=std, covariance=covariance)
-    return dataclasses.replace(observation, y=clean + observation.noise(key))
+    # of no y yet, which a law of counts would look at
+    unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, law)
+    return dataclasses.replace(unseen, y=unseen.draw(key, clean))

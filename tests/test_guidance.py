@@ -10,7 +10,8 @@ from oracles import chain_prior, condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError
-from sda_jax.guidance.base import row_norms_squared
+from sda_jax.laws import Normal
+from sda_jax.operators import row_norms_squared
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.truth import trajectory_law
 from sda_jax.types import component
@@ -87,6 +88,18 @@ def test_rescaling_the_observation_changes_nothing(method, key):
     for t in (0.05, 0.5, 0.95):
         plain, scaled = (method(PRIOR.denoiser, observed(scale=s))(x, t) for s in (1.0, 1000.0))
         np.testing.assert_allclose(plain, scaled, rtol=1e-3, atol=1e-4)
+
+
+@each_method
+def test_a_normal_law_is_gaussian_noise(method, key):
+    x = jax.random.normal(key, (LENGTH, 2))
+    y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, 0.2]])
+    std = np.array([[0.3, 0.3], [0.2, 0.5], [0.3, 0.3]])
+    plain = sda.Observation(y, sda.Every(2, lambda s: s), std=std)
+    law = sda.Observation(y, sda.Every(2, lambda s: s), law=Normal(std))
+    for t in (0.05, 0.5, 0.95):
+        noise, same = (method(PRIOR.denoiser, o)(x, t) for o in (plain, law))
+        np.testing.assert_allclose(noise, same, rtol=2e-3, atol=1e-3)
 
 
 @each_method

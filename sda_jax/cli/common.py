@@ -129,7 +129,8 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
     truth = simulate(keys[0], config.system, case.length)
-    observation = observe(keys[1], truth, case.operator, std=case.std)
+    std = case.std if case.law is None else None
+    observation = observe(keys[1], truth, case.operator, std=std, law=case.law)
     if case.imposed is not None:
         observation = dataclasses.replace(observation, y=jnp.full_like(observation.y, case.imposed))
     return Draw(truth, observation, keys[2], keys[3])

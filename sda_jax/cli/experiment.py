@@ -33,9 +33,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def scores(test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
+    std = test.observation.std  # a law that is not Gaussian has none
     record: dict[str, Any] = {
         "residual_std": metrics.residual_std(test.observation, ensemble),
-        "observation_std": float(np.sqrt(np.mean(np.asarray(test.observation.std) ** 2))),
+        "observation_std": float("nan" if std is None else np.sqrt(np.mean(np.asarray(std) ** 2))),
         "spectrum_distance": metrics.spectrum_distance(ensemble, test.truth),
     }
     if len(ensemble) > 1:

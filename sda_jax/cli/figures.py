@@ -25,7 +25,11 @@ def observed_points(
     operator = observation.operator
     if not isinstance(operator, Every) or not isinstance(operator.of, Channels):
         return None
-    if len(operator.of.indices) != 1 or np.ndim(observation.std) != 0:
+    if (
+        len(operator.of.indices) != 1
+        or np.ndim(observation.std) != 0
+        or observation.law is not None
+    ):
         return None
     values = np.asarray(observation.y).reshape(-1)
     index = operator.n * np.arange(len(values))

@@ -7,14 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sda_jax.errors import ConfigError
 from sda_jax.observation import Observation
-from sda_jax.types import Denoiser, Operator, PRNGKey, Schedule, Time, Trajectory, component
-
-EXACT_LIMIT = 256  # observed elements up to which row norms are computed exactly
-PROBES = 32  # random directions beyond that
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
 
 
 @component
@@ -123,21 +120,3 @@ def _gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array
 
 
 SOLVERS = {"cg": _conjugate_gradients, "gmres": _gmres}
-
-
-def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, ...]:
-    """`diag(J J^T)` with J the operator's Jacobian at `x`: the variance that independent unit
-    errors of x cause in each element of the prediction.
-
-    Exact, a VJP an element, up to 256 elements; beyond, the mean over 32 fixed Rademacher
-    directions d of `(J d)^2`, which is exact where each element sees one entry of x.
-    """
-    shape = jax.eval_shape(operator, x)
-    if shape.size <= EXACT_LIMIT:
-        _, vjp = jax.vjp(operator, x)
-        basis = jnp.eye(shape.size, dtype=shape.dtype).reshape(shape.size, *shape.shape)
-        (rows,) = jax.vmap(vjp)(basis)
-        return jnp.sum(rows.reshape(shape.size, -1) ** 2, axis=1).reshape(shape.shape)
-    directions = jax.random.rademacher(jax.random.key(0), (PROBES, *x.shape), x.dtype)
-    _, push = jax.linearize(operator, x)
-    return jnp.mean(jax.vmap(push)(directions) ** 2, axis=0)

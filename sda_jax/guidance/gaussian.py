@@ -12,6 +12,7 @@ from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import require_at_least, require_positive
 from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
+from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Time, Trajectory, component, static
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
@@ -63,6 +64,7 @@ class GaussianCovariance(Method):
             x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         else:
             x_hat = denoiser(x, t)
+        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         if pull_x is not None:
@@ -79,6 +81,7 @@ class GaussianCovariance(Method):
         ensemble Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
+        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
         factor, spread = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * gaussian_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.noise(key_noise))

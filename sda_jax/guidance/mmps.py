@@ -58,5 +58,6 @@ class MMPS(Method):
                 w,
             )
 
-        w = inflated_pull(observation, x_hat, spread, self.iterations, self.solver)
+        near = observation.near(x_hat, noise_ratio(schedule, t))
+        w = inflated_pull(near, x_hat, spread, self.iterations, self.solver)
         return x_hat, spread(w) / scale

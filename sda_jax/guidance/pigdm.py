@@ -9,6 +9,7 @@ from sda_jax.denoise import Parameterisation
 from sda_jax.errors import require_at_least
 from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
+from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
 
@@ -42,5 +43,6 @@ class PiGDM(Method):
             return Parameterisation().spread(w, t, denoiser.schedule)
 
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
-        (gradient,) = pull_x(inflated_pull(observation, x_hat, spread, self.iterations))
+        near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        (gradient,) = pull_x(inflated_pull(near, x_hat, spread, self.iterations))
         return x_hat, gradient

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.guidance.base import Method, row_norms_squared
+from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
+from sda_jax.operators import row_norms_squared
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
 
@@ -45,12 +46,13 @@ class SDA(Method):
         ratio = noise_ratio(denoiser.schedule, t)
 
         def log_twist(x: Array, x_hat: Array) -> Array:
+            near = observation.near(x_hat, ratio)
             if self.gamma_obs is None:
                 variance = self.gamma * row_norms_squared(observation.operator, x_hat)
             else:
                 variance = self.gamma_obs
             extra = jax.lax.stop_gradient(variance * ratio**2)
-            return observation.log_prob(observation.operator(x_hat), extra)
+            return near.log_prob(observation.operator(x_hat), extra)
 
         if self.through_network:
 

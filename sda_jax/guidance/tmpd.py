@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
+from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
@@ -34,6 +35,7 @@ class TMPD(Method):
         pull = jax.linear_transpose(push, x_hat)
         (ones,) = pull(jnp.where(observation.observed, 1.0, 0.0).astype(prediction.dtype))
         sums = push(schedule.sigma(t) ** 2 / schedule.mu(t) * pull_x(ones)[0])
-        slope = jax.grad(observation.log_prob)(prediction, jnp.maximum(sums, 0.0))
+        near = observation.near(x_hat, noise_ratio(schedule, t))
+        slope = jax.grad(near.log_prob)(prediction, jnp.maximum(sums, 0.0))
         (w,) = pull(slope)
         return x_hat, pull_x(w)[0]

@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
+from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
@@ -32,6 +33,7 @@ class TweedieCovariance(Method):
         operator, schedule = observation.operator, denoiser.schedule
         with jax.default_matmul_precision("highest"):
             x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+            observation = observation.near(x_hat, noise_ratio(schedule, t))
             prediction, pull_y = jax.vjp(operator, x_hat)
             m = prediction.size
             basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)

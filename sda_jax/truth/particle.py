@@ -51,15 +51,13 @@ def _filter(
 ) -> Filtered:
     operator = local_in_time(observation, length)
     every, of = operator.n, operator.of
-    y = jnp.asarray(observation.y, jnp.float32)
-    std = jnp.broadcast_to(jnp.asarray(observation.std, jnp.float32), y.shape)
     key_start, key_steps = jax.random.split(key)
     start = spun_up_states(key_start, system, particles)
     identity = jnp.arange(particles)
 
     def weigh(i: Array, x: Array) -> Array:
         row = i // every
-        one = Observation(y[row], of, std=std[row])
+        one = observation.row(row, of)
         log_weights = jax.vmap(one.log_likelihood)(x)
         log_weights = jnp.where(i % every == 0, log_weights, 0.0)
         return log_weights - jnp.max(log_weights)

@@ -1,0 +1,185 @@
+"""Laws of observations that are not Gaussian, element by element, and their Gaussian neighbours.
+
+A law is a component with `log_prob(y, prediction)`, an array like y, and, where observations are
+to be drawn, `sample(key, prediction)`. Elements are independent given the trajectory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.errors import ObservationError, require_positive
+from sda_jax.types import PRNGKey, Scalar, component, static
+
+FLAT = 1e-6  # least precision of a neighbour, relative to that of the prediction
+OFFSETS = np.concatenate([-(2.0 ** np.arange(5, -6, -1)), [0.0], 2.0 ** np.arange(-5, 6)])
+REFINEMENTS, SHRINK = 6, 8.0
+
+
+class Law(Protocol):
+    """`p(y | prediction)` of independent elements."""
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        ...
+
+
+def _check_parameters(law: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(law, name)
+        if isinstance(value, (tuple, list)):  # as a file has them
+            object.__setattr__(law, name, np.asarray(value, np.float32))
+        require_positive(name, value)
+
+
+@component
+class StudentT:
+    """`y = prediction + scale t`, t of Student's law: instruments with outliers.
+
+    Attributes:
+        scale: Of the noise, in physical units, a number or an array that broadcasts against y.
+        df: Degrees of freedom; the fewer, the more outliers.
+    """
+
+    scale: Any = 1.0
+    df: Any = 4.0
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, "scale", "df")
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        df, scale = jnp.asarray(self.df), jnp.asarray(self.scale)
+        return jax.scipy.stats.t.logpdf(y, df, prediction, scale)
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        t = jax.random.t(key, self.df, prediction.shape, prediction.dtype)
+        return prediction + jnp.asarray(self.scale) * t
+
+
+@component
+class Poisson:
+    """Counts; the prediction is the logarithm of the expected count."""
+
+    def check(self, y: np.ndarray) -> None:
+        """Raises if `y` are no counts."""
+        seen = y[~np.isnan(y)]
+        if (seen < 0).any() or (seen != np.round(seen)).any():
+            raise ObservationError(
+                "y", seen[(seen < 0) | (seen != np.round(seen))][0], "counts", "Correct y."
+            )
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        return y * prediction - jnp.exp(prediction) - jax.scipy.special.gammaln(y + 1)
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        return jax.random.poisson(key, jnp.exp(prediction)).astype(prediction.dtype)
+
+
+@component
+class JoinedLaw:
+    """The laws of several observations whose flattened elements follow each other.
+
+    Attributes:
+        laws: One a part.
+        sizes: Elements of each.
+    """
+
+    laws: tuple
+    sizes: tuple[int, ...] = static()
+
+    def _parts(self, *arrays: Array) -> list[tuple]:
+        edges = np.cumsum((0, *self.sizes))
+        spans = itertools.pairwise(edges)
+        return [
+            (law, *(a[i:j] for a in arrays)) for law, (i, j) in zip(self.laws, spans, strict=True)
+        ]
+
+    def log_prob(self, y: Float[Array, " m"], prediction: Float[Array, " m"]) -> Float[Array, " m"]:
+        """Of every element."""
+        return jnp.concatenate([law.log_prob(a, p) for law, a, p in self._parts(y, prediction)])
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, " m"]) -> Float[Array, " m"]:
+        """A draw of y."""
+        keys = jax.random.split(key, len(self.laws))
+        parts = self._parts(prediction)
+        return jnp.concatenate([law.sample(k, p) for k, (law, p) in zip(keys, parts, strict=True)])
+
+
+@component
+class Normal:
+    """`y ~ N(prediction, std^2)`: a part of a `JoinedLaw`."""
+
+    std: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, "std")
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        return jax.scipy.stats.norm.logpdf(y, prediction, jnp.asarray(self.std))
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        z = jax.random.normal(key, prediction.shape, prediction.dtype)
+        return prediction + jnp.asarray(self.std) * z
+
+
+def spread_parameters(law: Any, shape: tuple[int, ...]) -> Any:
+    """The law with its parameters given for every element of a y of that shape."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), law)
+
+
+class Neighbour(NamedTuple):
+    """`N(y; prediction, std^2)`, which stands for a law where the prediction is likely."""
+
+    y: Float[Array, ...]
+    std: Float[Array, ...]
+
+
+def gaussian_neighbour(
+    law: Law, y: Float[Array, ...], prediction: Float[Array, ...], variance: Float[Array, ...]
+) -> Neighbour:
+    """The Gaussian likelihood with the law's slope and curvature at the most probable value of a
+    prediction that is normal around `prediction`: Laplace's approximation, exact for Gaussian laws.
+
+    Where the law curves the wrong way, as far from an outlier, the neighbour is nearly flat and
+    has the law's slope.
+
+    Args:
+        law: Of y.
+        y: What was observed, without missing values.
+        prediction: Mean of the prediction before y is known.
+        variance: Its variance.
+    """
+
+    def total(p: Array) -> Array:
+        return jnp.sum(law.log_prob(y, p))
+
+    slope_of = jax.grad(total)
+    # a search at falling distances finds the mode of heavy tails too, where Newton's steps do not
+    width = jnp.sqrt(variance)
+    offsets = jnp.asarray(OFFSETS, prediction.dtype).reshape(-1, *(1,) * prediction.ndim)
+
+    def refine(p: Array, i: Scalar) -> tuple[Array, None]:
+        candidates = p + offsets * width / SHRINK**i
+
+        def value(q: Array) -> Array:
+            return law.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
+
+        best = jnp.argmax(jax.vmap(value)(candidates), axis=0)
+        return jnp.take_along_axis(candidates, best[None], axis=0)[0], None
+
+    mode, _ = jax.lax.scan(refine, prediction, jnp.arange(REFINEMENTS))
+    slope, curvature = jax.jvp(slope_of, (mode,), (jnp.ones_like(mode),))
+    precision = jnp.maximum(-curvature, FLAT / variance)
+    return Neighbour(mode + slope / precision, 1 / jnp.sqrt(precision))

@@ -31,6 +31,7 @@ from sda_jax.operators import (
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.samplers import (
     Ancestral,
+    Correctors,
     DPMSolverPP2M,
     ExponentialIntegrator,
     Gibbs,
@@ -60,6 +61,7 @@ __all__ = [
     "Chain",
     "Channels",
     "Coarsen",
+    "Correctors",
     "Cosine",
     "Crop",
     "DPMSolverPP2M",

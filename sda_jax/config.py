@@ -160,7 +160,9 @@ TABLE = (
     | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])
     | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
     | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
-    | class_table([samplers.PredictorCorrector, samplers.Langevin, samplers.Gibbs])
+    | class_table(
+        [samplers.PredictorCorrector, samplers.Correctors, samplers.Langevin, samplers.Gibbs]
+    )
     | class_table(
         [samplers.ExponentialIntegrator, samplers.DPMSolverPP2M, samplers.Heun, samplers.Ancestral]
     )

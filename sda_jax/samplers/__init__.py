@@ -1,5 +1,6 @@
 """Samplers: predictors and correctors, one a file."""
 
+from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.dpm import DPMSolverPP2M
 from sda_jax.samplers.exponential import Ancestral, ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
@@ -9,6 +10,7 @@ from sda_jax.samplers.predictor_corrector import PredictorCorrector
 
 __all__ = [
     "Ancestral",
+    "Correctors",
     "DPMSolverPP2M",
     "ExponentialIntegrator",
     "Gibbs",

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.errors import require_at_least
+from sda_jax.errors import require_at_least, require_below
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
 
 
 class Corrector(ABC):
-    """Repeats a `move` that leaves the law of x_t as it is, at noise levels over `above`."""
+    """Repeats a `move` that leaves the law of x_t as it is, at noise levels from `above` to
+    `below`."""
 
     @property
     @abstractmethod
@@ -26,9 +27,15 @@ class Corrector(ABC):
     def above(self) -> float:
         """Smallest sigma/mu at which steps are made."""
 
+    @property
+    @abstractmethod
+    def below(self) -> float:
+        """Largest sigma/mu at which steps are made."""
+
     def __post_init__(self) -> None:
         require_at_least("corrections", self.steps, 0)
         require_at_least("above", self.above, 0)
+        require_below("above", self.above, self.below)
 
     @abstractmethod
     def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
@@ -49,8 +56,31 @@ class Corrector(ABC):
 
     def active(self, schedule: Schedule, t: Time) -> Array:
         """Whether steps are made at time t."""
-        return noise_ratio(schedule, t) >= self.above
+        ratio = noise_ratio(schedule, t)
+        return (ratio >= self.above) & (ratio <= self.below)
 
     def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
         """Evaluations of the denoiser at all these times."""
         return self.steps * int(jnp.sum(self.active(schedule, times)))
+
+
+@component
+class Correctors:
+    """Several correctors one after the other, as where number and size of the steps are to depend
+    on the noise level: each has a range of levels of its own.
+
+    Attributes:
+        parts: `Langevin` or `Gibbs`, in order.
+    """
+
+    parts: tuple = ()
+
+    def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+        """Moves x within its law at time t."""
+        for i, part in enumerate(self.parts):
+            x = part(jax.random.fold_in(key, i), denoiser, x, t)
+        return x
+
+    def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
+        """Evaluations of the denoiser at all these times."""
+        return sum(part.evaluations(schedule, times) for part in self.parts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.samplers.exponential import exponential_step
+from sda_jax.errors import require_at_least, require_at_most
+from sda_jax.samplers.exponential import renewed_step
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component
 
@@ -23,10 +25,19 @@ class Memory(NamedTuple):
 class DPMSolverPP2M:
     """DPM-Solver++(2M): exponential integrator on a posterior mean extrapolated from two steps.
 
-    Lu et al. (2022), algorithm 2. The first step is of first order.
+    Lu et al. (2022), algorithm 2, and with fresh noise the same extrapolation of `Ancestral`: their
+    SDE variants, to the order at which both agree. The first step is of first order.
+
+    Attributes:
+        eta: Share of the noise drawn anew, 0 for the probability-flow ODE, 1 for the SDE.
     """
 
+    eta: float = 0.0
     evaluations = 1
+
+    def __post_init__(self) -> None:
+        require_at_least("eta", self.eta, 0)
+        require_at_most("eta", self.eta, 1)
 
     def init(self, x: Trajectory) -> Memory:
         """Before the first step."""
@@ -40,4 +51,5 @@ class DPMSolverPP2M:
         h = jnp.log(noise_ratio(schedule, t)) - jnp.log(noise_ratio(schedule, s))
         half_ratio = jnp.where(memory.h > 0, h / (2 * jnp.where(memory.h > 0, memory.h, 1.0)), 0.0)
         extrapolated = x_hat + half_ratio * (x_hat - memory.x_hat)
-        return exponential_step(schedule, x, extrapolated, t, s), Memory(x_hat, h)
+        z = jax.random.normal(key, x.shape, x.dtype)
+        return renewed_step(schedule, x, extrapolated, t, s, self.eta, z), Memory(x_hat, h)

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from sda_jax.errors import require_at_least, require_at_most
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
+from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component
 
 
 def exponential_step(
@@ -18,6 +18,18 @@ def exponential_step(
     `x_hat`, the posterior mean that is held constant from t to s."""
     shrink = schedule.sigma(s) / schedule.sigma(t)
     return shrink * x + (schedule.mu(s) - shrink * schedule.mu(t)) * x_hat
+
+
+def renewed_step(
+    schedule: Schedule, x: Trajectory, x_hat: Trajectory, t: Time, s: Time, eta: Scalar, z: Array
+) -> Array:
+    """`exponential_step` with a share `eta` of the noise drawn anew, from the normal numbers `z`:
+    at 1 a draw from `q(x_s | x_t, x_hat)`, the forward process run backwards from `x_hat`."""
+    share = noise_ratio(schedule, s) / noise_ratio(schedule, t)
+    fresh = eta * jnp.sqrt((1 - share) * (1 + share))
+    noise = (x - schedule.mu(t) * x_hat) / schedule.sigma(t)
+    mixed = jnp.sqrt((1 - fresh) * (1 + fresh)) * noise + fresh * z
+    return schedule.mu(s) * x_hat + schedule.sigma(s) * mixed
 
 
 class OneStep:
@@ -67,10 +79,5 @@ class Ancestral(OneStep):
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple
     ) -> tuple[Array, tuple]:
         """From time t to s < t."""
-        schedule, x_hat = denoiser.schedule, denoiser(x, t)
-        share = noise_ratio(schedule, s) / noise_ratio(schedule, t)
-        fresh = self.eta * jnp.sqrt((1 - share) * (1 + share))
-        noise = (x - schedule.mu(t) * x_hat) / schedule.sigma(t)
         z = jax.random.normal(key, x.shape, x.dtype)
-        mixed = jnp.sqrt((1 - fresh) * (1 + fresh)) * noise + fresh * z
-        return schedule.mu(s) * x_hat + schedule.sigma(s) * mixed, memory
+        return renewed_step(denoiser.schedule, x, denoiser(x, t), t, s, self.eta, z), memory

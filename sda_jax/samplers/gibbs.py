@@ -21,11 +21,12 @@ class Gibbs(Corrector):
 
     Attributes:
         steps: Steps after every predictor step, one evaluation each; 0 for none.
-        above: Smallest sigma/mu at which steps are made.
+        above, below: Smallest and largest sigma/mu at which steps are made.
     """
 
     steps: int = static(3)
     above: float = 0.3
+    below: float = float("inf")
 
     def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """One step at time t."""

@@ -21,12 +21,13 @@ class Langevin(Corrector):
     Attributes:
         steps: Steps after every predictor step; 0 for none.
         tau: Relative step size.
-        above: Smallest sigma/mu at which steps are made.
+        above, below: Smallest and largest sigma/mu at which steps are made.
     """
 
     steps: int = static(1)
     tau: float = 0.5
     above: float = 0.0
+    below: float = float("inf")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import require_at_least
+from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.exponential import ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
@@ -24,7 +25,7 @@ class PredictorCorrector:
         steps: Predictor steps.
         grid: Time grid: `EvenTime`, `EvenLogRatio` or `Karras`.
         predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
-        corrector: `Langevin` or `Gibbs`; with 0 steps, none.
+        corrector: `Langevin`, `Gibbs` or several of them (`Correctors`); with 0 steps, none.
         denoise: Whether the sample is the posterior mean at the last level instead of the state
             there, whose noise of sigma/mu = 0.001 or so it still has.
     """
@@ -32,7 +33,7 @@ class PredictorCorrector:
     steps: int = static(256)
     grid: Any = EvenTime()
     predictor: Any = ExponentialIntegrator()
-    corrector: Langevin | Gibbs = Langevin()
+    corrector: Langevin | Gibbs | Correctors = Langevin()
     denoise: bool = static(False)
 
     def __post_init__(self) -> None:
@@ -69,10 +70,9 @@ class PredictorCorrector:
         def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, Array]:
             (x, memory), (i, t, s) = carry, now
             key_i = jax.random.fold_in(key_steps, i)
-            # correctors fold their step in: one number past them is the predictor's
-            key_predictor = jax.random.fold_in(key_i, self.corrector.steps)
+            key_predictor, key_corrector = jax.random.split(key_i)
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
-            x = self.corrector(key_i, denoiser, x, s)
+            x = self.corrector(key_corrector, denoiser, x, s)
             return (x, memory), jnp.all(jnp.isfinite(x))
 
         steps = (jnp.arange(self.steps), times[:-1], times[1:])

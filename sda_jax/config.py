@@ -53,16 +53,16 @@ class Case:
         length: States of the trajectory.
         operator: A component on physical trajectories.
         std: Of Gaussian noise, in physical units.
-        law: Instead, a law that is not Gaussian; see `laws`.
         imposed: A value that every element of y is given, where nothing is observed but a property
             asked for; None for an observation of a simulated truth.
+        law: Instead of std, a law that is not Gaussian; see `laws`.
     """
 
     length: int = 65
     operator: Any = Every(8, Channels((0,)))
     std: float = 0.4
-    law: Any = None
     imposed: float | None = None
+    law: Any = None
 
 
 @dataclass(frozen=True)

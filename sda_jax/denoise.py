@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -13,13 +14,23 @@ from sda_jax.networks import Network
 from sda_jax.schedule import noise_level, noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component, static
 
+ERROR_LEVELS = 25  # noise levels of measured errors, four a decade
 
+
+@component
 class Parameterisation:
-    """What the parameterisations share: the network sees x_t scaled to unit variance."""
+    """What the parameterisations share: the network sees x_t scaled to unit variance.
+
+    Attributes:
+        errors: Mean squared denoising errors by noise level and channel, which stand for the
+            variances of x given x_t; None before `with_measured_errors`.
+    """
+
+    errors: Float[Array, "levels channel"] | None = None
 
     def unfitted(self) -> Any:
         """Without what was measured from data: what a configuration says of it."""
-        return self
+        return dataclasses.replace(self, errors=None)
 
     def inputs(self, x: Array, t: Time, schedule: Schedule) -> Array:
         """What the network sees of `x = x_t`."""
@@ -30,15 +41,21 @@ class Parameterisation:
         return output
 
     def spread(self, w: Array, t: Time, schedule: Schedule) -> Array:
-        """The covariance of x given x_t times `w`, were the data the Gaussian that the
-        parameterisation knows of: independent standardised numbers."""
-        ratio = noise_ratio(schedule, t)
-        return ratio**2 / (1 + ratio**2) * w
+        """The covariance of x given x_t times `w`, elements being independent: with the measured
+        variances, or with those of standard normal data."""
+        return self._variance(t, schedule) * w
 
     def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
         """A draw from the normal law of mean zero and the covariance that `spread` applies."""
-        ratio = noise_ratio(schedule, t)
-        return ratio / jnp.sqrt(1 + ratio**2) * jax.random.normal(key, shape)
+        return jnp.sqrt(self._variance(t, schedule)) * jax.random.normal(key, shape)
+
+    def _variance(self, t: Time, schedule: Schedule) -> Array:
+        if self.errors is None:
+            ratio = noise_ratio(schedule, t)
+            return ratio**2 / (1 + ratio**2)
+        logs, level = jnp.log(self.errors), noise_level(schedule, t)
+        levels = jnp.linspace(0.0, 1.0, len(logs))
+        return jnp.exp(jax.vmap(lambda e: jnp.interp(level, levels, e), in_axes=1)(logs))
 
 
 @component
@@ -140,6 +157,38 @@ class NetworkDenoiser:
     def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
         """The parameterisation's `error`."""
         return self.parameterisation.error(key, shape, t, self.schedule)
+
+
+def with_measured_errors(
+    key: PRNGKey, denoiser: NetworkDenoiser, x: Float[Array, "batches batch length *state"]
+) -> NetworkDenoiser:
+    """The denoiser with its parameterisation's `errors` measured: what guidance takes for the
+    variance of x given x_t (`gaussian_spread`).
+
+    Args:
+        key: Random key of the noise.
+        denoiser: Trained.
+        x: Segments that it was not trained on, in standardised units.
+    """
+    schedule = denoiser.schedule
+    low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
+    ratios = jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
+
+    def of(level: tuple[PRNGKey, Array]) -> Array:
+        key, ratio = level
+        t = schedule.time(ratio)
+
+        def one(both: tuple[PRNGKey, Array]) -> Array:
+            key, x = both
+            x_t = schedule.mu(t) * x + schedule.sigma(t) * jax.random.normal(key, x.shape)
+            error = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
+            return jnp.mean(error.reshape(-1, x.shape[-1]) ** 2, axis=0)
+
+        return jnp.mean(jax.lax.map(one, (jax.random.split(key, len(x)), x)), axis=0)
+
+    errors = jax.jit(lambda: jax.lax.map(of, (jax.random.split(key, len(ratios)), ratios)))()
+    parameterisation = dataclasses.replace(denoiser.parameterisation, errors=errors)
+    return dataclasses.replace(denoiser, parameterisation=parameterisation)
 
 
 def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:

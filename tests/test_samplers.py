@@ -83,8 +83,8 @@ def test_scan_equals_loop(predictor, key):
     )
     memory = predictor.init(x)
     for i, (t, s) in enumerate(itertools.pairwise(times)):
-        key_i = jax.random.fold_in(key_steps, i)
-        x, memory = predictor.step(jax.random.fold_in(key_i, 2), denoiser, x, t, s, memory)
+        key_predictor, key_i = jax.random.split(jax.random.fold_in(key_steps, i))
+        x, memory = predictor.step(key_predictor, denoiser, x, t, s, memory)
         for c in range(2):
             eps = predicted_noise(denoiser, x, s)
             delta = 0.3 / jnp.mean(eps**2)
@@ -212,6 +212,33 @@ def test_correctors_step_over_their_level_only(key):
         assert jnp.abs(corrector(key, denoiser, x, high) - x).min() > 0
 
 
+def test_several_correctors_have_a_range_of_levels_each(key):
+    schedule, denoiser = Cosine(), gaussian(1.0, n=3)
+    x = jax.random.normal(key, (3, 1))
+    high, low = sda.Langevin(2, 0.3, above=1.0), sda.Langevin(1, 0.1, below=1.0)
+    both = sda.Correctors((high, low))
+    for ratio, active, i in ((3.0, high, 0), (0.3, low, 1)):
+        t = schedule.time(ratio)
+        expected = active(jax.random.fold_in(key, i), denoiser, x, t)
+        np.testing.assert_allclose(both(key, denoiser, x, t), expected, rtol=1e-6)
+    sampler = sda.PredictorCorrector(30, EvenLogRatio(), corrector=both)
+    ratios = noise_ratio(schedule, EvenLogRatio()(schedule, 30)[1:])
+    expected = 30 + 2 * int((ratios >= 1).sum()) + int((ratios <= 1).sum())
+    assert sampler.evaluations(schedule) == expected
+
+
+@pytest.mark.parametrize(
+    ("predictor", "bias"), [(sda.Ancestral(), -0.10), (sda.DPMSolverPP2M(1.0), 0.004)], ids=str
+)
+def test_variance_kept_by_fresh_noise(predictor, bias):
+    """Against the recursion's closed form at 128 steps; the extrapolation removes the bias."""
+    sampler = sda.PredictorCorrector(128, EvenLogRatio(), predictor, NONE)
+    n = 40000
+    draw = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(0.1), (1, 1))))
+    x = draw(jax.random.split(jax.random.key(3), n))
+    assert float(x.var() / 0.1) == pytest.approx(1 + bias, abs=4 * np.sqrt(2 / n))
+
+
 def test_gibbs_keeps_the_law_and_forgets_its_start(key):
     """For Gaussian data: variance mu^2 v + sigma^2 of x_t from any start, with the correlation of
     one step, the data's share `mu^2 v / (mu^2 v + sigma^2)` of it, to the power of the steps."""
@@ -264,3 +291,7 @@ def test_impossible_settings_are_refused():
         sda.Langevin(-1)
     with pytest.raises(ConfigError, match="tau"):
         sda.Langevin(1, tau=0.0)
+    with pytest.raises(ConfigError, match="above: got 1.0; expected below 0.5"):
+        sda.Langevin(1, above=1.0, below=0.5)
+    with pytest.raises(ConfigError, match="eta: got 2"):
+        sda.DPMSolverPP2M(2)

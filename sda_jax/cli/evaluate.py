@@ -12,9 +12,10 @@ import numpy as np
 
 from sda_jax.cli.common import Arguments, Draw, draw_case, posterior, run, the_prior
 from sda_jax.config import Experiment
+from sda_jax.errors import ConfigError
 from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
-from sda_jax.samplers import PredictorCorrector
+from sda_jax.samplers import Correctors, PredictorCorrector
 from sda_jax.serialize import dumps
 from sda_jax.storage import append_record, claim, read_records, write_records
 from sda_jax.truth import particle_smoother
@@ -30,6 +31,13 @@ def samplers(config: Experiment) -> list[PredictorCorrector]:
     """The configured sampler, once for each number of corrections."""
     base = config.assimilation.sampler
     corrections = config.evaluation.corrections
+    if corrections and isinstance(base.corrector, Correctors):
+        raise ConfigError(
+            "evaluation.corrections",
+            corrections,
+            "none: the sampler has several correctors",
+            "Leave it out, or configure one corrector.",
+        )
     return [with_corrections(base, c) for c in corrections] if corrections else [base]
 
 

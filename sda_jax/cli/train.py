@@ -16,7 +16,7 @@ from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import HELD_OUT, MEASURED, load, simulate
-from sda_jax.denoise import NetworkDenoiser
+from sda_jax.denoise import NetworkDenoiser, with_measured_errors
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
@@ -124,6 +124,9 @@ def train(arguments: Arguments) -> None:
     denoiser = train_denoiser(
         start, source, validation, standardisation, config.training, folder, config.seed, True
     )
+    if not isinstance(config.parameterisation, SpectralPreconditioned):
+        held_out = standardisation.forward(validation)
+        denoiser = with_measured_errors(jax.random.key(config.seed), denoiser, held_out)
     prior = Prior(
         denoiser, standardisation, config.system.state_shape, config.window, config.system
     )

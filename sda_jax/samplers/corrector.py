@@ -75,6 +75,11 @@ class Correctors:
 
     parts: tuple = ()
 
+    @property
+    def steps(self) -> int:
+        """Steps of all parts at a level that is in the range of each."""
+        return sum(part.steps for part in self.parts)
+
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """Moves x within its law at time t."""
         for i, part in enumerate(self.parts):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.errors import require_positive
 from sda_jax.networks import Network
 from sda_jax.schedule import noise_level, noise_ratio
+from sda_jax.stationary import autocovariance, draw_series, times_covariance
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component, static
 
 ERROR_LEVELS = 25  # noise levels of measured errors, four a decade
@@ -21,16 +22,20 @@ ERROR_LEVELS = 25  # noise levels of measured errors, four a decade
 class Parameterisation:
     """What the parameterisations share: the network sees x_t scaled to unit variance.
 
+    What is measured of its errors (`with_measured_errors`) stands for the law of x given x_t.
+
     Attributes:
-        errors: Mean squared denoising errors by noise level and channel, which stand for the
-            variances of x given x_t; None before `with_measured_errors`.
+        errors: Mean squared denoising errors by noise level and channel.
+        correlations: Of the errors of states, by noise level, lag and pair of channels; None for
+            fields.
     """
 
     errors: Float[Array, "levels channel"] | None = None
+    correlations: Float[Array, "levels lags channel channel"] | None = None
 
     def unfitted(self) -> Any:
         """Without what was measured from data: what a configuration says of it."""
-        return dataclasses.replace(self, errors=None)
+        return dataclasses.replace(self, errors=None, correlations=None)
 
     def inputs(self, x: Array, t: Time, schedule: Schedule) -> Array:
         """What the network sees of `x = x_t`."""
@@ -41,21 +46,39 @@ class Parameterisation:
         return output
 
     def spread(self, w: Array, t: Time, schedule: Schedule) -> Array:
-        """The covariance of x given x_t times `w`, elements being independent: with the measured
-        variances, or with those of standard normal data."""
-        return self._variance(t, schedule) * w
+        """The covariance of x given x_t times `w`: of the measured errors, or of independent
+        standard normal data."""
+        std = self._std(t, schedule)
+        if self.correlations is None:
+            return std**2 * w
+        return std * times_covariance(self._correlation(t, schedule), std * w)
 
     def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
         """A draw from the normal law of mean zero and the covariance that `spread` applies."""
-        return jnp.sqrt(self._variance(t, schedule)) * jax.random.normal(key, shape)
+        std = self._std(t, schedule)
+        if self.correlations is None:
+            return std * jax.random.normal(key, shape)
+        return std * draw_series(key, self._correlation(t, schedule), shape[0])
 
-    def _variance(self, t: Time, schedule: Schedule) -> Array:
+    def _std(self, t: Time, schedule: Schedule) -> Array:
         if self.errors is None:
             ratio = noise_ratio(schedule, t)
-            return ratio**2 / (1 + ratio**2)
-        logs, level = jnp.log(self.errors), noise_level(schedule, t)
-        levels = jnp.linspace(0.0, 1.0, len(logs))
-        return jnp.exp(jax.vmap(lambda e: jnp.interp(level, levels, e), in_axes=1)(logs))
+            return ratio / jnp.sqrt(1 + ratio**2)
+        logs = jnp.log(self.errors) / 2
+        below, weight = self._between(t, schedule)
+        return jnp.exp((1 - weight) * logs[below] + weight * logs[below + 1])
+
+    def _correlation(self, t: Time, schedule: Schedule) -> Array:
+        below, weight = self._between(t, schedule)
+        known = jnp.asarray(self.correlations)
+        return (1 - weight) * known[below] + weight * known[below + 1]
+
+    def _between(self, t: Time, schedule: Schedule) -> tuple[Array, Array]:
+        """The measured level below time t and the weight of the one above."""
+        last = len(jnp.asarray(self.errors)) - 1
+        place = jnp.clip(noise_level(schedule, t), 0.0, 1.0) * last
+        below = jnp.minimum(jnp.floor(place).astype(int), last - 1)
+        return below, place - below
 
 
 @component
@@ -162,8 +185,8 @@ class NetworkDenoiser:
 def with_measured_errors(
     key: PRNGKey, denoiser: NetworkDenoiser, x: Float[Array, "batches batch length *state"]
 ) -> NetworkDenoiser:
-    """The denoiser with its parameterisation's `errors` measured: what guidance takes for the
-    variance of x given x_t (`gaussian_spread`).
+    """The denoiser with its parameterisation's errors measured: what guidance takes for the
+    covariance of x given x_t (`gaussian_spread`).
 
     Args:
         key: Random key of the noise.
@@ -174,20 +197,29 @@ def with_measured_errors(
     low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
     ratios = jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
 
-    def of(level: tuple[PRNGKey, Array]) -> Array:
+    states = x.ndim == 4
+
+    def of(level: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
         key, ratio = level
         t = schedule.time(ratio)
 
-        def one(both: tuple[PRNGKey, Array]) -> Array:
+        def one(both: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
             key, x = both
             x_t = schedule.mu(t) * x + schedule.sigma(t) * jax.random.normal(key, x.shape)
-            error = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
-            return jnp.mean(error.reshape(-1, x.shape[-1]) ** 2, axis=0)
+            e = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
+            squares = jnp.mean(e.reshape(-1, x.shape[-1]) ** 2, axis=0)
+            return squares, autocovariance(e) if states else jnp.zeros(())
 
-        return jnp.mean(jax.lax.map(one, (jax.random.split(key, len(x)), x)), axis=0)
+        found = jax.lax.map(one, (jax.random.split(key, len(x)), x))
+        return jax.tree.map(lambda a: jnp.mean(a, axis=0), found)
 
-    errors = jax.jit(lambda: jax.lax.map(of, (jax.random.split(key, len(ratios)), ratios)))()
-    parameterisation = dataclasses.replace(denoiser.parameterisation, errors=errors)
+    keys = jax.random.split(key, len(ratios))
+    errors, lags = jax.jit(lambda: jax.lax.map(of, (keys, ratios)))()
+    std = jnp.sqrt(errors)
+    correlations = lags / (std[:, None, :, None] * std[:, None, None, :]) if states else None
+    parameterisation = dataclasses.replace(
+        denoiser.parameterisation, errors=errors, correlations=correlations
+    )
     return dataclasses.replace(denoiser, parameterisation=parameterisation)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from sda_jax.errors import ConfigError, require_at_least
+from sda_jax.errors import ConfigError, require_at_least, require_below, require_positive
 from sda_jax.fields import energy_spectrum
 from sda_jax.observation import Observation
 from sda_jax.systems.base import require_noise
@@ -171,6 +171,44 @@ def compare(
         spread_ratio=spread(ensemble) / spread(both),
         energy_p=energy_test(ensemble, truth),
     )
+
+
+def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
+    """Share of the reference's members inside the central interval that holds `share` of the
+    ensemble, averaged over all components: `share` if both have one law (a little less for small
+    ensembles, whose quantiles err).
+
+    Raises:
+        ConfigError: `share` not between 0 and 1.
+    """
+    require_positive("share", share)
+    require_below("share", share, 1)
+    tails = [(1 - share) / 2, (1 + share) / 2]
+    # unbiased: the interval between order statistics i and j holds (j - i)/(n + 1) on average
+    low, high = np.quantile(np.asarray(ensemble, np.float64), tails, axis=0, method="weibull")
+    other = np.asarray(reference, np.float64)
+    return float(np.mean((other >= low) & (other <= high)))
+
+
+def rank_flatness(ensemble: Ensemble, truths: Ensemble, bins: int = 16) -> float:
+    """Chi-square per degree of freedom of the ranks of truths among the members, counted in equal
+    bins and averaged over components: 1 where truths, independent draws, have the ensemble's law.
+
+    The ensemble's finite size adds to it: as many members as truths make it 2.
+
+    Raises:
+        ConfigError: The members' number plus one is no multiple of `bins`.
+    """
+    n, count = len(ensemble), len(truths)
+    if (n + 1) % bins:
+        raise ConfigError("samples", n, f"one less than a multiple of {bins}", "Leave some out.")
+    members = np.sort(np.asarray(ensemble, np.float64).reshape(n, -1), axis=0)
+    others = np.asarray(truths, np.float64).reshape(count, -1)
+    found = []
+    for a, b in zip(members.T, others.T, strict=True):
+        counts = np.bincount(np.searchsorted(a, b) * bins // (n + 1), minlength=bins)
+        found.append(((counts - count / bins) ** 2).sum() / (count / bins) / (bins - 1))
+    return float(np.mean(found))
 
 
 def residual_std(observation: Observation, ensemble: Ensemble) -> float:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import gaussian_denoiser
+from oracles import chain_prior, gaussian_denoiser, standardised
 
 import sda_jax as sda
 from sda_jax.denoise import (
@@ -119,15 +119,46 @@ def test_measured_errors_are_the_exact_denoisers(key):
             return variances / (variances + r2) * x / self.schedule.mu(t)
 
     denoiser = Exact(None, None, Cosine(), Preconditioned())
-    x = jnp.sqrt(variances) * jax.random.normal(key, (8, 64, 32, 2))
+    x = jnp.sqrt(variances) * jax.random.normal(key, (8, 64, 4, 8, 2))
     measured = with_measured_errors(key, denoiser, x).parameterisation
     n = x.size / 2
     for ratio in (0.003, 0.1, 0.5, 30.0):
         exact = variances * ratio**2 / (variances + ratio**2)
         t = Cosine().time(ratio)
         found = measured.spread(jnp.ones((5, 2)), t, Cosine())
+        assert measured.correlations is None
         # interpolated between four levels a decade: up to 4 per cent where the curve bends most
         np.testing.assert_allclose(found / exact, 1, atol=0.04 + 4 * np.sqrt(2 / n))
         drawn = measured.error(key, (40000, 2), t, Cosine())
         np.testing.assert_allclose(drawn.var(axis=0) / found[0], 1, atol=4 * np.sqrt(2 / 40000))
     assert measured.unfitted() == Preconditioned()
+
+
+def test_measured_errors_are_correlated_in_time(key):
+    """Of a stationary chain's exact denoiser: the law of x given x_t away from the ends."""
+    chain, length, ratio = sda.VectorAutoregression(), 48, 0.7
+    law = trajectory_law(chain, length)
+    _, covariance = standardised(law, chain.standardisation)
+    root = jnp.asarray(np.linalg.cholesky(covariance), jnp.float32)
+    known = chain_prior(chain, length).denoiser
+
+    @component
+    class Exact(NetworkDenoiser):
+        def __call__(self, x, t):
+            return known(x, t)
+
+    denoiser = Exact(None, None, Cosine(), Preconditioned())
+    x = (jax.random.normal(key, (16 * 64, 2 * length)) @ root.T).reshape(16, 64, length, 2)
+    measured = with_measured_errors(key, denoiser, x).parameterisation
+    t = Cosine().time(ratio)
+    exact = np.linalg.inv(np.linalg.inv(covariance) + np.eye(2 * length) / ratio**2)
+    w = jnp.zeros((length, 2)).at[24].set(jnp.array([1.0, -0.5]))
+    found = measured.spread(w, t, Cosine())[18:31]
+    expected = (exact @ np.asarray(w).reshape(-1)).reshape(length, 2)[18:31]
+    np.testing.assert_allclose(found, expected, atol=0.06 * np.abs(expected).max())
+    keys = jax.random.split(key, 20000)
+    e = jax.vmap(lambda k: measured.error(k, (length, 2), t, Cosine()))(keys)
+    pairs = e[:, 18:31].reshape(20000, -1).T @ (e[:, 24] @ jnp.array([1.0, -0.5])) / 20000
+    np.testing.assert_allclose(
+        pairs.reshape(13, 2), found, atol=5 * np.abs(expected).max() * np.sqrt(2 / 20000)
+    )

@@ -27,10 +27,17 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
-def record(name: str, title: str, body: str) -> None:
-    """Prints a result and writes it to results/NAME.md with machine, versions, command, date."""
+def record(name: str, title: str, body: str, script: str | None = None) -> None:
+    """Prints a result and writes it to results/NAME.md with machine, versions, command, date.
+
+    Args:
+        name: Of the file.
+        title: Its heading.
+        body: Markdown.
+        script: The benchmark that made it, where it has another name.
+    """
     found = ", ".join(f"{k} {v}" for k, v in versions().items())
-    command = f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip()
+    command = f"python benchmarks/{script or name}.py {' '.join(sys.argv[1:])}".strip()
     text = (
         f"# {title}\n\n"
         f"- machine: {machine()}\n- versions: Python {platform.python_version()}, {found}\n"

@@ -40,6 +40,7 @@ from sda_jax.samplers import (
     PredictorCorrector,
 )
 from sda_jax.schedule import Cosine, EvenLogRatio, EvenTime, Karras
+from sda_jax.smc import twisted_smc
 from sda_jax.standardise import Standardisation
 from sda_jax.systems import (
     DampedSpring,
@@ -104,4 +105,5 @@ __all__ = [
     "sample",
     "save_prior",
     "simulate",
+    "twisted_smc",
 ]

@@ -89,7 +89,7 @@ def test_path_keeping_filter_is_degenerate_and_the_smoother_is_not():
 
 def test_systematic_resampling_counts_are_within_one_of_their_mean():
     weights = jax.random.uniform(jax.random.key(0), (50,))
-    chosen = systematic_resampling(jax.random.key(1), weights)
+    chosen = systematic_resampling(jax.random.key(1), weights, len(weights))
     counts = np.bincount(np.asarray(chosen), minlength=50)
     expected = 50 * np.asarray(weights / weights.sum())
     assert (np.abs(counts - expected) < 1 + 1e-3).all()

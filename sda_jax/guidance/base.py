@@ -94,7 +94,7 @@ def inflated_pull(
     return w
 
 
-def _conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
     positive, as the Jacobian of a trained network may make it."""
 
@@ -119,4 +119,4 @@ def _gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array
     return found
 
 
-SOLVERS = {"cg": _conjugate_gradients, "gmres": _gmres}
+SOLVERS = {"cg": conjugate_gradients, "gmres": _gmres}

@@ -72,6 +72,19 @@ class GaussianCovariance(Method):
         schedule = denoiser.schedule
         return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
 
+    def log_twist(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
+    ) -> Array:
+        """`log p(y | x_t)`, whose posterior mean is `x_hat`; with a matrix of as many rows as y."""
+        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        _, spread = self._covariance(denoiser, observation, x_hat, t)
+        prediction, push = jax.linearize(observation.operator, x_hat)
+        pull = jax.linear_transpose(push, x_hat)
+        m = prediction.size
+        basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)
+        rows = jax.vmap(lambda v: push(spread(pull(v)[0])))(basis).reshape(m, m)
+        return observation.log_prob(prediction, (rows + rows.T) / 2)
+
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> Array:

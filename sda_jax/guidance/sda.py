@@ -39,29 +39,35 @@ class SDA(Method):
         """VJPs through the network for each evaluation, whatever the number observed."""
         return int(self.through_network)
 
+    def log_twist(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
+    ) -> Array:
+        """`log p(y | x_t)`, whose posterior mean is `x_hat`."""
+        ratio = noise_ratio(denoiser.schedule, t)
+        near = observation.near(x_hat, ratio)
+        if self.gamma_obs is None:
+            variance = self.gamma * row_norms_squared(observation.operator, x_hat)
+        else:
+            variance = self.gamma_obs
+        extra = jax.lax.stop_gradient(variance * ratio**2)
+        return near.log_prob(observation.operator(x_hat), extra)
+
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)` with respect to x_t."""
-        ratio = noise_ratio(denoiser.schedule, t)
 
-        def log_twist(x: Array, x_hat: Array) -> Array:
-            near = observation.near(x_hat, ratio)
-            if self.gamma_obs is None:
-                variance = self.gamma * row_norms_squared(observation.operator, x_hat)
-            else:
-                variance = self.gamma_obs
-            extra = jax.lax.stop_gradient(variance * ratio**2)
-            return near.log_prob(observation.operator(x_hat), extra)
+        def log_twist(x_hat: Array) -> Array:
+            return self.log_twist(denoiser, observation, x_hat, t)
 
         if self.through_network:
 
             def through(x: Array) -> tuple[Array, Array]:
                 x_hat = denoiser(x, t)
-                return log_twist(x, x_hat), x_hat
+                return log_twist(x_hat), x_hat
 
             gradient, x_hat = jax.grad(through, has_aux=True)(x)
             return x_hat, gradient
         x_hat = denoiser(x, t)
-        gradient = jax.grad(log_twist, argnums=1)(x, x_hat) / denoiser.schedule.mu(t)
+        gradient = jax.grad(log_twist)(x_hat) / denoiser.schedule.mu(t)
         return x_hat, jnp.asarray(gradient)

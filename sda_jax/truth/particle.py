@@ -33,12 +33,11 @@ class Filtered(NamedTuple):
     ancestors: Array
 
 
-def systematic_resampling(key: PRNGKey, weights: Float[Array, " n"]) -> Array:
-    """Ancestors' indices, by one uniform number. Kitagawa (1996)."""
-    n = weights.shape[0]
+def systematic_resampling(key: PRNGKey, weights: Float[Array, " n"], count: int) -> Array:
+    """Indices of `count` ancestors, by one uniform number. Kitagawa (1996)."""
     cumulative = jnp.cumsum(weights)
-    points = (jnp.arange(n) + jax.random.uniform(key)) / n * cumulative[-1]
-    return jnp.minimum(jnp.searchsorted(cumulative, points), n - 1)
+    points = (jnp.arange(count) + jax.random.uniform(key)) / count * cumulative[-1]
+    return jnp.minimum(jnp.searchsorted(cumulative, points), len(weights) - 1)
 
 
 @partial(jax.jit, static_argnames=("length", "particles"))
@@ -66,7 +65,7 @@ def _filter(
         x, log_weights, ancestors = carry
         now = Filtered(x, log_weights, ancestors)
         key_resample, key_move = jax.random.split(jax.random.fold_in(key_steps, i))
-        chosen = systematic_resampling(key_resample, jnp.exp(log_weights))
+        chosen = systematic_resampling(key_resample, jnp.exp(log_weights), particles)
         chosen = jnp.where(i % every == 0, chosen, identity)
         keys = jax.random.split(key_move, particles)
         x = jax.vmap(system.step)(keys, x[chosen])

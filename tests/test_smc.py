@@ -1,0 +1,92 @@
+"""Twisted sequential Monte Carlo against the Kalman smoother."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from oracles import chain_prior
+
+import sda_jax as sda
+from sda_jax.errors import ConfigError
+from sda_jax.truth import kalman_smoother, trajectory_law
+
+LENGTH, N = 16, 2048
+CHAIN = sda.DampedSpring()
+OPERATOR = sda.Every(2, sda.Channels((0,)))
+
+
+@pytest.fixture(scope="module")
+def observation():
+    truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
+    return sda.observe(jax.random.key(2), truth, OPERATOR, std=0.2)
+
+
+def evidence(observation):
+    law = trajectory_law(CHAIN, LENGTH)
+    matrix = np.asarray(jax.jacobian(OPERATOR)(jnp.zeros((LENGTH, 4)))).reshape(8, -1)
+    covariance = matrix @ law.covariance @ matrix.T + 0.04 * np.eye(8)
+    mean = matrix @ law.mean.reshape(-1)
+    y = np.asarray(observation.y, float).reshape(-1)
+    return scipy.stats.multivariate_normal.logpdf(y, mean, covariance)
+
+
+def test_exact_twists_give_the_posterior_with_equal_weights(observation):
+    """Exact denoiser and twist: nothing to correct but what the steps leave, the smoother's mean
+    and covariance, and its evidence."""
+    found = sda.twisted_smc(
+        jax.random.key(3), chain_prior(CHAIN, LENGTH), observation, LENGTH, N, chunk=N
+    )
+    assert found.effective.min() > 0.5 and not found.resampled.any()
+    assert abs(found.log_evidence - evidence(observation)) < 0.1
+    weights = np.exp(np.asarray(found.log_weights, np.float64))
+    exact = kalman_smoother(CHAIN, observation, LENGTH)
+    flat = np.asarray(found.particles, np.float64).reshape(N, -1)
+    mean = weights @ flat
+    effective = 1 / (weights**2).sum()
+    z = (mean - exact.mean.reshape(-1)) / np.sqrt(np.diag(exact.covariance) / effective)
+    assert np.abs(z).max() < 4.5, np.abs(z).max()
+    white = np.linalg.solve(np.linalg.cholesky(exact.covariance), (flat - mean).T)
+    values = np.linalg.eigvalsh(white * weights @ white.T)
+    low, high = (1 + np.array([-1, 1]) * np.sqrt(4 * LENGTH / effective)) ** 2
+    assert values[0] > low - 0.06 and values[-1] < high + 0.06, (values[0], values[-1])
+
+
+def test_weights_correct_a_wrong_twist(observation):
+    """With a covariance three times too large, guidance alone is off; weights and resampling bring
+    back the smoother's mean, spread and evidence."""
+    guidance = sda.GaussianCovariance(inflation=3.0)
+    prior, exact = chain_prior(CHAIN, LENGTH), kalman_smoother(CHAIN, observation, LENGTH)
+    found = sda.twisted_smc(jax.random.key(4), prior, observation, LENGTH, N, guidance, chunk=N)
+    assert found.resampled.any()
+    assert abs(found.log_evidence - evidence(observation)) < 0.3
+    drawn = np.asarray(found.ensemble(jax.random.key(5), N)).reshape(N, -1)
+    std = np.sqrt(np.diag(exact.covariance))
+    assert np.abs((drawn.mean(0) - exact.mean.reshape(-1)) / std).max() < 0.15
+    assert np.abs(drawn.std(0) / std - 1).max() < 0.12
+
+
+def test_particles_do_not_depend_on_the_chunk(observation):
+    prior = chain_prior(CHAIN, LENGTH)
+    a, b = (
+        sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, steps=8, chunk=chunk)
+        for chunk in (3, 8)
+    )
+    np.testing.assert_allclose(a.particles, b.particles, rtol=2e-3, atol=2e-3)
+
+
+def test_sda_guidance_twists_too(observation):
+    found = sda.twisted_smc(
+        jax.random.key(0), chain_prior(CHAIN, LENGTH), observation, LENGTH, 256, sda.SDA(0.1), 64
+    )
+    assert jnp.isfinite(found.log_evidence) and found.particles.shape == (256, LENGTH, 4)
+
+
+def test_impossible_settings_are_refused(observation):
+    prior = chain_prior(CHAIN, LENGTH)
+    with pytest.raises(ConfigError, match="guidance: got DPS.*log_twist"):
+        sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, sda.DPS())
+    with pytest.raises(ConfigError, match="threshold"):
+        sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, threshold=2.0)
+    with pytest.raises(ConfigError, match="particles"):
+        sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 0)

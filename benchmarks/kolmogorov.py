@@ -112,13 +112,7 @@ def main() -> None:
                     forwards = config.assimilation.sampler.evaluations(prior.denoiser.schedule)
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
-                    ensemble = posterior(
-                        test.assimilation,
-                        prior,
-                        test.observation,
-                        len(test.truth),
-                        config.assimilation,
-                    )
+                    ensemble = posterior(prior, test, config.assimilation)
                     found = {
                         "case": name,
                         "method": method,

@@ -101,9 +101,7 @@ def main() -> None:
             key = jax.random.fold_in(jax.random.key(2), index)
             observation = sda.observe(key, drawn[index], case.operator, std=case.std)
             test = test._replace(truth=drawn[index], observation=observation)
-        ensemble = posterior(
-            test.assimilation, prior, test.observation, len(test.truth), config.assimilation
-        )
+        ensemble = posterior(prior, test, config.assimilation)
         ranks = metrics.ranks(ensemble, test.truth) * BINS // (options.members + 1)
         found = {
             "case": options.case,

@@ -61,7 +61,7 @@ def strides() -> str:
     lines.append("|---" * (2 + len(RATIOS)) + "|")
     for stride in (1, 2, 3):
         cells = []
-        denoiser = trajectory_denoiser(prior, None, stride)
+        denoiser = trajectory_denoiser(prior, LENGTH, None, None, stride)
         schedule = denoiser.schedule
         apply = jax.jit(lambda x, t, d=denoiser: jax.lax.map(lambda x: d(x, t), x))
         for ratio in RATIOS:

@@ -47,6 +47,7 @@ def assimilate(
     chunk: int = 64,
     window_chunk: int | None = None,
     window_stride: int = 1,
+    context: Any = None,
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws an ensemble of trajectories that explain an observation.
@@ -65,6 +66,8 @@ def assimilate(
         chunk: Members sampled at once; lower it if memory runs out.
         window_chunk: Windows of a local network evaluated at once; None for all.
         window_stride: States between neighbouring windows of a local network; see `Blanket`.
+        context: What a prior trained with context asks to be told of the trajectory, in physical
+            units: numbers that broadcast against `(length, *space, channels)`.
         progress: Shows a bar over the chunks.
 
     Returns:
@@ -82,7 +85,7 @@ def assimilate(
             "every value of the observation is missing: these are samples of the prior",
             stacklevel=2,
         )
-    denoiser = trajectory_denoiser(prior, window_chunk, window_stride)
+    denoiser = trajectory_denoiser(prior, length, context, window_chunk, window_stride)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     return _ensemble(key, prior, posterior, length, samples, sampler, chunk, progress)
 
@@ -96,11 +99,12 @@ def sample(
     chunk: int = 64,
     window_chunk: int | None = None,
     window_stride: int = 1,
+    context: Any = None,
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws trajectories from the prior, without observation; arguments as in `assimilate`."""
     _check_length(prior, length)
-    denoiser = trajectory_denoiser(prior, window_chunk, window_stride)
+    denoiser = trajectory_denoiser(prior, length, context, window_chunk, window_stride)
     return _ensemble(key, prior, denoiser, length, samples, sampler, chunk, progress)
 
 

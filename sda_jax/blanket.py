@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import ConfigError, require_at_least
@@ -58,7 +58,15 @@ class Blanket:
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         starts = self._starts(x.shape[0])
-        out = self._mapped(lambda segment: self.denoiser(segment, t), self._cut(x, starts))
+        cut, context = self._cut(x, starts), getattr(self.denoiser, "context", None)
+        if context is None:
+            out = self._mapped(lambda segment: self.denoiser(segment, t), cut)
+        else:
+
+            def informed(both: tuple[Array, Array]) -> Array:
+                return self.denoiser.told(both[1])(both[0], t)
+
+            out = self._mapped(informed, (cut, self._cut(context, starts)))
         if self.stride == 1:
             k = self.window // 2
             return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
@@ -108,7 +116,7 @@ class Blanket:
             return jnp.stack([x[i : i + len(starts)] for i in range(self.window)], axis=1)
         return jnp.stack([x[i : i + self.window] for i in starts])
 
-    def _mapped(self, one: Callable[[Array], Array], cut: Array) -> Array:
+    def _mapped(self, one: Callable[[Any], Array], cut: PyTree[Array]) -> Array:
         if self.chunk is None:
             return jax.vmap(one)(cut)
         return jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
@@ -130,11 +138,25 @@ def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Tr
     return (1 - weight) * out[left, behind] + weight * out[right, ahead]
 
 
-def trajectory_denoiser(prior: Prior, chunk: int | None = None, stride: int = 1) -> Denoiser:
+def trajectory_denoiser(
+    prior: Prior,
+    length: int,
+    context: Any = None,
+    chunk: int | None = None,
+    stride: int = 1,
+) -> Denoiser:
     """The prior's denoiser of whole trajectories: composed if its network is local.
 
+    Args:
+        prior: What trajectories look like.
+        length: Their states.
+        context: What the prior asks to be told of them, in physical units; broadcasts against
+            `(length, *space, channels)`.
+        chunk, stride: See `Blanket`.
+
     Raises:
-        ConfigError: `chunk` or `stride` given for a network that has no windows.
+        ConfigError: `chunk` or `stride` given for a network that has no windows; a context that is
+            missing, not asked for or of the wrong shape.
     """
     if prior.window is None and stride != 1:
         raise ConfigError(
@@ -150,6 +172,30 @@ def trajectory_denoiser(prior: Prior, chunk: int | None = None, stride: int = 1)
             "None: this prior's network takes whole trajectories",
             "Bound the memory with chunk, the members sampled at once.",
         )
+    denoiser = prior.denoiser
+    if context is not None or prior.context is not None:
+        denoiser = denoiser.told(_standardised(prior, length, context))
     if prior.window is None:
-        return prior.denoiser
-    return Blanket(prior.denoiser, prior.window, chunk, stride)
+        return denoiser
+    return Blanket(denoiser, prior.window, chunk, stride)
+
+
+def _standardised(prior: Prior, length: int, context: Any) -> Array:
+    if prior.context is None:
+        raise ConfigError(
+            "context",
+            f"shape {jnp.shape(context)}",
+            "none: this prior was trained without",
+            "Leave it out.",
+        )
+    shape = (length, *prior.state_shape[:-1], prior.denoiser.channels)
+    try:
+        known = jnp.broadcast_to(jnp.asarray(context, jnp.float32), shape)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "context",
+            None if context is None else f"shape {jnp.shape(context)}",
+            f"numbers that broadcast against {shape}: states, space, channels",
+            "Pass what the prior was trained with.",
+        ) from error
+    return prior.context.forward(known)

@@ -114,6 +114,8 @@ class Experiment:
         system: What is simulated.
         network: Score network.
         window: A local network's window, 2k + 1; None for one that takes any length.
+        context: How many of the data's last channels are context: known to the network and never
+            sampled (parameters, static fields, the season).
         schedule: Noise schedule.
         parameterisation: What the network's output means.
         data: Where training segments come from.
@@ -130,6 +132,7 @@ class Experiment:
     system: Any
     network: Any
     window: int | None = None
+    context: int = 0
     schedule: Any = Cosine()
     parameterisation: Any = denoise.Preconditioned()
     data: Data = Data()

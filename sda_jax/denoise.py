@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sda_jax.errors import require_positive
+from sda_jax.errors import ConfigError, require_positive
 from sda_jax.networks import Network
 from sda_jax.schedule import noise_level, noise_ratio
 from sda_jax.stationary import autocovariance, draw_series, times_covariance
@@ -146,18 +146,28 @@ class NetworkDenoiser:
         variables: Its weights.
         schedule: Noise schedule it was trained with.
         parameterisation: What its output means.
+        channels: Of its context: what the network is told of each state beside x_t (static fields,
+            parameters, the season).
+        context: Standardised, `(*batch, L, *space, channels)`; see `told`.
     """
 
     network: Network = static()
     variables: PyTree[Array]
     schedule: Any
     parameterisation: Any
+    channels: int = static(0)
+    context: Any = None
+
+    def told(self, context: Float[Array, "*batch length *space channel"] | None) -> NetworkDenoiser:
+        """The denoiser that knows this context."""
+        return dataclasses.replace(self, context=context)
 
     def init(self, key: PRNGKey, shape: tuple[int, ...]) -> PyTree[Array]:
         """Random weights for segments of shape `(L, *S)`."""
         t = jnp.ones(())
         seen = self.parameterisation.inputs(jnp.zeros(shape), t, self.schedule)
-        return self.network.init(key, seen, t)
+        known = jnp.zeros((*shape[:-1], self.channels)) if self.channels else None
+        return self.network.init(key, seen, t, known)
 
     def output(
         self, x: Float[Array, "*batch length *state"], t: Float[Array, "*batch"] | float
@@ -167,7 +177,14 @@ class NetworkDenoiser:
         t_like, schedule = _like(t, x), self.schedule
         seen = self.parameterisation.inputs(x, t_like, schedule)
         level = self.parameterisation.level(schedule, t)
-        output = self.network.apply(self.variables, seen, level)
+        if self.channels and self.context is None:
+            raise ConfigError(
+                "context",
+                None,
+                f"an array of {self.channels} channels, which this network was trained with",
+                "Pass context.",
+            )
+        output = self.network.apply(self.variables, seen, level, self.context)
         return self.parameterisation.outputs(output, t_like, schedule)
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
@@ -183,7 +200,9 @@ class NetworkDenoiser:
 
 
 def with_measured_errors(
-    key: PRNGKey, denoiser: NetworkDenoiser, x: Float[Array, "batches batch length *state"]
+    key: PRNGKey,
+    denoiser: NetworkDenoiser,
+    x: Float[Array, "batches batch length *state"],
 ) -> NetworkDenoiser:
     """The denoiser with its parameterisation's errors measured: what guidance takes for the
     covariance of x given x_t (`gaussian_spread`).
@@ -191,7 +210,8 @@ def with_measured_errors(
     Args:
         key: Random key of the noise.
         denoiser: Trained.
-        x: Segments that it was not trained on, in standardised units.
+        x: Segments that it was not trained on, in standardised units, with the context as last
+            channels.
     """
     schedule = denoiser.schedule
     low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
@@ -203,10 +223,13 @@ def with_measured_errors(
         key, ratio = level
         t = schedule.time(ratio)
 
-        def one(both: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
-            key, x = both
+        def one(batch: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
+            key, (x, known) = batch[0], with_context(batch[1], denoiser.channels)
             x_t = schedule.mu(t) * x + schedule.sigma(t) * jax.random.normal(key, x.shape)
-            e = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
+            if known is None:
+                e = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
+            else:
+                e = jax.vmap(lambda x, c: denoiser.told(c)(x, t))(x_t, known) - x
             squares = jnp.mean(e.reshape(-1, x.shape[-1]) ** 2, axis=0)
             return squares, autocovariance(e) if states else jnp.zeros(())
 
@@ -274,16 +297,26 @@ class LogNormalRatio:
         return schedule.time(jnp.exp(self.mean + self.std * jax.scipy.special.ndtri(u)))
 
 
+def with_context(
+    x: Float[Array, "*batch channel"], channels: int
+) -> tuple[Array, Float[Array, "*batch context"] | None]:
+    """States and context of data that have the context as their last `channels` channels."""
+    return (x[..., :-channels], x[..., -channels:]) if channels else (x, None)
+
+
 def denoising_loss(
     key: PRNGKey, denoiser: NetworkDenoiser, times: Any, x: Float[Array, "batch length *state"]
 ) -> Float[Array, ""]:
-    """Denoising score matching, averaged over a batch of segments in standardised units.
+    """Denoising score matching, averaged over a batch of segments in standardised units, with the
+    context as last channels.
 
     Rozet & Louppe (2023), equation 6. Each segment has its own time; the batch's times are
     stratified (one in each of `batch` equal parts), which leaves the expectation as it is and
     lowers its variance.
     """
     key_t, key_noise = jax.random.split(key)
+    x, known = with_context(x, denoiser.channels)
+    denoiser = denoiser.told(known)
     batch = x.shape[0]
     u = (jnp.arange(batch) + jax.random.uniform(key_t, (batch,))) / batch
     t = times(denoiser.schedule, u)

@@ -126,7 +126,11 @@ def simulation_based_calibration(
     key_truths, key_noise, key_members = jax.random.split(key, 3)
     some = prior.standardisation.inverse(jnp.zeros((length, *prior.state_shape)))
     check_observation(prior, Observation(operator(some), operator, std=std), length)
-    shared = {k: settings[k] for k in ("chunk", "window_chunk", "window_stride") if k in settings}
+    shared = {
+        k: settings[k]
+        for k in ("chunk", "window_chunk", "window_stride", "context")
+        if k in settings
+    }
     drawn = sample(key_truths, prior, length, truths, truth_sampler, **shared)
     found = []
     for i, truth in enumerate(drawn):

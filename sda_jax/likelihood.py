@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +22,7 @@ def log_prob(
     probes: int | None = None,
     key: PRNGKey | None = None,
     window_chunk: int | None = None,
+    context: Any = None,
 ) -> Float[Array, ""]:
     """Log density of a trajectory under a prior, in physical units.
 
@@ -30,9 +33,10 @@ def log_prob(
         probes: Likewise.
         key: Likewise.
         window_chunk: Windows of a local network evaluated at once; None for all.
+        context: See `assimilate`.
     """
     standardisation = prior.standardisation
-    denoiser = trajectory_denoiser(prior, window_chunk)
+    denoiser = trajectory_denoiser(prior, len(x), context, window_chunk)
     scale = jnp.broadcast_to(jnp.asarray(standardisation.std, jnp.float32), x.shape)
     found = flow_log_prob(denoiser, standardisation.forward(x), steps, probes, key)
     return found - jnp.sum(jnp.log(scale))

@@ -66,6 +66,7 @@ class Prior:
         window: States of a local network's window (2k + 1); None for a network that takes
             trajectories of any length.
         system: What it was trained on, or None; never used by the method itself.
+        context: Statistics of what its network asks to be told of a trajectory; None if nothing.
     """
 
     denoiser: Any
@@ -73,6 +74,7 @@ class Prior:
     state_shape: tuple[int, ...] = static()
     window: int | None = static(None)
     system: Any = None
+    context: Standardisation | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and (self.window < 1 or self.window % 2 == 0):
@@ -123,6 +125,8 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "schedule": encode(denoiser.schedule),
         "parameterisation": encode(parameterisation.unfitted() if measured else parameterisation),
         "standardisation": encode(prior.standardisation),
+        "context": encode(prior.context),
+        "context_channels": denoiser.channels,
         "state_shape": list(prior.state_shape),
         "window": prior.window,
         "system": encode(prior.system),
@@ -184,8 +188,10 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
             f"version {FORMAT_VERSION}",
             "Save it again with this version of sda_jax.",
         )
-    names = ("network", "schedule", "parameterisation", "standardisation", "system")
-    missing = [n for n in (*names, "state_shape", "window") if n not in description]
+    names = ("network", "schedule", "parameterisation", "standardisation", "context", "system")
+    missing = [
+        n for n in (*names, "context_channels", "state_shape", "window") if n not in description
+    ]
     if missing:
         raise StorageError(
             str(folder / "prior.json"), f"no {missing}", "a whole prior", "Save it again."
@@ -206,7 +212,13 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
     }
     try:
         parameterisation = dataclasses.replace(parts["parameterisation"], **measured)
-        denoiser = NetworkDenoiser(parts["network"], None, parts["schedule"], parameterisation)
+        denoiser = NetworkDenoiser(
+            parts["network"],
+            None,
+            parts["schedule"],
+            parameterisation,
+            int(description["context_channels"]),
+        )
         state_shape = tuple(int(n) for n in description["state_shape"])
         shape = (window or 1, *state_shape)
         sample = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -222,7 +234,9 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
             "The file is damaged: save the prior again.",
         ) from error
     denoiser = dataclasses.replace(denoiser, variables=_unflat(folder, weights, expected))
-    return Prior(denoiser, parts["standardisation"], state_shape, window, parts["system"])
+    return Prior(
+        denoiser, parts["standardisation"], state_shape, window, parts["system"], parts["context"]
+    )
 
 
 def _unflat(folder: Path, weights: dict[str, np.ndarray], expected: PyTree) -> PyTree[Array]:

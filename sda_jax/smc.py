@@ -77,6 +77,7 @@ def twisted_smc(
     grid: Any = DEFAULT_GRID,
     threshold: float = 0.5,
     chunk: int = 64,
+    context: Any = None,
 ) -> Particles:
     """Samples the posterior by particles that guided ancestral steps move and weights correct.
 
@@ -98,6 +99,7 @@ def twisted_smc(
         threshold: Effective sample size, as a share of the particles, below which they are
             resampled.
         chunk: Particles moved at once.
+        context: See `assimilate`.
 
     Raises:
         ConfigError: Impossible numbers, or guidance without a `log_twist`.
@@ -118,7 +120,7 @@ def twisted_smc(
         )
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
-    denoiser = trajectory_denoiser(prior)
+    denoiser = trajectory_denoiser(prior, length, context)
     remedy = f"Lower chunk, the particles moved at once ({chunk})."
     found = run_in_memory(
         _run, remedy, key, denoiser, standardised, guidance, grid, threshold,

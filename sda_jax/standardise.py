@@ -39,3 +39,8 @@ class Standardisation:
     def inverse(self, z: Float[Array, ...]) -> Float[Array, ...]:
         """From standardised to physical units."""
         return jnp.asarray(self.mean) + jnp.asarray(self.std) * z
+
+    def channels(self, first: int, last: int | None) -> Standardisation:
+        """Of some of the channels, the last axis."""
+        mean, std = (np.asarray(a, float) for a in (self.mean, self.std))
+        return Standardisation(*(a if a.ndim == 0 else a[..., first:last] for a in (mean, std)))

@@ -118,14 +118,14 @@ def streams(seed: int, training: Training) -> Array:
 def init_state(
     seed: int, denoiser: NetworkDenoiser, source: Source, training: Training, shape: tuple[int, ...]
 ) -> TrainState:
-    """The state before the first step; `shape` is one state's.
+    """The state before the first step; `shape` is that of one state of the data, with its context.
 
     Weights are the denoiser's own, or random ones from the seed where it has none.
     """
     key_network, key_source, _ = streams(seed, training)
     variables = jax.tree.map(jnp.array, denoiser.variables)
     if variables is None:
-        shape = (training.segment, *shape)
+        shape = (training.segment, *shape[:-1], shape[-1] - denoiser.channels)
         variables = jax.jit(denoiser.init, static_argnums=1)(key_network, shape)
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
     moments = training.optimiser().init(variables)
@@ -197,7 +197,8 @@ def train(
     Args:
         denoiser: Network, schedule and parameterisation; with variables, training starts from
             them, with None from random ones.
-        source: Where segments come from, in physical units.
+        source: Where segments come from, in physical units; the last channels are the context that
+            the denoiser asks for.
         validation: Fixed segments for the validation loss, in physical units.
         standardisation: Physical to standardised units.
         training: Optimiser, budget and cadence.

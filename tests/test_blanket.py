@@ -88,11 +88,11 @@ def test_too_short_trajectories_are_refused(local):
 
 def test_a_prior_without_window_is_its_own_denoiser(local):
     whole = sda.Prior(local, sda.Standardisation(), (3,), None)
-    assert trajectory_denoiser(whole) is local
+    assert trajectory_denoiser(whole, 9) is local
     with pytest.raises(ConfigError, match="window_chunk: got 4.*whole trajectories"):
-        trajectory_denoiser(whole, 4)
+        trajectory_denoiser(whole, 9, None, 4)
     assert isinstance(
-        trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5)), Blanket
+        trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5), 9), Blanket
     )
 
 

@@ -6,8 +6,8 @@ import argparse
 import time
 
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, draw_case, posterior, run, the_prior
-from sda_jax.files import load_observation, save_observation, save_posterior
+from sda_jax.cli.common import Arguments, draw_case, of_file, posterior, run, the_prior
+from sda_jax.files import save_observation, save_posterior
 from sda_jax.metrics import spread
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim
@@ -24,17 +24,18 @@ def assimilate(arguments: Arguments) -> None:
     config, options = arguments.config, arguments.options
     prior = the_prior(config, options.output)
     test = draw_case(config, options.case, options.index)
-    truth, observation, length = test.truth, test.observation, len(test.truth)
     if options.observation is not None:
-        (observation, length), truth = load_observation(options.observation), None
+        test = of_file(test, prior, options.observation)
+    observation, length = test.observation, len(test.truth)
     description = {"experiment": config, "case": options.case, "index": options.index}
     description["observation"] = options.observation
     check_observation(prior, observation, length)
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
-    ensemble = posterior(test.assimilation, prior, observation, length, config.assimilation, True)
+    ensemble = posterior(prior, test, config.assimilation, True)
     seconds = time.perf_counter() - start
     save_observation(folder / "observation.h5", observation, length)
+    truth = test.truth if options.observation is None else None
     save_posterior(folder / "posterior.h5", ensemble, description, truth)
     print(
         f"posterior: {folder / 'posterior.h5'} ({len(ensemble)} members of {length} states, "

@@ -19,7 +19,9 @@ from jaxtyping import Array, Float
 from sda_jax.assimilate import assimilate
 from sda_jax.config import Assimilation, Case, Experiment, load_config, override
 from sda_jax.dataset import simulate
+from sda_jax.denoise import with_context
 from sda_jax.errors import ConfigError, SDAError
+from sda_jax.files import load_observation
 from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior, load_prior
 from sda_jax.types import PRNGKey
@@ -114,13 +116,15 @@ def the_case(config: Experiment, name: str) -> Case:
 class Draw(NamedTuple):
     """A test: a true trajectory, its observation, and keys for what follows.
 
-    Where a case imposes y, the truth is a simulation that y does not come from.
+    Where a case imposes y, the truth is a simulation that y does not come from. The context is
+    None or that of the truth.
     """
 
     truth: Array
     observation: Observation
     assimilation: PRNGKey
     reference: PRNGKey
+    context: Array | None = None
 
 
 def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
@@ -128,34 +132,41 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
     case = the_case(config, name)
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
-    truth = simulate(keys[0], config.system, case.length)
+    truth, context = with_context(simulate(keys[0], config.system, case.length), config.context)
     std = case.std if case.law is None else None
     observation = observe(keys[1], truth, case.operator, std=std, law=case.law)
     if case.imposed is not None:
         observation = dataclasses.replace(observation, y=jnp.full_like(observation.y, case.imposed))
-    return Draw(truth, observation, keys[2], keys[3])
+    return Draw(truth, observation, keys[2], keys[3], context)
+
+
+def of_file(test: Draw, prior: Prior, path: str) -> Draw:
+    """The draw's keys with a file's observation; nothing is known of the truth and its context, for
+    which a trajectory of zeros stands."""
+    observation, length = load_observation(path)
+    unknown = jnp.zeros((length, *prior.state_shape))
+    return test._replace(observation=observation, truth=unknown, context=None)
 
 
 def posterior(
-    key: PRNGKey,
     prior: Prior,
-    observation: Observation,
-    length: int,
+    test: Draw,
     settings: Assimilation,
     progress: bool = False,
 ) -> Float[np.ndarray, "samples length *state"]:
     """The ensemble that the configured settings draw."""
     ensemble = assimilate(
-        key,
+        test.assimilation,
         prior,
-        observation,
-        length,
+        test.observation,
+        len(test.truth),
         settings.samples,
         settings.guidance,
         settings.sampler,
         settings.chunk,
         settings.window_chunk,
         settings.window_stride,
-        progress=progress,
+        test.context,
+        progress,
     )
     return np.asarray(ensemble)

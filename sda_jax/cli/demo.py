@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, draw_case, run, the_prior
+from sda_jax.cli.common import Arguments, draw_case, of_file, run, the_prior
 from sda_jax.cli.evaluate import reference_ensembles, score
 from sda_jax.cli.figures import draw_posterior
-from sda_jax.files import load_observation, save_observation, save_posterior
+from sda_jax.files import save_observation, save_posterior
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim
 
@@ -29,10 +28,8 @@ def demo(arguments: Arguments) -> None:
     test = draw_case(config, options.case)
     known = options.observation is None
     if not known:
-        observation, length = load_observation(options.observation)
-        check_observation(prior, observation, length)
-        # a stand-in of the right length: the truth behind a file is not known
-        test = test._replace(observation=observation, truth=jnp.zeros((length, *prior.state_shape)))
+        test = of_file(test, prior, options.observation)
+        check_observation(prior, test.observation, len(test.truth))
     description = {"experiment": config, "case": options.case, "observation": options.observation}
     folder = claim(
         options.output / ("file" if options.observation else options.case), dumps(description)

@@ -70,9 +70,7 @@ def score(
     """An ensemble and its record: the comparison with the truth, cost and calibration."""
     settings = dataclasses.replace(config.assimilation, sampler=sampler)
     start = time.perf_counter()
-    ensemble = posterior(
-        test.assimilation, prior, test.observation, len(test.truth), settings, progress
-    )
+    ensemble = posterior(prior, test, settings, progress)
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
     forwards = sampler.evaluations(prior.denoiser.schedule)

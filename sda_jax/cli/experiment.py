@@ -119,9 +119,7 @@ def experiment(arguments: Arguments) -> None:
         print(f"{name}: simulating a truth ...", flush=True)
         test = draw_case(config, name, options.index)
         start = time.perf_counter()
-        ensemble = posterior(
-            test.assimilation, prior, test.observation, len(test.truth), config.assimilation, True
-        )
+        ensemble = posterior(prior, test, config.assimilation, True)
         seconds = time.perf_counter() - start
         save_observation(folder / "observation.h5", test.observation, len(test.truth))
         save_posterior(

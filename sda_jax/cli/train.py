@@ -22,6 +22,7 @@ from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.spectral import SpectralPreconditioned
+from sda_jax.standardise import Standardisation
 from sda_jax.storage import claim, read_records
 from sda_jax.train import train as train_denoiser
 
@@ -66,6 +67,14 @@ def _fitted(config: Experiment, output: Path) -> Any:
     return parameterisation.fitted(standardised, config.training.segment)
 
 
+def states_and_context(config: Experiment) -> tuple[Standardisation, Standardisation | None]:
+    """The statistics of the states' channels and of the context's after them."""
+    both = config.system.standardisation
+    if not config.context:
+        return both, None
+    return both.channels(0, -config.context), both.channels(-config.context, None)
+
+
 def _start(config: Experiment, output: Path) -> NetworkDenoiser:
     """What training starts from: random weights (None), or another prior's.
 
@@ -73,22 +82,26 @@ def _start(config: Experiment, output: Path) -> NetworkDenoiser:
         ConfigError: The network does not take the system's states, or the other prior differs.
     """
     network, schedule = config.network, config.schedule
-    shape = (config.training.segment, *config.system.state_shape)
+    *space, channels = config.system.state_shape
+    shape = (config.training.segment, *space, channels - config.context)
     key = jax.random.key(0)
     if config.start is None:
-        fresh = NetworkDenoiser(network, None, schedule, _fitted(config, output))
+        fresh = NetworkDenoiser(network, None, schedule, _fitted(config, output), config.context)
         jax.eval_shape(lambda: fresh.init(key, shape))
         return fresh
     parts = (config.system, network, schedule, config.parameterisation)
     prior = load_prior(config.start, components=[type(p) for p in parts])
     other = prior.denoiser
-    start = NetworkDenoiser(network, other.variables, schedule, other.parameterisation)
+    start = NetworkDenoiser(
+        network, other.variables, schedule, other.parameterisation, config.context
+    )
     for name, ours, theirs in (
         ("parameterisation", config.parameterisation, other.parameterisation.unfitted()),
         ("schedule", schedule, other.schedule),
-        ("standardisation", config.system.standardisation, prior.standardisation),
+        ("standardisation", states_and_context(config)[0], prior.standardisation),
+        ("context", states_and_context(config)[1], prior.context),
         ("window", config.window, prior.window),
-        ("state shape", config.system.state_shape, prior.state_shape),
+        ("state shape", shape[1:], prior.state_shape),
         (
             "weights",
             *(
@@ -127,9 +140,9 @@ def train(arguments: Arguments) -> None:
     if not isinstance(config.parameterisation, SpectralPreconditioned):
         held_out = standardisation.forward(validation)
         denoiser = with_measured_errors(jax.random.key(config.seed), denoiser, held_out)
-    prior = Prior(
-        denoiser, standardisation, config.system.state_shape, config.window, config.system
-    )
+    states, context = states_and_context(config)
+    shape = (*config.system.state_shape[:-1], config.system.state_shape[-1] - config.context)
+    prior = Prior(denoiser, states, shape, config.window, config.system, context)
     notes = {
         "training": json.loads((folder / "config.json").read_text()),
         "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],

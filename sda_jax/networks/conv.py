@@ -65,11 +65,18 @@ class TemporalConv(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch length *state"], level: Float[Array, "*batch"]
+        self,
+        x: Float[Array, "*batch length *state"],
+        level: Float[Array, "*batch"],
+        context: Float[Array, "*batch length *context"] | None = None,
     ) -> Float[Array, "*batch length *state"]:
         e = nn.silu(NoiseEmbedding(self.embedding, max_frequency=self.max_frequency)(level))
         features = x.reshape(*level.shape, x.shape[level.ndim], -1)
-        h = Convolution(self.width, self.kernel)(features)
+        seen = features
+        if context is not None:
+            known = context.reshape(*features.shape[:-1], -1)
+            seen = jnp.concatenate([features, known], axis=-1)
+        h = Convolution(self.width, self.kernel)(seen)
         for dilation in self.dilations:
             modulation = nn.Dense(self.width)(e)[..., None, :]
             r = nn.LayerNorm(use_bias=False, use_scale=False)(h + modulation)

@@ -29,11 +29,15 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch window *state"], level: Float[Array, "*batch"]
+        self,
+        x: Float[Array, "*batch window *state"],
+        level: Float[Array, "*batch"],
+        context: Float[Array, "*batch window *context"] | None = None,
     ) -> Float[Array, "*batch window *state"]:
         e = NoiseEmbedding(self.embedding, max_frequency=self.max_frequency)(level)
         flat = x.reshape(*level.shape, -1)
-        h = nn.Dense(self.width)(jnp.concatenate([flat, e], axis=-1))
+        known = [] if context is None else [context.reshape(*level.shape, -1)]
+        h = nn.Dense(self.width)(jnp.concatenate([flat, *known, e], axis=-1))
         for _ in range(self.blocks):
             r = nn.LayerNorm(use_bias=False, use_scale=False)(h)
             r = nn.silu(nn.Dense(self.width)(r))

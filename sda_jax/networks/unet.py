@@ -90,6 +90,12 @@ class ResidualBlock(nn.Module):
         return h + CircularConvolution(width, self.kernel, dtype=self.dtype)(r)
 
 
+def _window_as_channels(x: Float[Array, "*batch window x y channel"], batch: int) -> Features:
+    window, nx, ny, channels = x.shape[batch:]
+    moved = jnp.moveaxis(x.reshape(-1, window, nx, ny, channels), 1, 3)
+    return moved.reshape(-1, nx, ny, window * channels)
+
+
 class UNet(nn.Module):
     """U-Net over a periodic plane; the states of a window are channels.
 
@@ -135,7 +141,10 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "*batch window x y channel"], level: Float[Array, "*batch"]
+        self,
+        x: Float[Array, "*batch window x y channel"],
+        level: Float[Array, "*batch"],
+        context: Float[Array, "*batch window x y known"] | None = None,
     ) -> Float[Array, "*batch window x y output"]:
         window, nx, ny, components = x.shape[level.ndim :]
         unit = 2 ** (len(self.channels) - 1)
@@ -148,8 +157,9 @@ class UNet(nn.Module):
             )
         embedding = NoiseEmbedding(self.embedding, max_frequency=self.max_frequency)(level)
         e = nn.silu(embedding).reshape(-1, self.embedding)
-        h = jnp.moveaxis(x.reshape(-1, window, nx, ny, components), 1, 3)
-        h = h.reshape(-1, nx, ny, window * components)
+        h = _window_as_channels(x, level.ndim)
+        if context is not None:
+            h = jnp.concatenate([h, _window_as_channels(context, level.ndim)], axis=-1)
         if self.forcing is not None:
             y = 2 * jnp.pi * (jnp.arange(ny) + 0.5) / ny
             force = jnp.broadcast_to(jnp.sin(self.forcing * y)[:, None], (*h.shape[:-1], 1))

@@ -19,7 +19,7 @@ from sda_jax.errors import (
     ObservationError,
     require_at_least,
 )
-from sda_jax.guidance import SDA
+from sda_jax.guidance import GaussianCovariance
 from sda_jax.memory import run_in_memory
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
@@ -28,12 +28,20 @@ from sda_jax.schedule import EvenLogRatio
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
-DEFAULT_GUIDANCE = SDA()
-# at 512 evaluations as good as the paper's sampler on Lorenz 1963 in the median, and better in the
-# worst case: benchmarks/results/lorenz.md
-DEFAULT_SAMPLER = PredictorCorrector(
-    steps=64, grid=EvenLogRatio(), predictor=ExponentialIntegrator(), corrector=Langevin(7, 0.15)
-)
+
+def _rung(steps: int, corrections: int, tau: float) -> tuple[Guidance, Sampler]:
+    corrector = Langevin(corrections, tau)
+    sampler = PredictorCorrector(steps, EvenLogRatio(), ExponentialIntegrator(), corrector)
+    return GaussianCovariance(iterations=10), sampler
+
+
+# of rising cost: benchmarks/results/posterior.md
+LADDER = {
+    "fast": _rung(32, 3, 0.1),
+    "default": _rung(64, 7, 0.1),
+    "accurate": _rung(128, 15, 0.05),
+}
+DEFAULT_GUIDANCE, DEFAULT_SAMPLER = LADDER["default"]
 
 
 def assimilate(

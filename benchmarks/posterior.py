@@ -60,9 +60,10 @@ def spring_prior(length: int) -> sda.Prior:
     chain = sda.DampedSpring()
     law = trajectory_law(chain, length)
     mean = law.mean - np.asarray(chain.standardisation.mean)
-    scale = np.tile(np.asarray(chain.standardisation.std), length)
+    std = np.broadcast_to(np.asarray(chain.standardisation.std), law.mean.shape)
+    scale = std.reshape(-1)
     denoiser = GaussianDenoiser.of(
-        jnp.asarray(mean / np.asarray(chain.standardisation.std), jnp.float32),
+        jnp.asarray(mean / std, jnp.float32),
         jnp.asarray(law.covariance / np.outer(scale, scale), jnp.float32),
         sda.Cosine(),
     )
@@ -144,9 +145,11 @@ def references(case: Case, observation: sda.Observation, key: jax.Array, samples
 
 
 def c2st(x: np.ndarray, y: np.ndarray) -> float:
-    """Accuracy of quadratic discriminant analysis (regularised by 0.1, standardised inputs, two
+    """Accuracy of quadratic discriminant analysis (shrinkage 0.1, standardised inputs, two
     folds of cross-validation) at telling two ensembles apart: 0.5 if they have one law."""
-    classifier = make_pipeline(StandardScaler(), QuadraticDiscriminantAnalysis(reg_param=0.1))
+    classifier = make_pipeline(
+        StandardScaler(), QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.1)
+    )
     both = np.concatenate([x, y]).reshape(len(x) + len(y), -1)
     labels = np.repeat([0, 1], [len(x), len(y)])
     folds = StratifiedKFold(2, shuffle=True, random_state=0)

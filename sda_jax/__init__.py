@@ -13,6 +13,7 @@ from sda_jax.guidance import (
 )
 from sda_jax.laws import Poisson, StudentT
 from sda_jax.likelihood import log_prob
+from sda_jax.modes import find_modes
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -97,6 +98,7 @@ __all__ = [
     "Vorticity",
     "assimilate",
     "combine",
+    "find_modes",
     "kalman_smoother",
     "load_prior",
     "log_prob",

@@ -40,16 +40,21 @@ class GaussianCovariance(Method):
         through_network: Whether the gradient passes through the network (a VJP) or takes
             `d x_hat / d x_t = V mu / sigma^2` of the same Gaussian, which makes the guided
             posterior mean its Kalman update.
+        limit: Largest sigma/mu at which it passes through the network; above, where the noise
+            drowns the data and a trained network's gradient is wrong, it takes the Gaussian's.
     """
 
     iterations: int = static(20)
     inflation: float | None = 1.0
     through_network: bool = static(True)
+    limit: float = float("inf")
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
         if self.inflation is not None:
             require_positive("inflation", self.inflation)
+        if self.limit != float("inf"):
+            require_positive("limit", self.limit)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""
@@ -67,10 +72,11 @@ class GaussianCovariance(Method):
         observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
-        if pull_x is not None:
-            return x_hat, pull_x(w)[0]
         schedule = denoiser.schedule
-        return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
+        update = schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
+        if pull_x is None:
+            return x_hat, update
+        return x_hat, jnp.where(noise_ratio(schedule, t) <= self.limit, pull_x(w)[0], update)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

@@ -2,12 +2,15 @@
 
 from sda_jax.truth.kalman import GaussianTrajectory, kalman_smoother, trajectory_law
 from sda_jax.truth.particle import bootstrap_filter, particle_smoother, systematic_resampling
+from sda_jax.truth.refine import Refined, refine
 
 __all__ = [
     "GaussianTrajectory",
+    "Refined",
     "bootstrap_filter",
     "kalman_smoother",
     "particle_smoother",
+    "refine",
     "systematic_resampling",
     "trajectory_law",
 ]

@@ -40,7 +40,7 @@ from sda_jax.samplers import (
     Langevin,
     PredictorCorrector,
 )
-from sda_jax.schedule import Cosine, EvenLogRatio, EvenTime, Karras
+from sda_jax.schedule import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
 from sda_jax.smc import twisted_smc
 from sda_jax.standardise import Standardisation
 from sda_jax.systems import (
@@ -63,6 +63,7 @@ __all__ = [
     "Chain",
     "Channels",
     "Coarsen",
+    "Concentrated",
     "Correctors",
     "Cosine",
     "Crop",

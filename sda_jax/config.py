@@ -160,7 +160,9 @@ TABLE = (
     | LAWS
     | class_table([Experiment, Data, Case, Assimilation, Evaluation, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
-    | class_table([schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras])
+    | class_table(
+        [schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras, schedule.Concentrated]
+    )
     | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
     | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
     | class_table(

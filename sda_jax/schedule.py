@@ -195,3 +195,35 @@ class Karras:
         """Times from exactly 1 to exactly 0."""
         high, low = (noise_ratio(schedule, end) ** (1 / self.rho) for end in (1.0, 0.0))
         return _grid_from_ratios(schedule, jnp.linspace(high, low, steps + 1) ** self.rho)
+
+
+@component
+class Concentrated:
+    """A share of the steps even in log(sigma/mu) between two levels, where the posterior is
+    decided, the others even outside.
+
+    Attributes:
+        low, high: The two values of sigma/mu.
+        share: Of the steps between them.
+    """
+
+    low: float = 1e-2
+    high: float = 10.0
+    share: float = 0.8
+
+    def __post_init__(self) -> None:
+        require_positive("low", self.low)
+        require_below("low", self.low, self.high)
+        require_positive("share", self.share)
+        require_below("share", self.share, 1)
+
+    def __call__(self, schedule: Schedule, steps: int) -> Float[Array, " steps+1"]:
+        """Times from exactly 1 to exactly 0."""
+        top, bottom = (jnp.log(noise_ratio(schedule, end)) for end in (1.0, 0.0))
+        high, low = (jnp.clip(jnp.log(jnp.asarray(a)), bottom, top) for a in (self.high, self.low))
+        outside = jnp.maximum((top - high) + (low - bottom), jnp.finfo(jnp.float32).tiny)
+        before = (1 - self.share) * (top - high) / outside
+        places = jnp.stack([0.0, before, before + self.share, 1.0])
+        levels = jnp.stack([top, high, low, bottom])
+        logs = jnp.interp(jnp.linspace(0.0, 1.0, steps + 1), places, levels)
+        return _grid_from_ratios(schedule, jnp.exp(logs))

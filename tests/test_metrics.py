@@ -150,3 +150,25 @@ def test_spectrum_distance():
     x = np.random.default_rng(0).standard_normal((3, 4, 16, 16, 2))
     assert metrics.spectrum_distance(x, x) == 0
     assert metrics.spectrum_distance(x, 10 * x) == pytest.approx(2, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_coverage_is_the_share_for_one_law_and_not_for_others(share):
+    x = [normal(i, 255) for i in range(40)]
+    found = [metrics.coverage(a, b, share) for a, b in zip(x[::2], x[1::2], strict=True)]
+    assert abs(np.mean(found) - share) < 4 * np.std(found) / np.sqrt(20)
+    assert metrics.coverage(x[0], 1.3 * x[1], share) < share - 0.05
+    assert metrics.coverage(x[0], 0.7 * x[1], share) > share + 0.04
+    with pytest.raises(ConfigError, match="share: got 1"):
+        metrics.coverage(x[0], x[1], 1)
+
+
+def test_rank_flatness_is_one_for_truths_of_the_ensembles_law():
+    """And 1 + n / (m + 1) for n truths among m members, whose own scatter adds."""
+    x = [normal(i, 399) for i in range(60)]
+    found = [metrics.rank_flatness(a, b[:80]) for a, b in zip(x[::2], x[1::2], strict=True)]
+    assert abs(np.mean(found) - 1.2) < 4 * np.std(found) / np.sqrt(30)
+    assert metrics.rank_flatness(0.7 * x[0], x[1]) > 3
+    assert metrics.rank_flatness(x[0] + 0.3, x[1]) > 3
+    with pytest.raises(ConfigError, match="samples: got 400.*multiple of 16"):
+        metrics.rank_flatness(normal(0), normal(1))

@@ -149,17 +149,19 @@ def test_ancestral_variance_converges_at_first_order():
     assert np.log2(errors[1] / errors[2]) == pytest.approx(1, abs=0.1), errors
 
 
+@pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("tau", [0.05, 0.25])
-def test_langevin_keeps_its_law_but_for_its_known_bias(tau):
-    """In many dimensions, for x of unit variance: mean(eps^2) = v, so delta = tau / v, and
-    v = (1 - delta)^2 v + 2 delta has the solution v = 1 + tau / (2 v)."""
+def test_langevin_keeps_its_law_but_for_its_known_bias(tau, relative):
+    """In many dimensions, for x of unit variance, v = (1 - delta)^2 v + 2 delta: with a fixed
+    delta v = 1 / (1 - tau / 2); relative to the score, mean(eps^2) = v, so delta = tau / v and
+    v = 1 + tau / (2 v)."""
     n = 400
     denoiser = gaussian(1.0, n=n)
-    sampler = jax.jit(lambda k, x: sda.Langevin(200, tau)(k, denoiser, x, 1.0))
+    sampler = jax.jit(lambda k, x: sda.Langevin(200, tau, relative=relative)(k, denoiser, x, 1.0))
     keys = jax.random.split(jax.random.key(1), 50)
     x = jax.vmap(sampler)(keys, jax.random.normal(jax.random.key(2), (50, n, 1)))
     variance = float(jnp.var(x))
-    expected = (1 + np.sqrt(1 + 2 * tau)) / 2
+    expected = (1 + np.sqrt(1 + 2 * tau)) / 2 if relative else 1 / (1 - tau / 2)
     assert variance == pytest.approx(expected, abs=5 * np.sqrt(2 / (50 * n)))
 
 

@@ -7,6 +7,7 @@ import pytest
 from sda_jax.errors import ConfigError
 from sda_jax.schedule import (
     VARIANCES,
+    Concentrated,
     Cosine,
     EvenLogRatio,
     EvenTime,
@@ -31,7 +32,7 @@ SIGMAS = {
 }
 SCHEDULES = [cls(variance=v) for cls in ALPHAS for v in VARIANCES]
 SCHEDULES += [VarianceExploding(), RectifiedFlow()]
-GRIDS = [EvenTime(), EvenLogRatio(), Karras()]
+GRIDS = [EvenTime(), EvenLogRatio(), Karras(), Concentrated()]
 
 
 @pytest.mark.parametrize("cls", ALPHAS)
@@ -86,3 +87,17 @@ def test_impossible_settings_are_refused():
         Linear(variance="vq")
     with pytest.raises(ConfigError, match="rho"):
         Karras(rho=-1.0)
+
+
+def test_a_share_of_the_steps_lies_between_two_levels():
+    schedule = Cosine()
+    ratios = np.asarray(noise_ratio(schedule, Concentrated(0.1, 3.0, 0.75)(schedule, 400)))
+    inside = (ratios >= 0.0999) & (ratios <= 3.001)
+    assert abs(inside.sum() - 301) <= 1
+    steps = -np.diff(np.log(ratios))
+    within = steps[inside[:-1] & inside[1:]]
+    np.testing.assert_allclose(within, np.log(30) / 300, rtol=0.02)
+    outside = steps[~inside[:-1] & ~inside[1:]]
+    np.testing.assert_allclose(outside, outside.mean(), rtol=0.05)
+    with pytest.raises(ConfigError, match="low: got 3.0; expected below 1.0"):
+        Concentrated(3.0, 1.0)

@@ -13,14 +13,16 @@ from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
 
 @component
 class Langevin(Corrector):
-    """Unadjusted Langevin steps at a fixed noise level, of size relative to the score's.
+    """Unadjusted Langevin steps at a fixed noise level.
 
-    `x <- x - sigma (delta eps + sqrt(2 delta) z)`, `delta = tau / mean(eps^2)` per trajectory.
-    Song et al. (2021); Rozet & Louppe (2023), algorithm 4. The stationary law is biased by O(tau).
+    `x <- x - sigma (delta eps + sqrt(2 delta) z)`, `delta = tau / mean(eps^2)` per trajectory, so
+    that the steps grow where the score is small, or `delta = tau` at every level. Song et al.
+    (2021); Rozet & Louppe (2023), algorithm 4. The stationary law is biased by O(tau).
 
     Attributes:
         steps: Steps after every predictor step; 0 for none.
-        tau: Relative step size.
+        tau: Step size: relative to the score's, or in units of sigma^2, where it must be below 2.
+        relative: Which of the two.
         above, below: Smallest and largest sigma/mu at which steps are made.
     """
 
@@ -28,6 +30,7 @@ class Langevin(Corrector):
     tau: float = 0.5
     above: float = 0.0
     below: float = float("inf")
+    relative: bool = static(True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,6 +40,6 @@ class Langevin(Corrector):
         """One step at time t."""
         sigma = denoiser.schedule.sigma(t)
         eps = predicted_noise(denoiser, x, t)
-        delta = self.tau / jnp.mean(eps**2)
+        delta = self.tau / jnp.mean(eps**2) if self.relative else self.tau
         z = jax.random.normal(key, x.shape, x.dtype)
         return x - sigma * (delta * eps + jnp.sqrt(2 * delta) * z)

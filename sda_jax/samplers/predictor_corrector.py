@@ -23,7 +23,7 @@ class PredictorCorrector:
 
     Attributes:
         steps: Predictor steps.
-        grid: Time grid: `EvenTime`, `EvenLogRatio` or `Karras`.
+        grid: Time grid: `EvenTime`, `EvenLogRatio`, `Karras` or `Concentrated`.
         predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
         corrector: `Langevin`, `Gibbs` or several of them (`Correctors`); with 0 steps, none.
         denoise: Whether the sample is the posterior mean at the last level instead of the state

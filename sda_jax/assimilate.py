@@ -37,9 +37,9 @@ def _rung(steps: int, corrections: int, tau: float) -> tuple[Guidance, Sampler]:
 
 # of rising cost: benchmarks/results/posterior.md
 LADDER = {
-    "fast": _rung(32, 3, 0.1),
+    "fast": _rung(64, 3, 0.15),
     "default": _rung(64, 7, 0.1),
-    "accurate": _rung(128, 15, 0.05),
+    "accurate": _rung(128, 7, 0.05),
 }
 DEFAULT_GUIDANCE, DEFAULT_SAMPLER = LADDER["default"]
 

@@ -13,7 +13,7 @@ from sda_jax.guidance import (
 )
 from sda_jax.laws import Poisson, StudentT
 from sda_jax.likelihood import log_prob
-from sda_jax.modes import find_modes
+from sda_jax.modes import Modes, find_modes
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
     At,
@@ -84,6 +84,7 @@ __all__ = [
     "Lorenz96",
     "LotkaVolterra",
     "Mask",
+    "Modes",
     "Observation",
     "PiGDM",
     "Poisson",

@@ -80,8 +80,12 @@ def held_out_ranks(
         held_out: In physical units; missing values are left out.
         ensemble: Members in physical units, assimilated without `held_out`.
     """
-    predictions = _noisy_predictions(key, held_out, jnp.asarray(ensemble))
-    return ranks(predictions, np.asarray(held_out.y))[np.asarray(held_out.observed)]
+    key_noise, key_ties = jax.random.split(key)
+    predictions = _noisy_predictions(key_noise, held_out, jnp.asarray(ensemble))
+    y = np.asarray(held_out.y)
+    ties = (np.asarray(predictions) == y).sum(axis=0)  # counts have many
+    place = np.floor(np.asarray(jax.random.uniform(key_ties, y.shape)) * (ties + 1)).astype(int)
+    return (ranks(predictions, y) + place)[np.asarray(held_out.observed)]
 
 
 @jax.jit

@@ -37,8 +37,8 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
     """Writes an observation whose operator is a component.
 
     Args:
-        path: The file: datasets `y` and `std` or `covariance`, attributes `operator` (JSON),
-            `length` and, instead of a noise dataset, `law` (JSON).
+        path: The file: datasets `y` and `std`, `covariance` or `law` (JSON), attributes
+            `operator` (JSON) and `length`.
         observation: In physical units.
         length: States of the trajectory that it is of.
 
@@ -53,7 +53,7 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
             if getattr(observation, name) is not None:
                 file[name] = np.asarray(getattr(observation, name), np.float32)
         if observation.law is not None:
-            file.attrs["law"] = dumps(observation.law)
+            file["law"] = dumps(observation.law)  # too long for an attribute with many elements
         file.attrs["operator"] = operator
         file.attrs["length"] = length
 
@@ -68,8 +68,8 @@ def load_observation(path: str | Path) -> tuple[Observation, int]:
     with read_hdf5(path, "observation") as file:
         operator = loads(file.attrs["operator"], OPERATORS)
         noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
-        if "law" in file.attrs:
-            noise["law"] = loads(file.attrs["law"], LAWS)
+        if "law" in file:
+            noise["law"] = loads(file["law"].asstr()[()], LAWS)
         return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])
 
 

@@ -34,8 +34,12 @@ def _check_parameters(law: Any, *names: str) -> None:
     for name in names:
         value = getattr(law, name)
         if isinstance(value, (tuple, list)):  # as a file has them
-            object.__setattr__(law, name, np.asarray(value, np.float32))
+            value = np.asarray(value, np.float32)
+            object.__setattr__(law, name, value)
         require_positive(name, value)
+        wrong = isinstance(value, np.ndarray) and not (np.isfinite(value) & (value > 0)).all()
+        if wrong:
+            raise ObservationError(name, value.min(), "positive finite numbers", "Correct it.")
 
 
 @component
@@ -174,7 +178,8 @@ def gaussian_neighbour(
         candidates = p + offsets * width / SHRINK**i
 
         def value(q: Array) -> Array:
-            return law.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
+            found = law.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
+            return jnp.where(jnp.isnan(found), -jnp.inf, found)  # where a law is not defined
 
         best = jnp.argmax(jax.vmap(value)(candidates), axis=0)
         return jnp.take_along_axis(candidates, best[None], axis=0)[0], None

@@ -175,8 +175,8 @@ def compare(
 
 def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
     """Share of the reference's members inside the central interval that holds `share` of the
-    ensemble, averaged over all components: `share` if both have one law (a little less for small
-    ensembles, whose quantiles err).
+    ensemble, averaged over all components: `share` on average if both have one law and the ensemble
+    at least `2 / (1 - share) - 1` members.
 
     Raises:
         ConfigError: `share` not between 0 and 1.

@@ -30,6 +30,11 @@ def _concrete(value: Any) -> np.ndarray | None:
         return None
 
 
+def _broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
+    pairs = zip(shape[::-1], against[::-1], strict=False)
+    return len(shape) <= len(against) and all(a in (1, b) for a, b in pairs)
+
+
 @component
 class Observation:
     """`y ~ N(A(x), noise)`, or of another law, of a whole trajectory in physical units.
@@ -91,6 +96,15 @@ class Observation:
             )
         if hasattr(self.law, "check"):
             self.law.check(y)
+        for value in map(np.shape, jax.tree.leaves(self.law)):
+            joined = isinstance(self.law, JoinedLaw)
+            if not joined and not _broadcasts(value, y.shape):
+                raise ObservationError(
+                    "law",
+                    f"a parameter of shape {value}",
+                    f"() or the shape of y, {y.shape}",
+                    "Reshape it.",
+                )
 
     def _check_std(self, shape: tuple[int, ...]) -> None:
         std = _concrete(self.std)
@@ -100,9 +114,7 @@ class Observation:
             raise ObservationError(
                 "std", np.min(std), "positive and finite", "Give the noise of every element."
             )
-        if std.ndim > len(shape) or any(
-            a not in (1, b) for a, b in zip(std.shape[::-1], shape[::-1], strict=False)
-        ):
+        if not _broadcasts(std.shape, shape):
             raise ObservationError(
                 "std", f"shape {std.shape}", f"() or the shape of y, {shape}", "Reshape it."
             )
@@ -301,8 +313,12 @@ def combine(*observations: Observation) -> Observation:
 
 
 def _joined_law(observations: tuple[Observation, ...]) -> JoinedLaw:
-    laws = []
+    laws, sizes = [], []
     for o in observations:
+        if isinstance(o.law, JoinedLaw):
+            laws.extend(o.law.laws)
+            sizes.extend(o.law.sizes)
+            continue
         if o.covariance is not None:
             raise ObservationError(
                 "covariance",
@@ -312,7 +328,8 @@ def _joined_law(observations: tuple[Observation, ...]) -> JoinedLaw:
             )
         law = Normal(o.std) if o.law is None else o.law
         laws.append(jax.tree.map(jnp.ravel, spread_parameters(law, jnp.shape(o.y))))
-    return JoinedLaw(tuple(laws), tuple(int(np.size(o.y)) for o in observations))
+        sizes.append(int(np.size(o.y)))
+    return JoinedLaw(tuple(laws), tuple(sizes))
 
 
 def observe(

@@ -221,9 +221,11 @@ class Concentrated:
         """Times from exactly 1 to exactly 0."""
         top, bottom = (jnp.log(noise_ratio(schedule, end)) for end in (1.0, 0.0))
         high, low = (jnp.clip(jnp.log(jnp.asarray(a)), bottom, top) for a in (self.high, self.low))
-        outside = jnp.maximum((top - high) + (low - bottom), jnp.finfo(jnp.float32).tiny)
-        before = (1 - self.share) * (top - high) / outside
-        places = jnp.stack([0.0, before, before + self.share, 1.0])
+        outside = (top - high) + (low - bottom)
+        # without a part outside, all steps are inside
+        share = jnp.where(outside > 1e-6, self.share, 1.0)
+        before = (1 - share) * (top - high) / jnp.where(outside > 1e-6, outside, 1.0)
+        places = jnp.stack([jnp.zeros(()), before, before + share, jnp.ones(())])
         levels = jnp.stack([top, high, low, bottom])
         logs = jnp.interp(jnp.linspace(0.0, 1.0, steps + 1), places, levels)
         return _grid_from_ratios(schedule, jnp.exp(logs))

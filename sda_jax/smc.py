@@ -15,6 +15,7 @@ from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import (
     ConfigError,
     DivergenceError,
+    ObservationError,
     require_at_least,
     require_at_most,
     require_positive,
@@ -103,7 +104,8 @@ def twisted_smc(
 
     Raises:
         ConfigError: Impossible numbers, or guidance without a `log_twist`.
-        ObservationError: The operator does not fit the trajectory or y.
+        ObservationError: The operator does not fit the trajectory or y, or the noise is not
+            Gaussian.
         DivergenceError: No particle has a finite weight.
         ResourceError: The particles of a chunk need more memory than is free.
     """
@@ -117,6 +119,13 @@ def twisted_smc(
             type(guidance).__name__,
             "guidance with a log_twist",
             "Use GaussianCovariance or SDA.",
+        )
+    if observation.law is not None:
+        raise ObservationError(
+            "law",
+            observation.law,
+            "Gaussian noise: twists of other laws are known up to a factor only",
+            "Use assimilate.",
         )
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
@@ -169,7 +178,7 @@ def _run(
         key_move, key_resample = jax.random.split(jax.random.fold_in(key_steps, i))
         keys = jax.random.split(key_move, count)
         places, gained = jax.lax.map(lambda b: moved(b, t, s), (keys, places), batch_size=chunk)
-        log_weights = log_weights + gained
+        log_weights = _without_nan(log_weights + gained)
         total = jax.scipy.special.logsumexp(log_weights)
         effective = jnp.exp(2 * total - jax.scipy.special.logsumexp(2 * log_weights)) / count
         due = effective < threshold
@@ -189,7 +198,7 @@ def _run(
     now = (jnp.arange(steps), times[:-1], times[1:])
     (places, log_weights, log_evidence), (effective, due) = jax.lax.scan(step, start, now)
     exact = jax.vmap(observation.log_likelihood)(places.x / schedule.mu(0.0))
-    log_weights = log_weights + exact - places.log_twist
+    log_weights = _without_nan(log_weights + exact - places.log_twist)
     total = jax.scipy.special.logsumexp(log_weights)
     return Particles(
         places.x / schedule.mu(0.0),
@@ -198,6 +207,11 @@ def _run(
         effective,
         due,
     )
+
+
+def _without_nan(log_weights: Array) -> Array:
+    """A particle that diverged weighs nothing."""
+    return jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
 
 
 def _move(

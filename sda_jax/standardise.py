@@ -42,5 +42,9 @@ class Standardisation:
 
     def channels(self, first: int, last: int | None) -> Standardisation:
         """Of some of the channels, the last axis."""
-        mean, std = (np.asarray(a, float) for a in (self.mean, self.std))
-        return Standardisation(*(a if a.ndim == 0 else a[..., first:last] for a in (mean, std)))
+        both = (np.asarray(a, float) for a in (self.mean, self.std))
+        return Standardisation(*(_tuples(a[..., first:last] if a.ndim else a) for a in both))
+
+
+def _tuples(a: np.ndarray) -> Any:
+    return tuple(map(_tuples, a)) if a.ndim else float(a)

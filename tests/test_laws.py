@@ -135,7 +135,7 @@ def test_sources_with_different_laws_are_one_likelihood(key):
         sda.observe(key, x, lambda x: x[::2], law=sda.StudentT(jnp.array([0.1, 0.2]), 3.0)),
         sda.observe(key, x, lambda x: x[:, 1], law=sda.Poisson()),
     ]
-    together = sda.combine(*parts)
+    together = sda.combine(sda.combine(*parts[:2]), parts[2])
     expected = sum(float(o.log_likelihood(x)) for o in parts)
     np.testing.assert_allclose(together.log_likelihood(x), expected, rtol=1e-5)
     assert together.draw(key, together.operator(x)).shape == (12,)
@@ -166,6 +166,10 @@ def test_impossible_laws_are_refused():
             sda.Observation(np.ones(2), lambda x: x, law=sda.Poisson()),
         )
         sda.combine(*both)
+    with pytest.raises(ObservationError, match="scale: got -1.0"):
+        sda.StudentT((0.4, -1.0))
+    with pytest.raises(ObservationError, match=r"law: got a parameter of shape \(9,\)"):
+        sda.Observation(np.ones((9, 1)), lambda x: x, law=sda.StudentT(np.ones(9)))
     with pytest.raises(ObservationError, match="law.*particle smoother"):
         counts = sda.Observation(np.ones((2, 1)), sda.Every(2), law=sda.Poisson())
         sda.kalman_smoother(CHAIN, counts, 4)

@@ -99,5 +99,7 @@ def test_a_share_of_the_steps_lies_between_two_levels():
     np.testing.assert_allclose(within, np.log(30) / 300, rtol=0.02)
     outside = steps[~inside[:-1] & ~inside[1:]]
     np.testing.assert_allclose(outside, outside.mean(), rtol=0.05)
+    whole = Concentrated(1e-9, 1e9)(schedule, 40)
+    np.testing.assert_allclose(whole, EvenLogRatio()(schedule, 40), atol=1e-5)
     with pytest.raises(ConfigError, match="low: got 3.0; expected below 1.0"):
         Concentrated(3.0, 1.0)

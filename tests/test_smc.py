@@ -8,7 +8,7 @@ import scipy.stats
 from oracles import chain_prior
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
+from sda_jax.errors import ConfigError, ObservationError
 from sda_jax.truth import kalman_smoother, trajectory_law
 
 LENGTH, N = 16, 2048
@@ -86,6 +86,9 @@ def test_impossible_settings_are_refused(observation):
     prior = chain_prior(CHAIN, LENGTH)
     with pytest.raises(ConfigError, match="guidance: got DPS.*log_twist"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, sda.DPS())
+    counts = sda.Observation(np.ones((8, 1)), OPERATOR, law=sda.Poisson())
+    with pytest.raises(ObservationError, match="law.*Gaussian noise"):
+        sda.twisted_smc(jax.random.key(0), prior, counts, LENGTH, 8)
     with pytest.raises(ConfigError, match="threshold"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, threshold=2.0)
     with pytest.raises(ConfigError, match="particles"):

@@ -142,7 +142,18 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
 
 def of_file(test: Draw, prior: Prior, path: str) -> Draw:
     """The draw's keys with a file's observation; nothing is known of the truth and its context, for
-    which a trajectory of zeros stands."""
+    which a trajectory of zeros stands.
+
+    Raises:
+        ConfigError: The prior asks for a context, which no such file has.
+    """
+    if prior.context is not None:
+        raise ConfigError(
+            "--observation",
+            path,
+            "none: this prior asks for a context, which the file does not have",
+            "Call sda_jax.assimilate with context=.",
+        )
     observation, length = load_observation(path)
     unknown = jnp.zeros((length, *prior.state_shape))
     return test._replace(observation=observation, truth=unknown, context=None)

@@ -33,12 +33,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def scores(test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
-    std = test.observation.std  # a law that is not Gaussian has none
     record: dict[str, Any] = {
         "residual_std": metrics.residual_std(test.observation, ensemble),
-        "observation_std": float("nan" if std is None else np.sqrt(np.mean(np.asarray(std) ** 2))),
         "spectrum_distance": metrics.spectrum_distance(ensemble, test.truth),
     }
+    if test.observation.std is not None:  # a law that is not Gaussian has none
+        square = np.mean(np.asarray(test.observation.std) ** 2)
+        record["observation_std"] = float(np.sqrt(square))
     if len(ensemble) > 1:
         record["spread"] = metrics.spread(ensemble)
     if not imposed:

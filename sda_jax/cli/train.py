@@ -16,7 +16,12 @@ from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import HELD_OUT, MEASURED, load, simulate
-from sda_jax.denoise import NetworkDenoiser, with_measured_errors
+from sda_jax.denoise import (
+    NetworkDenoiser,
+    Parameterisation,
+    with_context,
+    with_measured_errors,
+)
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps
@@ -63,8 +68,8 @@ def _fitted(config: Experiment, output: Path) -> Any:
         key = jax.random.fold_in(jax.random.key(config.seed), MEASURED)
         length = max(data.length, config.training.segment)
         trajectories = simulate(key, system, length, batch=data.chunk, chunk=data.chunk)
-    standardised = np.asarray(system.standardisation.forward(trajectories))
-    return parameterisation.fitted(standardised, config.training.segment)
+    standardised, _ = with_context(system.standardisation.forward(trajectories), config.context)
+    return parameterisation.fitted(np.asarray(standardised), config.training.segment)
 
 
 def states_and_context(config: Experiment) -> tuple[Standardisation, Standardisation | None]:
@@ -137,7 +142,7 @@ def train(arguments: Arguments) -> None:
     denoiser = train_denoiser(
         start, source, validation, standardisation, config.training, folder, config.seed, True
     )
-    if not isinstance(config.parameterisation, SpectralPreconditioned):
+    if isinstance(config.parameterisation, Parameterisation):
         held_out = standardisation.forward(validation)
         denoiser = with_measured_errors(jax.random.key(config.seed), denoiser, held_out)
     states, context = states_and_context(config)

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.errors import require_positive
+from sda_jax.errors import ObservationError, require_positive
 from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
 from sda_jax.operators import row_norms_squared
-from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component
 
 
@@ -39,12 +38,18 @@ class DPS(Method):
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient that stands for that of `log p(y | x_t)`."""
+        if observation.law is not None:
+            raise ObservationError(
+                "law",
+                observation.law,
+                "Gaussian noise: DPS follows the residual, whatever its law",
+                "Use another guidance.",
+            )
 
         def squared(x: Array) -> tuple[Array, Array]:
             x_hat = denoiser(x, t)
             scale = row_norms_squared(observation.operator, jax.lax.stop_gradient(x_hat))
-            near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
-            residual = near.residual(observation.operator(x_hat))
+            residual = observation.residual(observation.operator(x_hat))
             tiny = jnp.finfo(residual.dtype).tiny
             return jnp.sum(residual**2 / jnp.maximum(scale, tiny)), x_hat
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.denoise import gaussian_error, gaussian_spread
-from sda_jax.errors import require_at_least, require_positive
+from sda_jax.errors import ObservationError, require_at_least, require_positive
 from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
@@ -25,8 +25,8 @@ class GaussianCovariance(Method):
     form, were the data the Gaussian that the prior's parameterisation knows of.
 
     With `SpectralPreconditioned` that is a stationary field's, which knows how errors of
-    neighbouring points and states go together; with the other parameterisations it is `PiGDM`'s.
-    The equations are solved by conjugate gradients that never evaluate the network.
+    neighbouring points and states go together; with the others it is the law of the errors that the
+    network was measured to make, or `PiGDM`'s where none were. The equations are solved by conjugate gradients that never evaluate the network.
 
     V may be inflated, as in ensemble Kalman filters: where members fit y worse than its noise
     (`std(A(x) - y)`, no truth needed), they ask for a larger V. With `inflation=None` each noise
@@ -69,7 +69,7 @@ class GaussianCovariance(Method):
             x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         else:
             x_hat = denoiser(x, t)
-        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        observation = self._near(denoiser, observation, x_hat, t)
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         schedule = denoiser.schedule
@@ -82,7 +82,7 @@ class GaussianCovariance(Method):
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
     ) -> Array:
         """`log p(y | x_t)`, whose posterior mean is `x_hat`; with a matrix of as many rows as y."""
-        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        observation = self._near(denoiser, observation, x_hat, t)
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         prediction, push = jax.linearize(observation.operator, x_hat)
         pull = jax.linear_transpose(push, x_hat)
@@ -100,7 +100,7 @@ class GaussianCovariance(Method):
         ensemble Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
-        observation = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        observation = self._near(denoiser, observation, x_hat, t)
         factor, spread = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * gaussian_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.noise(key_noise))
@@ -113,6 +113,23 @@ class GaussianCovariance(Method):
         """The inflation, and `w -> V w` with it."""
         factor = self._inflation(denoiser, observation, x_hat, t)
         return factor, lambda w: factor * gaussian_spread(denoiser, w, t)
+
+    def _near(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
+    ) -> Observation:
+        """A Gaussian observation that stands for this one near `x_hat`.
+
+        Raises:
+            ObservationError: The inflation is to follow innovations that are not Gaussian.
+        """
+        if observation.law is not None and self.inflation is None:
+            raise ObservationError(
+                "law",
+                observation.law,
+                "Gaussian noise: the innovations of other laws say nothing of the inflation",
+                "Give GaussianCovariance an inflation.",
+            )
+        return observation.near(x_hat, noise_ratio(denoiser.schedule, t))
 
     def _inflation(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

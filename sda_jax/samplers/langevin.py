@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sda_jax.denoise import predicted_noise
-from sda_jax.errors import require_positive
+from sda_jax.errors import require_below, require_positive
 from sda_jax.samplers.corrector import Corrector
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
 
@@ -35,6 +35,8 @@ class Langevin(Corrector):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("tau", self.tau)
+        if not self.relative:
+            require_below("tau", self.tau, 2)
 
     def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """One step at time t."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.errors import DivergenceError, require_at_least, require_positive
+from sda_jax.errors import DivergenceError, ObservationError, require_at_least, require_positive
 from sda_jax.observation import Observation
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey, Trajectory
@@ -46,10 +46,11 @@ def refine(
     """Corrects an ensemble by the simulator: every member makes MALA steps that leave
     `p(x_1) p(x_{2:L} | x_1) p(y | x)` as it is, with p(x_1) flat.
 
-    Each member's proposals are preconditioned by the Gauss-Newton precision of the log posterior
-    where it starts, fixed from then on, so that a step is a share of the local posterior's width in
-    every direction. Besag (1994); Roberts & Stramer (2002). Modes that no member is in stay empty:
-    it mends members, not their shares. It uses the system, and so is no part of `assimilate`.
+    Each member's proposals are preconditioned by the Gauss-Newton precision of the log posterior at
+    another member, so that a step is a share of the posterior's width in every direction; taken
+    where the chain itself starts, it would not leave the posterior as it is. Besag (1994); Roberts
+    & Stramer (2002). Modes that no member is in stay empty: it mends members, not their shares. It
+    uses the system, and so is no part of `assimilate`.
 
     Args:
         key: Random key.
@@ -63,12 +64,16 @@ def refine(
 
     Raises:
         ConfigError: Impossible numbers, or a system whose transition has no density.
+        ObservationError: The noise is not Gaussian.
         DivergenceError: A member at which the log posterior is not finite.
     """
     require_noise(system)
     for name, value in (("steps", steps), ("chunk", chunk)):
         require_at_least(name, value, 1)
     require_positive("size", size)
+    require_at_least("samples", len(ensemble), 2)
+    if observation.law is not None:
+        raise ObservationError("law", observation.law, "Gaussian noise", "Give std or covariance.")
     members = jnp.asarray(ensemble, jnp.float32)
     found = _refined(key, system, observation, members, steps, size, min(chunk, len(members)))
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
@@ -104,9 +109,9 @@ def _refined(
     def log_posterior(flat: Array) -> Array:
         return -0.5 * jnp.sum(misfits(flat) ** 2)
 
-    def one(both: tuple[PRNGKey, Trajectory]) -> tuple[Array, ...]:
-        key, start = both[0], both[1].reshape(-1)
-        jacobian = jax.jacobian(misfits)(start)
+    def one(member: tuple[PRNGKey, Trajectory, Trajectory]) -> tuple[Array, ...]:
+        key, start, other = member[0], member[1].reshape(-1), member[2].reshape(-1)
+        jacobian = jax.jacobian(misfits)(other)
         precision = jacobian.T @ jacobian
         # directions that nothing decides get a bound, far wider than the others
         precision += NEGLIGIBLE * jnp.mean(jnp.diagonal(precision)) * jnp.eye(len(start))
@@ -142,5 +147,7 @@ def _refined(
 
     with jax.default_matmul_precision("highest"):
         keys = jax.random.split(key, len(members))
-        x, acceptance, distance, values = jax.lax.map(one, (keys, members), batch_size=chunk)
+        x, acceptance, distance, values = jax.lax.map(
+            one, (keys, members, jnp.roll(members, 1, axis=0)), batch_size=chunk
+        )
     return Refined(x, acceptance, distance, values.T)

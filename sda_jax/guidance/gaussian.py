@@ -26,7 +26,8 @@ class GaussianCovariance(Method):
 
     With `SpectralPreconditioned` that is a stationary field's, which knows how errors of
     neighbouring points and states go together; with the others it is the law of the errors that the
-    network was measured to make, or `PiGDM`'s where none were. The equations are solved by conjugate gradients that never evaluate the network.
+    network was measured to make, or `PiGDM`'s where none were. The equations are solved by
+    conjugate gradients that never evaluate the network.
 
     V may be inflated, as in ensemble Kalman filters: where members fit y worse than its noise
     (`std(A(x) - y)`, no truth needed), they ask for a larger V. With `inflation=None` each noise

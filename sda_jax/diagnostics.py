@@ -48,7 +48,10 @@ def innovation_chi_square(
     """
     if observation.law is not None:
         raise ObservationError(
-            "law", observation.law, "Gaussian noise", "Hold values out and take held_out_ranks."
+            "law",
+            type(observation.law).__name__,
+            "Gaussian noise",
+            "Hold values out and take held_out_ranks.",
         )
     m = int(jnp.sum(observation.observed))
     if m == 0:

@@ -123,7 +123,7 @@ def twisted_smc(
     if observation.law is not None:
         raise ObservationError(
             "law",
-            observation.law,
+            type(observation.law).__name__,
             "Gaussian noise: twists of other laws are known up to a factor only",
             "Use assimilate.",
         )

@@ -41,7 +41,7 @@ class DPS(Method):
         if observation.law is not None:
             raise ObservationError(
                 "law",
-                observation.law,
+                type(observation.law).__name__,
                 "Gaussian noise: DPS follows the residual, whatever its law",
                 "Use another guidance.",
             )

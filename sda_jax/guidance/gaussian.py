@@ -126,7 +126,7 @@ class GaussianCovariance(Method):
         if observation.law is not None and self.inflation is None:
             raise ObservationError(
                 "law",
-                observation.law,
+                type(observation.law).__name__,
                 "Gaussian noise: the innovations of other laws say nothing of the inflation",
                 "Give GaussianCovariance an inflation.",
             )

@@ -63,7 +63,9 @@ def _per_state(
     """Matrix, offset and noise variances of the operator on one state, and its stride."""
     operator = local_in_time(observation, length)
     if observation.law is not None:
-        raise ObservationError("law", observation.law, "Gaussian noise", "Use a particle smoother.")
+        raise ObservationError(
+            "law", type(observation.law).__name__, "Gaussian noise", "Use a particle smoother."
+        )
     zero = jnp.zeros(d)
     offset = np.asarray(operator.of(zero), np.float64).reshape(-1)
     matrix = np.asarray(jax.jacobian(operator.of)(zero), np.float64).reshape(-1, d)

@@ -73,7 +73,9 @@ def refine(
     require_positive("size", size)
     require_at_least("samples", len(ensemble), 2)
     if observation.law is not None:
-        raise ObservationError("law", observation.law, "Gaussian noise", "Give std or covariance.")
+        raise ObservationError(
+            "law", type(observation.law).__name__, "Gaussian noise", "Give std or covariance."
+        )
     members = jnp.asarray(ensemble, jnp.float32)
     found = _refined(key, system, observation, members, steps, size, min(chunk, len(members)))
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))

@@ -68,7 +68,7 @@ def test_loss_at_the_optimum_is_the_conditional_variance(key):
     class Linear:
         """eps = sigma x_t / (mu^2 + sigma^2) of the input scaled to unit variance."""
 
-        def apply(self, variables, x, level):
+        def apply(self, variables, x, level, context):
             mu, sigma = Cosine().mu(level), Cosine().sigma(level)
             return (sigma / jnp.sqrt(mu**2 + sigma**2))[:, None, None] * x
 

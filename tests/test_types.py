@@ -10,7 +10,7 @@ from sda_jax.schedule import Cosine, Exponential, Linear
 from sda_jax.types import component, static
 
 ALIKE = [
-    (sda.ExponentialIntegrator(), sda.DPMSolverPP2M()),
+    (sda.ExponentialIntegrator(), sda.Heun()),
     (sda.EvenTime(), sda.EvenLogRatio()),
     (Cosine(), Linear()),
     (Linear(), Exponential()),

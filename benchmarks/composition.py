@@ -8,7 +8,7 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.blanket import Blanket
-from sda_jax.denoise import GaussianDenoiser
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.schedule import Cosine
 from sda_jax.truth import trajectory_law
 

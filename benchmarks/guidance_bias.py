@@ -8,8 +8,8 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.denoise import GaussianDenoiser
 from sda_jax.errors import DivergenceError
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.truth import kalman_smoother, trajectory_law
 
 LENGTH, SAMPLES = 16, 16384

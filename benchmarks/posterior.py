@@ -31,8 +31,8 @@ from sklearn.preprocessing import StandardScaler
 import sda_jax as sda
 from sda_jax import metrics
 from sda_jax.assimilate import LADDER
-from sda_jax.denoise import GaussianDenoiser
 from sda_jax.errors import DivergenceError
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.serialize import encode
 from sda_jax.storage import append_record, read_records, write_records
 from sda_jax.truth import trajectory_law

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import ConfigError, require_at_least
+from sda_jax.gaussian import gaussian_error, gaussian_spread
 from sda_jax.prior import Prior
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
 

@@ -46,13 +46,9 @@ def innovation_chi_square(
     Raises:
         ObservationError: Nothing was observed, or its noise is not Gaussian.
     """
-    if observation.law is not None:
-        raise ObservationError(
-            "law",
-            type(observation.law).__name__,
-            "Gaussian noise",
-            "Hold values out and take held_out_ranks.",
-        )
+    observation.require_gaussian(
+        "innovations of other laws have no chi-square", "Hold values out and take held_out_ranks."
+    )
     m = int(jnp.sum(observation.observed))
     if m == 0:
         raise ObservationError(

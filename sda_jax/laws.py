@@ -7,6 +7,7 @@ to be drawn, `sample(key, prediction)`. Elements are independent given the traje
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -136,6 +137,48 @@ class Normal:
         """A draw of y."""
         z = jax.random.normal(key, prediction.shape, prediction.dtype)
         return prediction + jnp.asarray(self.std) * z
+
+
+def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
+    """Whether an array of that shape broadcasts against another without changing its shape."""
+    pairs = zip(shape[::-1], against[::-1], strict=False)
+    return len(shape) <= len(against) and all(a in (1, b) for a, b in pairs)
+
+
+def check_law(law: Any, y: np.ndarray) -> None:
+    """Raises `ObservationError` if `law` is none, or cannot be that of `y`."""
+    if not hasattr(law, "log_prob"):
+        raise ObservationError(
+            "law",
+            law,
+            "a component with log_prob(y, prediction)",
+            "Use StudentT or Poisson, or write one.",
+        )
+    if hasattr(law, "check"):
+        law.check(y)
+    if isinstance(law, JoinedLaw):
+        return
+    for shape in map(np.shape, jax.tree.leaves(law)):
+        if not broadcasts(shape, y.shape):
+            raise ObservationError(
+                "law",
+                f"a parameter of shape {shape}",
+                f"() or the shape of y, {y.shape}",
+                "Reshape it.",
+            )
+
+
+def join(laws: list[Any], shapes: list[tuple[int, ...]]) -> JoinedLaw:
+    """The law of several flattened observations that follow each other, of these shapes."""
+    parts, sizes = [], []
+    for law, shape in zip(laws, shapes, strict=True):
+        if isinstance(law, JoinedLaw):
+            parts.extend(law.laws)
+            sizes.extend(law.sizes)
+        else:
+            parts.append(jax.tree.map(jnp.ravel, spread_parameters(law, shape)))
+            sizes.append(math.prod(shape))
+    return JoinedLaw(tuple(parts), tuple(sizes))
 
 
 def spread_parameters(law: Any, shape: tuple[int, ...]) -> Any:

@@ -12,7 +12,14 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.errors import ObservationError
-from sda_jax.laws import JoinedLaw, Normal, gaussian_neighbour, spread_parameters
+from sda_jax.laws import (
+    Normal,
+    broadcasts,
+    check_law,
+    gaussian_neighbour,
+    join,
+    spread_parameters,
+)
 from sda_jax.operators import Every, Joined, as_pytree, row_norms_squared
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Operator, PRNGKey, Scalar, Trajectory, component
@@ -28,11 +35,6 @@ def _concrete(value: Any) -> np.ndarray | None:
         return np.asarray(value, dtype=float)
     except (TypeError, ValueError):
         return None
-
-
-def _broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
-    pairs = zip(shape[::-1], against[::-1], strict=False)
-    return len(shape) <= len(against) and all(a in (1, b) for a, b in pairs)
 
 
 @component
@@ -84,27 +86,7 @@ class Observation:
         elif self.covariance is not None:
             self._check_covariance(y.size)
         else:
-            self._check_law(y)
-
-    def _check_law(self, y: np.ndarray) -> None:
-        if not hasattr(self.law, "log_prob"):
-            raise ObservationError(
-                "law",
-                self.law,
-                "a component with log_prob(y, prediction)",
-                "Use StudentT or Poisson, or write one.",
-            )
-        if hasattr(self.law, "check"):
-            self.law.check(y)
-        for value in map(np.shape, jax.tree.leaves(self.law)):
-            joined = isinstance(self.law, JoinedLaw)
-            if not joined and not _broadcasts(value, y.shape):
-                raise ObservationError(
-                    "law",
-                    f"a parameter of shape {value}",
-                    f"() or the shape of y, {y.shape}",
-                    "Reshape it.",
-                )
+            check_law(self.law, y)
 
     def _check_std(self, shape: tuple[int, ...]) -> None:
         std = _concrete(self.std)
@@ -114,7 +96,7 @@ class Observation:
             raise ObservationError(
                 "std", np.min(std), "positive and finite", "Give the noise of every element."
             )
-        if not _broadcasts(std.shape, shape):
+        if not broadcasts(std.shape, shape):
             raise ObservationError(
                 "std", f"shape {std.shape}", f"() or the shape of y, {shape}", "Reshape it."
             )
@@ -135,6 +117,12 @@ class Observation:
             raise ObservationError(
                 "covariance", "a matrix that is not", "symmetric positive definite", "Correct it."
             )
+
+    def require_gaussian(self, why: str, remedy: str) -> None:
+        """Raises `ObservationError` if the noise has another law."""
+        if self.law is not None:
+            expected = f"Gaussian noise: {why}"
+            raise ObservationError("law", type(self.law).__name__, expected, remedy)
 
     @property
     def observed(self) -> Bool[Array, ...]:
@@ -302,7 +290,15 @@ def combine(*observations: Observation) -> Observation:
     y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
     operator = Joined(tuple(o.operator for o in observations))
     if any(o.law is not None for o in observations):
-        return Observation(y, operator, law=_joined_law(observations))
+        if any(o.covariance is not None for o in observations):
+            raise ObservationError(
+                "covariance",
+                "correlated noise beside a law that is not Gaussian",
+                "independent noise",
+                "Give std= instead.",
+            )
+        laws = [Normal(o.std) if o.law is None else o.law for o in observations]
+        return Observation(y, operator, law=join(laws, [jnp.shape(o.y) for o in observations]))
     if all(o.covariance is None for o in observations):
         std = [
             jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
@@ -310,26 +306,6 @@ def combine(*observations: Observation) -> Observation:
         return Observation(y, operator, std=jnp.concatenate(std))
     blocks = [o.noise_covariance() for o in observations]
     return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))
-
-
-def _joined_law(observations: tuple[Observation, ...]) -> JoinedLaw:
-    laws, sizes = [], []
-    for o in observations:
-        if isinstance(o.law, JoinedLaw):
-            laws.extend(o.law.laws)
-            sizes.extend(o.law.sizes)
-            continue
-        if o.covariance is not None:
-            raise ObservationError(
-                "covariance",
-                "correlated noise beside a law that is not Gaussian",
-                "independent noise",
-                "Give std= instead.",
-            )
-        law = Normal(o.std) if o.law is None else o.law
-        laws.append(jax.tree.map(jnp.ravel, spread_parameters(law, jnp.shape(o.y))))
-        sizes.append(int(np.size(o.y)))
-    return JoinedLaw(tuple(laws), tuple(sizes))
 
 
 def observe(

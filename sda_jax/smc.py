@@ -11,15 +11,14 @@ from jaxtyping import Array, Bool, Float
 
 from sda_jax.assimilate import check_observation
 from sda_jax.blanket import trajectory_denoiser
-from sda_jax.denoise import gaussian_error, gaussian_spread
 from sda_jax.errors import (
     ConfigError,
     DivergenceError,
-    ObservationError,
     require_at_least,
     require_at_most,
     require_positive,
 )
+from sda_jax.gaussian import gaussian_error, gaussian_spread
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.guidance.base import conjugate_gradients
 from sda_jax.memory import run_in_memory
@@ -120,13 +119,9 @@ def twisted_smc(
             "guidance with a log_twist",
             "Use GaussianCovariance or SDA.",
         )
-    if observation.law is not None:
-        raise ObservationError(
-            "law",
-            type(observation.law).__name__,
-            "Gaussian noise: twists of other laws are known up to a factor only",
-            "Use assimilate.",
-        )
+    observation.require_gaussian(
+        "twists of other laws are known up to a factor only", "Use assimilate."
+    )
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)

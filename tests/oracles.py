@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sda_jax as sda
-from sda_jax.denoise import GaussianDenoiser
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.truth import GaussianTrajectory, trajectory_law
 
 

@@ -10,8 +10,9 @@ import pytest
 from oracles import chain_prior
 
 import sda_jax as sda
-from sda_jax.denoise import GaussianDenoiser, NetworkDenoiser, Preconditioned
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError, DivergenceError, ObservationError, ResourceError
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.networks import ResidualMLP, TemporalConv
 from sda_jax.truth import kalman_smoother
 from sda_jax.types import component

@@ -10,7 +10,6 @@ from oracles import chain_prior, gaussian_denoiser, standardised
 
 import sda_jax as sda
 from sda_jax.denoise import (
-    GaussianDenoiser,
     LogNormalRatio,
     NetworkDenoiser,
     NoisePrediction,
@@ -20,6 +19,7 @@ from sda_jax.denoise import (
     predicted_noise,
     with_measured_errors,
 )
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.networks import TemporalConv
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.truth import trajectory_law

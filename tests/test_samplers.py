@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.denoise import GaussianDenoiser, predicted_noise
+from sda_jax.denoise import predicted_noise
 from sda_jax.errors import ConfigError
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.schedule import (
     Cosine,
     EvenLogRatio,

@@ -7,14 +7,9 @@ import pytest
 
 import sda_jax as sda
 from sda_jax.blanket import Blanket
-from sda_jax.denoise import (
-    GaussianDenoiser,
-    NetworkDenoiser,
-    Preconditioned,
-    gaussian_error,
-    gaussian_spread,
-)
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError
+from sda_jax.gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
 from sda_jax.networks import UNet
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.schedule import Cosine

@@ -16,12 +16,7 @@ from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import HELD_OUT, MEASURED, load, simulate
-from sda_jax.denoise import (
-    NetworkDenoiser,
-    Parameterisation,
-    with_context,
-    with_measured_errors,
-)
+from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.serialize import dumps

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.errors import ObservationError, require_positive
+from sda_jax.errors import require_positive
 from sda_jax.guidance.base import Method
 from sda_jax.observation import Observation
 from sda_jax.operators import row_norms_squared
@@ -38,13 +38,9 @@ class DPS(Method):
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient that stands for that of `log p(y | x_t)`."""
-        if observation.law is not None:
-            raise ObservationError(
-                "law",
-                type(observation.law).__name__,
-                "Gaussian noise: DPS follows the residual, whatever its law",
-                "Use another guidance.",
-            )
+        observation.require_gaussian(
+            "DPS follows the residual, whatever its law", "Use another guidance."
+        )
 
         def squared(x: Array) -> tuple[Array, Array]:
             x_hat = denoiser(x, t)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.denoise import gaussian_error, gaussian_spread
-from sda_jax.errors import ObservationError, require_at_least, require_positive
+from sda_jax.errors import require_at_least, require_positive
+from sda_jax.gaussian import gaussian_error, gaussian_spread
 from sda_jax.guidance.base import Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
@@ -41,21 +41,16 @@ class GaussianCovariance(Method):
         through_network: Whether the gradient passes through the network (a VJP) or takes
             `d x_hat / d x_t = V mu / sigma^2` of the same Gaussian, which makes the guided
             posterior mean its Kalman update.
-        limit: Largest sigma/mu at which it passes through the network; above, where the noise
-            drowns the data and a trained network's gradient is wrong, it takes the Gaussian's.
     """
 
     iterations: int = static(20)
     inflation: float | None = 1.0
     through_network: bool = static(True)
-    limit: float = float("inf")
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
         if self.inflation is not None:
             require_positive("inflation", self.inflation)
-        if self.limit != float("inf"):
-            require_positive("limit", self.limit)
 
     def vjps(self, observed: int) -> int:
         """VJPs through the network for each evaluation, whatever the number observed."""
@@ -74,10 +69,9 @@ class GaussianCovariance(Method):
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         schedule = denoiser.schedule
-        update = schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
-        if pull_x is None:
-            return x_hat, update
-        return x_hat, jnp.where(noise_ratio(schedule, t) <= self.limit, pull_x(w)[0], update)
+        if pull_x is not None:
+            return x_hat, pull_x(w)[0]
+        return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
@@ -123,11 +117,9 @@ class GaussianCovariance(Method):
         Raises:
             ObservationError: The inflation is to follow innovations that are not Gaussian.
         """
-        if observation.law is not None and self.inflation is None:
-            raise ObservationError(
-                "law",
-                type(observation.law).__name__,
-                "Gaussian noise: the innovations of other laws say nothing of the inflation",
+        if self.inflation is None:
+            observation.require_gaussian(
+                "the innovations of other laws say nothing of the inflation",
                 "Give GaussianCovariance an inflation.",
             )
         return observation.near(x_hat, noise_ratio(denoiser.schedule, t))

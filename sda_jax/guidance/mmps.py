@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 from jaxtyping import Array
 
-from sda_jax.denoise import gaussian_spread
 from sda_jax.errors import require_at_least, require_choice, require_positive
+from sda_jax.gaussian import gaussian_spread
 from sda_jax.guidance.base import SOLVERS, Method, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from jaxtyping import Array
 
-from sda_jax.denoise import gaussian_error
+from sda_jax.gaussian import gaussian_error
 from sda_jax.samplers.corrector import Corrector
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
 

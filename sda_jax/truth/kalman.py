@@ -62,10 +62,7 @@ def _per_state(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Matrix, offset and noise variances of the operator on one state, and its stride."""
     operator = local_in_time(observation, length)
-    if observation.law is not None:
-        raise ObservationError(
-            "law", type(observation.law).__name__, "Gaussian noise", "Use a particle smoother."
-        )
+    observation.require_gaussian("the smoother is exact for that only", "Use a particle smoother.")
     zero = jnp.zeros(d)
     offset = np.asarray(operator.of(zero), np.float64).reshape(-1)
     matrix = np.asarray(jax.jacobian(operator.of)(zero), np.float64).reshape(-1, d)

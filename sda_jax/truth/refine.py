@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.errors import DivergenceError, ObservationError, require_at_least, require_positive
+from sda_jax.errors import DivergenceError, require_at_least, require_positive
 from sda_jax.observation import Observation
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey, Trajectory
@@ -72,10 +72,7 @@ def refine(
         require_at_least(name, value, 1)
     require_positive("size", size)
     require_at_least("samples", len(ensemble), 2)
-    if observation.law is not None:
-        raise ObservationError(
-            "law", type(observation.law).__name__, "Gaussian noise", "Give std or covariance."
-        )
+    observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
     members = jnp.asarray(ensemble, jnp.float32)
     found = _refined(key, system, observation, members, steps, size, min(chunk, len(members)))
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))

@@ -8,20 +8,12 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.blanket import Blanket
-from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.schedule import Cosine
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior
 
 LENGTH = 33
 RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CHAIN = sda.VectorAutoregression()
-
-
-def exact(length: int) -> GaussianDenoiser:
-    """Exact denoiser of trajectories of `length` states in standardised units."""
-    law, std = trajectory_law(CHAIN, length), float(CHAIN.standardisation.std[0])
-    mean, covariance = jnp.asarray(law.mean / std), jnp.asarray(law.covariance / std**2)
-    return GaussianDenoiser.of(mean.astype(jnp.float32), covariance.astype(jnp.float32), Cosine())
 
 
 def main() -> None:
@@ -30,9 +22,9 @@ def main() -> None:
     noise = jax.random.normal(jax.random.key(1), z.shape)
     rows = ["| k | " + " | ".join(f"sigma/mu = {r}" for r in RATIOS) + " |"]
     rows.append("|---" * (len(RATIOS) + 1) + "|")
-    whole = exact(LENGTH)
+    whole = exact_prior(CHAIN, LENGTH).denoiser
     for k in (0, 1, 2, 4, 8, 12, 16):
-        composed = Blanket(exact(2 * k + 1), 2 * k + 1)
+        composed = Blanket(exact_prior(CHAIN, 2 * k + 1).denoiser, 2 * k + 1)
         cells = []
         for ratio in RATIOS:
             t = Cosine().time(ratio)

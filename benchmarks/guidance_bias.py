@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from common import record
 
 import sda_jax as sda
 from sda_jax.errors import DivergenceError
-from sda_jax.gaussian import GaussianDenoiser
-from sda_jax.truth import kalman_smoother, trajectory_law
+from sda_jax.truth import exact_prior, kalman_smoother
 
 LENGTH, SAMPLES = 16, 16384
 OPERATORS = {
@@ -36,14 +34,7 @@ def main() -> None:
     """Largest mean error in standard errors and in posterior standard deviations, and the extreme
     eigenvalues of the sample covariance whitened by the exact one."""
     chain = sda.DampedSpring()
-    law = trajectory_law(chain, LENGTH)
-    shift = np.tile(np.asarray(chain.standardisation.mean), (LENGTH, 1))
-    denoiser = GaussianDenoiser.of(
-        jnp.asarray(law.mean - shift, jnp.float32),
-        jnp.asarray(law.covariance, jnp.float32),
-        sda.Cosine(),
-    )
-    prior = sda.Prior(denoiser, chain.standardisation, (4,), None, chain)
+    prior = exact_prior(chain, LENGTH)
     rows = [
         "| operator | guidance | worst mean error (standard errors) | (posterior std) | "
         "smallest eigenvalue | largest |",

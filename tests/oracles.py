@@ -7,7 +7,7 @@ import numpy as np
 
 import sda_jax as sda
 from sda_jax.gaussian import GaussianDenoiser
-from sda_jax.truth import GaussianTrajectory, trajectory_law
+from sda_jax.truth import GaussianTrajectory
 
 
 def standardised(law: GaussianTrajectory, standardisation: sda.Standardisation):
@@ -24,14 +24,6 @@ def gaussian_denoiser(law, standardisation, schedule) -> GaussianDenoiser:
     return GaussianDenoiser.of(
         jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32), schedule
     )
-
-
-def chain_prior(system, length: int, schedule=None) -> sda.Prior:
-    """A prior of a linear-Gaussian chain that is exact for trajectories of `length` states."""
-    standardisation = system.standardisation
-    law = trajectory_law(system, length)
-    denoiser = gaussian_denoiser(law, standardisation, schedule or sda.Cosine())
-    return sda.Prior(denoiser, standardisation, system.state_shape, None, system)
 
 
 def condition(law: GaussianTrajectory, matrix, y, noise) -> GaussianTrajectory:

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior
 
 import sda_jax as sda
 from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError, DivergenceError, ObservationError, ResourceError
 from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.truth import kalman_smoother
+from sda_jax.truth import exact_prior, kalman_smoother
 from sda_jax.types import component
 
 EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
@@ -68,7 +67,7 @@ def test_exact_on_the_damped_spring(name, guidance, sampler):
     exact = kalman_smoother(chain, observation, length)
     x = sda.assimilate(
         jax.random.key(3),
-        chain_prior(chain, length),
+        exact_prior(chain, length),
         observation,
         length,
         n,
@@ -207,7 +206,7 @@ def test_a_diverging_sampler_says_where(observation):
     broken = sda.Prior(Breaking(), sda.Standardisation(), (3,))
     with pytest.raises(DivergenceError, match=f"sigma/mu = {first:.3g}".replace("+", r"\+")):
         draw(broken, observation)
-    whole = chain_prior(sda.VectorAutoregression(), 9).denoiser
+    whole = exact_prior(sda.VectorAutoregression(), 9).denoiser
     level = QUICK.diverged_at(jax.random.key(0), whole, (9, 2))
     assert jnp.isnan(level)
 
@@ -226,7 +225,7 @@ def test_the_simulator_is_not_touched(prior, observation):
 def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
     from sda_jax import memory
 
-    prior = chain_prior(sda.VectorAutoregression(), 8)
+    prior = exact_prior(sda.VectorAutoregression(), 8)
     observation = sda.Observation(jnp.zeros((8, 2)), lambda x: x, std=1.0)
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk.*\(5\)"):

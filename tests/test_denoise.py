@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior, gaussian_denoiser, standardised
+from oracles import gaussian_denoiser, standardised
 
 import sda_jax as sda
 from sda_jax.denoise import (
@@ -22,7 +22,7 @@ from sda_jax.denoise import (
 from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.networks import TemporalConv
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior, trajectory_law
 from sda_jax.types import component
 
 PARAMETERISATIONS = [NoisePrediction(), Preconditioned(), Preconditioned(data_std=0.5)]
@@ -140,7 +140,7 @@ def test_measured_errors_are_correlated_in_time(key):
     law = trajectory_law(chain, length)
     _, covariance = standardised(law, chain.standardisation)
     root = jnp.asarray(np.linalg.cholesky(covariance), jnp.float32)
-    known = chain_prior(chain, length).denoiser
+    known = exact_prior(chain, length).denoiser
 
     @component
     class Exact(NetworkDenoiser):

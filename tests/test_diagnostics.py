@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior, condition
+from oracles import condition
 from scipy.stats import chi2
 
 import sda_jax as sda
 from sda_jax import diagnostics
 from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior, trajectory_law
 
 CHAIN, LENGTH, STD = sda.DampedSpring(), 12, 0.2
 OPERATOR = sda.Every(2, sda.Channels((0, 3)))
@@ -84,7 +84,7 @@ def test_ranks_of_held_out_values(factor, calibrated):
 
 def test_simulation_based_calibration_is_flat_where_all_is_exact():
     """One component of each truth, since components of one trajectory are not independent."""
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     run = {"truths": 100, "samples": 9, "truth_sampler": ODE, "sampler": ODE}
 
     def statistic(guidance, std):
@@ -103,5 +103,5 @@ def test_simulation_based_calibration_is_flat_where_all_is_exact():
 def test_no_truths():
     with pytest.raises(ConfigError, match="truths"):
         diagnostics.simulation_based_calibration(
-            jax.random.key(0), chain_prior(CHAIN, LENGTH), OPERATOR, STD, LENGTH, 0, 4
+            jax.random.key(0), exact_prior(CHAIN, LENGTH), OPERATOR, STD, LENGTH, 0, 4
         )

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior, condition, gaussian_denoiser, standardised
+from oracles import condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError, ObservationError
 from sda_jax.laws import Normal
 from sda_jax.operators import row_norms_squared
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior, trajectory_law
 from sda_jax.types import component
 
 METHODS = [
@@ -40,7 +40,7 @@ EXACT = [
 ]
 each_method = pytest.mark.parametrize("method", METHODS, ids=str)
 CHAIN, LENGTH = sda.VectorAutoregression(), 6
-PRIOR = chain_prior(CHAIN, LENGTH)
+PRIOR = exact_prior(CHAIN, LENGTH)
 
 
 def observed(y=None, std=0.3, scale=1.0, covariance=None):
@@ -124,7 +124,7 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
     root = np.random.default_rng(0).standard_normal((6, 6))
     noise = root @ root.T / 12 + 0.1 * np.eye(6) if full else 0.09 * np.eye(6)
     observation = observed(y=y, covariance=noise.astype(np.float32) if full else None)
-    prior = chain_prior(CHAIN, LENGTH, schedule)
+    prior = exact_prior(CHAIN, LENGTH, schedule)
     law = trajectory_law(CHAIN, LENGTH)
     seen = ~np.isnan(y.reshape(-1))
     matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen]
@@ -167,7 +167,7 @@ def test_innovations_find_the_inflation(error, correlated, key):
     """Data, x_t and y of a long chain, where x_hat errs `error` times as much as its law says: the
     inflation found is the square of that in the mean, with missing values too."""
     length, t, std = 64, 0.5, 0.3
-    denoiser = chain_prior(CHAIN, length).denoiser
+    denoiser = exact_prior(CHAIN, length).denoiser
     schedule = denoiser.schedule
     method = sda.GaussianCovariance(inflation=None)
     system_law = trajectory_law(CHAIN, length)

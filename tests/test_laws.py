@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from oracles import chain_prior, condition, standardised
+from oracles import condition, standardised
 
 import sda_jax as sda
 from sda_jax.errors import ObservationError
 from sda_jax.files import load_observation, save_observation
 from sda_jax.laws import Normal, gaussian_neighbour
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior, trajectory_law
 
 Y = np.array([[1.0, np.nan], [0.0, 2.0], [np.nan, 3.0]], np.float32)
 PREDICTION = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
@@ -90,7 +90,7 @@ def test_posterior_near_the_exact_one(law, key):
     std = np.sqrt(weights @ (draws - mean) ** 2)
     sampler = sda.PredictorCorrector(64, sda.EvenLogRatio(), corrector=sda.Langevin(8, 0.05))
     found = sda.assimilate(
-        key, chain_prior(CHAIN, LENGTH), observation, LENGTH, 1024,
+        key, exact_prior(CHAIN, LENGTH), observation, LENGTH, 1024,
         guidance=sda.TweedieCovariance(), sampler=sampler, chunk=1024,
     )  # fmt: skip
     found = np.asarray(found).reshape(1024, -1)
@@ -104,7 +104,7 @@ def test_an_outlier_moves_students_posterior_less(key):
     means = []
     for how in ({"std": 0.3}, {"law": sda.StudentT(0.3, 3.0)}):
         drawn = sda.assimilate(
-            key, chain_prior(CHAIN, LENGTH), sda.Observation(y, operator, **how), LENGTH, 64,
+            key, exact_prior(CHAIN, LENGTH), sda.Observation(y, operator, **how), LENGTH, 64,
             guidance=sda.TweedieCovariance(),
             sampler=sda.PredictorCorrector(32, sda.EvenLogRatio(), corrector=sda.Langevin(0)),
         )  # fmt: skip

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior, condition, standardised
+from oracles import condition, standardised
 from scipy.stats import multivariate_normal
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError
 from sda_jax.likelihood import flow_log_prob
 from sda_jax.schedule import Cosine, VarianceExploding, noise_ratio
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior, trajectory_law
 
 CHAIN, LENGTH = sda.DampedSpring(), 4
 LAW = trajectory_law(CHAIN, LENGTH)
@@ -26,7 +26,7 @@ def exact(law, x, standardisation, schedule):
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=str)
 def test_exact_on_a_chain(schedule):
-    prior = chain_prior(CHAIN, LENGTH, schedule)
+    prior = exact_prior(CHAIN, LENGTH, schedule)
     run = jax.jit(lambda x: sda.log_prob(prior, x, steps=256))
     for seed in range(3):
         x = sda.simulate(jax.random.key(seed), CHAIN, LENGTH)
@@ -36,7 +36,7 @@ def test_exact_on_a_chain(schedule):
 
 def test_converges_at_fourth_order():
     """Until float32 stops it."""
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
     expected = exact(LAW, np.asarray(x, float), CHAIN.standardisation, Cosine())
     errors = [abs(float(sda.log_prob(prior, x, steps=n)) - expected) for n in (12, 24, 48)]
@@ -44,7 +44,7 @@ def test_converges_at_fourth_order():
 
 
 def test_probes_are_unbiased():
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
     run = jax.jit(lambda k: sda.log_prob(prior, x, steps=48, probes=4, key=k))
     draws = np.asarray(jax.vmap(run)(jax.random.split(jax.random.key(1), 256)))
@@ -56,7 +56,7 @@ def test_probes_are_unbiased():
 def test_of_a_posterior(key):
     """A guided denoiser's density is the posterior's in closed form."""
     y, std, schedule = np.array([0.4, -0.2]), 0.5, Cosine()
-    prior = chain_prior(CHAIN, LENGTH, schedule)
+    prior = exact_prior(CHAIN, LENGTH, schedule)
     observation = sda.Observation(y, lambda x: x[::2, 0], std=std)
     dim = LAW.covariance.shape[0]
     matrix = np.eye(dim).reshape(LENGTH, -1, dim)[::2, 0]
@@ -73,7 +73,7 @@ def test_of_a_posterior(key):
 
 
 def test_impossible_settings_are_refused():
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     x = jnp.zeros(LAW.mean.shape)
     with pytest.raises(ConfigError, match="steps"):
         sda.log_prob(prior, x, steps=0)

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import chain_prior
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError
-from sda_jax.truth import kalman_smoother, trajectory_law
+from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
 
 CHAIN, LENGTH = sda.VectorAutoregression(), 8
 GUIDANCE = sda.GaussianCovariance(through_network=False)
@@ -20,7 +19,7 @@ def test_a_gaussian_posterior_has_its_mean_as_only_mode(key):
     )
     exact = kalman_smoother(CHAIN, observation, LENGTH)
     start = 2 * jax.random.normal(key, (16, LENGTH, 2))
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     found = sda.find_modes(prior, observation, start, GUIDANCE, level=1.0, steps=16)
     assert list(found.members) == [16] and not found.of_member.any()
     np.testing.assert_allclose(found.trajectories[0], exact.mean, atol=0.02)
@@ -31,7 +30,7 @@ def test_two_modes_are_found_once_each(key):
     maxima of the exact log posterior, which gradient ascent confirms."""
     operator = sda.Every(LENGTH, lambda s: s[:1] ** 2)
     observation = sda.Observation(np.array([[4.0]], np.float32), operator, std=0.2)
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     start = (
         jax.random.normal(key, (32, LENGTH, 2))
         .at[:, 0, 0]
@@ -56,7 +55,7 @@ def test_two_modes_are_found_once_each(key):
 
 def test_impossible_settings_are_refused(key):
     observation = sda.Observation(np.ones((2, 1)), sda.Every(4, sda.Channels((0,))), std=0.3)
-    prior, start = chain_prior(CHAIN, LENGTH), jnp.zeros((2, LENGTH, 2))
+    prior, start = exact_prior(CHAIN, LENGTH), jnp.zeros((2, LENGTH, 2))
     for name in ("level", "distance"):
         with pytest.raises(ConfigError, match=name):
             sda.find_modes(prior, observation, start, **{name: 0.0})

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from oracles import chain_prior
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.truth import kalman_smoother, trajectory_law
+from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
 
 LENGTH, N = 16, 2048
 CHAIN = sda.DampedSpring()
@@ -35,7 +34,7 @@ def test_exact_twists_give_the_posterior_with_equal_weights(observation):
     """Exact denoiser and twist: nothing to correct but what the steps leave, the smoother's mean
     and covariance, and its evidence."""
     found = sda.twisted_smc(
-        jax.random.key(3), chain_prior(CHAIN, LENGTH), observation, LENGTH, N, chunk=N
+        jax.random.key(3), exact_prior(CHAIN, LENGTH), observation, LENGTH, N, chunk=N
     )
     assert found.effective.min() > 0.5 and not found.resampled.any()
     assert abs(found.log_evidence - evidence(observation)) < 0.1
@@ -56,7 +55,7 @@ def test_weights_correct_a_wrong_twist(observation):
     """With a covariance three times too large, guidance alone is off; weights and resampling bring
     back the smoother's mean, spread and evidence."""
     guidance = sda.GaussianCovariance(inflation=3.0)
-    prior, exact = chain_prior(CHAIN, LENGTH), kalman_smoother(CHAIN, observation, LENGTH)
+    prior, exact = exact_prior(CHAIN, LENGTH), kalman_smoother(CHAIN, observation, LENGTH)
     found = sda.twisted_smc(jax.random.key(4), prior, observation, LENGTH, N, guidance, chunk=N)
     assert found.resampled.any()
     assert abs(found.log_evidence - evidence(observation)) < 0.3
@@ -67,7 +66,7 @@ def test_weights_correct_a_wrong_twist(observation):
 
 
 def test_particles_do_not_depend_on_the_chunk(observation):
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     a, b = (
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, steps=8, chunk=chunk)
         for chunk in (3, 8)
@@ -77,13 +76,13 @@ def test_particles_do_not_depend_on_the_chunk(observation):
 
 def test_sda_guidance_twists_too(observation):
     found = sda.twisted_smc(
-        jax.random.key(0), chain_prior(CHAIN, LENGTH), observation, LENGTH, 256, sda.SDA(0.1), 64
+        jax.random.key(0), exact_prior(CHAIN, LENGTH), observation, LENGTH, 256, sda.SDA(0.1), 64
     )
     assert jnp.isfinite(found.log_evidence) and found.particles.shape == (256, LENGTH, 4)
 
 
 def test_impossible_settings_are_refused(observation):
-    prior = chain_prior(CHAIN, LENGTH)
+    prior = exact_prior(CHAIN, LENGTH)
     with pytest.raises(ConfigError, match="guidance: got DPS.*log_twist"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, sda.DPS())
     counts = sda.Observation(np.ones((8, 1)), OPERATOR, law=sda.Poisson())

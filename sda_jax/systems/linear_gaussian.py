@@ -31,6 +31,10 @@ class LinearGaussian(GaussianTransition):
     def initial_covariance(self) -> Float[Array, "d d"]: ...
 
     @property
+    @abstractmethod
+    def standardisation(self) -> Standardisation: ...
+
+    @property
     def state_shape(self) -> tuple[int, ...]:
         return (self.transition.shape[0],)
 

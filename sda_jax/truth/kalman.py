@@ -13,8 +13,14 @@ import numpy as np
 from jaxtyping import Float
 
 from sda_jax.errors import ObservationError
+from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.observation import Observation, local_in_time
+from sda_jax.prior import Prior
+from sda_jax.schedule import Cosine
 from sda_jax.systems import LinearGaussian
+from sda_jax.types import Schedule
+
+DEFAULT_SCHEDULE = Cosine()
 
 
 class GaussianTrajectory(NamedTuple):
@@ -55,6 +61,23 @@ def trajectory_law(system: LinearGaussian, length: int) -> GaussianTrajectory:
             covariance[i, :, j, :] = cross.T
             cross = a @ cross
     return GaussianTrajectory(np.stack(means), covariance.reshape(length * d, length * d))
+
+
+def exact_prior(
+    system: LinearGaussian, length: int, schedule: Schedule = DEFAULT_SCHEDULE
+) -> Prior:
+    """The prior whose denoiser is exact, of trajectories of `length` states: what a network that
+    has learned all there is would give."""
+    law, standardisation = trajectory_law(system, length), system.standardisation
+    std = np.broadcast_to(np.asarray(standardisation.std, np.float64), law.mean.shape)
+    mean = (law.mean - np.asarray(standardisation.mean, np.float64)) / std
+    scale = std.reshape(-1)
+    denoiser = GaussianDenoiser.of(
+        jnp.asarray(mean, jnp.float32),
+        jnp.asarray(law.covariance / np.outer(scale, scale), jnp.float32),
+        schedule,
+    )
+    return Prior(denoiser, standardisation, system.state_shape, None, system)
 
 
 def _per_state(

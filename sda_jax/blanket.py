@@ -13,7 +13,10 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.gaussian import gaussian_error, gaussian_spread
 from sda_jax.prior import Prior
+from sda_jax.spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
+
+HORIZON = 17  # states that the linear estimate of fields sees at once
 
 
 @component
@@ -122,6 +125,76 @@ class Blanket:
         return jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
 
 
+@component
+class Departure:
+    """What a network adds to the linear estimate, of windows.
+
+    Attributes:
+        denoiser: A `NetworkDenoiser` with a `SpectralPreconditioned`.
+    """
+
+    denoiser: Any
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    @property
+    def context(self) -> Any:
+        return self.denoiser.context
+
+    def told(self, context: Array) -> Departure:
+        """With this context."""
+        return Departure(self.denoiser.told(context))
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        t = jnp.asarray(t, jnp.float32)
+        law = self.denoiser.parameterisation
+        return law.departure(self.denoiser.output(x, t), t, self.schedule)
+
+
+@component
+class LongRange:
+    """The linear estimate from `HORIZON` states plus what the network of each window adds to that
+    of its own: `x_hat = G(x_t) + blanket of (D - g)(x_t)`.
+
+    A window that is drowned in noise says less of its centre than the states beyond it would, and
+    a composition of windows alone gives trajectories too little variance. The linear part of
+    what they know is had for all of them. Exact for Gaussian data that are Markov of
+    order `window - 1`; nothing changes for trajectories of one window.
+
+    Attributes:
+        linear: Denoiser of trajectories, with `spread` and `error`.
+        departure: `Blanket` of a `Departure`.
+    """
+
+    linear: Any
+    departure: Any
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.departure.schedule
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        return self.linear(x, t) + self.departure(x, t)
+
+    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+        """The covariance of x given x_t times `w`, were the data Gaussian."""
+        return gaussian_spread(self.linear, w, t)
+
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
+        return gaussian_error(key, self.linear, shape, t)
+
+
+def _linear(
+    law: SpectralPreconditioned, schedule: Schedule, window: int, length: int, chunk: int | None
+) -> Denoiser:
+    """The linear denoiser of trajectories, of whole ones up to `HORIZON` states."""
+    known = LinearDenoiser(law.extended(window, min(length, HORIZON)), schedule)
+    return known if length <= HORIZON else Blanket(known, HORIZON, chunk, HORIZON // 4)
+
+
 def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:
     """Trajectory from the outputs of the windows that begin at the states `starts`."""
     width = out.shape[1]
@@ -177,7 +250,13 @@ def trajectory_denoiser(
         denoiser = denoiser.told(_standardised(prior, length, context))
     if prior.window is None:
         return denoiser
-    return Blanket(denoiser, prior.window, chunk, stride)
+    law = getattr(denoiser, "parameterisation", None)
+    if not isinstance(law, SpectralPreconditioned) or length == prior.window:
+        return Blanket(denoiser, prior.window, chunk, stride)
+    return LongRange(
+        _linear(law, denoiser.schedule, prior.window, length, chunk),
+        Blanket(Departure(denoiser), prior.window, chunk, stride),
+    )
 
 
 def _standardised(prior: Prior, length: int, context: Any) -> Array:

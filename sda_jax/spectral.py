@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 
 from sda_jax.errors import ConfigError
 from sda_jax.schedule import noise_level, noise_ratio
@@ -18,6 +19,7 @@ from sda_jax.types import PRNGKey, Scalar, Schedule, Time, component
 Fields = Float[Array, "*batch window x y channel"]
 Gain = Callable[[Array, Array], Array]
 FLOOR = 1e-8  # of the smallest to the largest variance; incompressible modes have none
+USABLE = 1e-6  # of the largest variance at a wavevector: modes that the next state depends on
 FITTED_AT_ONCE = 64  # trajectories
 
 
@@ -59,12 +61,49 @@ class SpectralPreconditioned:
             waves = np.moveaxis(waves, (2, 3), (0, 1)).reshape(nx, ny // 2 + 1, -1, n)
             total = total + np.swapaxes(waves, -1, -2) @ np.conj(waves)
             count += len(part)
-        values, vectors = np.linalg.eigh(np.asarray(total, np.complex128) / count)
+        return self._of(np.asarray(total, np.complex128) / count)
+
+    def _of(self, covariance: Complex[np.ndarray, "kx ky n n"]) -> SpectralPreconditioned:
+        """With this covariance over states and channels at each wavevector."""
+        values, vectors = np.linalg.eigh(covariance)
         values = np.maximum(values, FLOOR * values.max())
         modes = np.stack([vectors.real, vectors.imag], axis=-1)
         return dataclasses.replace(
             self, variances=jnp.asarray(values, jnp.float32), modes=jnp.asarray(modes, jnp.float32)
         )
+
+    def extended(self, window: int, length: int) -> SpectralPreconditioned:
+        """The law of trajectories of `length` states whose windows have this one's covariance and
+        whose states depend on the past through the `window - 1` states before alone: of all laws
+        with these windows the one of largest entropy (Burg, 1975).
+
+        Args:
+            window: States of this law's windows.
+            length: At least `window`.
+        """
+        values = np.asarray(self.variances, np.float64)
+        parts = np.asarray(self.modes, np.float64)
+        vectors = parts[..., 0] + 1j * parts[..., 1]
+        known = np.einsum("xyij,xyj,xykj->xyik", vectors, values, np.conj(vectors))
+        channels = known.shape[-1] // window
+        past = (window - 1) * channels
+        # of modes without variance, as incompressible ones, the past says nothing
+        scale, basis = np.linalg.eigh(known[..., :past, :past])
+        kept = scale > USABLE * values.max(axis=-1, keepdims=True)
+        inverse = np.where(kept, 1 / np.where(kept, scale, 1.0), 0.0)
+        inverse = np.einsum("xyij,xyj,xykj->xyik", basis, inverse, np.conj(basis))
+        forward = known[..., past:, :past] @ inverse
+        innovation = known[..., past:, past:] - forward @ known[..., :past, past:]
+        whole = np.zeros((*known.shape[:2], length * channels, length * channels), complex)
+        whole[..., :past, :past] = known[..., :past, :past]
+        for end in range(past, length * channels, channels):
+            new = slice(end, end + channels)
+            cross = forward @ whole[..., end - past : end, :end]
+            whole[..., new, :end] = cross
+            whole[..., :end, new] = np.conj(np.swapaxes(cross, -1, -2))
+            recent = np.conj(np.swapaxes(cross[..., end - past :], -1, -2))
+            whole[..., new, new] = innovation + forward @ recent
+        return self._of(whole)
 
     def unfitted(self) -> SpectralPreconditioned:
         """Without the covariance: what a configuration says of it."""
@@ -91,9 +130,16 @@ class SpectralPreconditioned:
 
     def denoise(self, output: Fields, x: Fields, t: Time, schedule: Schedule) -> Fields:
         """`E[x | x_t]` from what `outputs` gives at `x = x_t`."""
+        return self.estimate(x, t, schedule) + self.departure(output, t, schedule)
+
+    def estimate(self, x: Fields, t: Time, schedule: Schedule) -> Fields:
+        """The best linear estimate of the data from `x = x_t`."""
         ratio, data = noise_ratio(schedule, t), x / schedule.mu(t)
-        away = self._filtered(data, lambda v, r: r**2 / (v + r**2), ratio)
-        return data - away + self._std(_error, ratio, x) * output
+        return data - self._filtered(data, lambda v, r: r**2 / (v + r**2), ratio)
+
+    def departure(self, output: Fields, t: Time, schedule: Schedule) -> Fields:
+        """What the network adds to that, from what `outputs` gives."""
+        return self._std(_error, noise_ratio(schedule, t), output) * output
 
     def target(self, x: Fields, noise: Fields, t: Time, schedule: Schedule) -> Fields:
         """What `outputs` is to give for data `x` perturbed by `noise`."""
@@ -150,6 +196,30 @@ class SpectralPreconditioned:
             waves = amplitudes @ jnp.swapaxes(modes, -1, -2)
         waves = jnp.transpose(waves.reshape(*waves.shape[:3], window, channels), (2, 3, 0, 1, 4))
         return jnp.fft.irfft2(waves, s=(nx, ny), axes=(2, 3), norm="ortho").reshape(x.shape)
+
+
+@component
+class LinearDenoiser:
+    """The best linear denoiser of fields, exact if they are Gaussian.
+
+    Attributes:
+        law: Their covariance, a `SpectralPreconditioned`.
+        schedule: Noise schedule.
+    """
+
+    law: Any
+    schedule: Any
+
+    def __call__(self, x: Fields, t: Time) -> Fields:
+        return self.law.estimate(x, jnp.asarray(t, jnp.float32), self.schedule)
+
+    def spread(self, w: Fields, t: Time) -> Fields:
+        """The covariance of x given x_t times `w`."""
+        return self.law.spread(w, jnp.asarray(t, jnp.float32), self.schedule)
+
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Fields:
+        """A draw from the law of `x - E[x | x_t]`."""
+        return self.law.error(key, shape, jnp.asarray(t, jnp.float32), self.schedule)
 
 
 def _error(variance: Array, ratio: Array) -> Array:

@@ -1,19 +1,21 @@
 """The spectral parameterisation against dense linear algebra on a small periodic plane."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.blanket import Blanket
+from sda_jax.blanket import Blanket, trajectory_denoiser
 from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError
 from sda_jax.gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
 from sda_jax.networks import UNet
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.schedule import Cosine
-from sda_jax.spectral import SpectralPreconditioned
+from sda_jax.spectral import LinearDenoiser, SpectralPreconditioned
 
 SHAPE = (3, 4, 6, 2)  # window, x, y, channels
 SIZE = int(np.prod(SHAPE))
@@ -141,6 +143,70 @@ def test_without_a_covariance_or_with_anothers(spectral, key):
         spectral.inputs(jnp.zeros((3, 8, 6, 2)), 0.5, SCHEDULE)
 
 
+def flow_prior(denoiser) -> Prior:
+    return Prior(denoiser, sda.Standardisation(), SHAPE[1:], SHAPE[0])
+
+
+def autoregressive(length):
+    """The law of a field whose waves are autoregressive of second order in time: for each
+    wavevector the Toeplitz matrix of its autocorrelation times a matrix over channels."""
+    correlation = [1.0, 0.9 / 1.3]
+    while len(correlation) < length:  # x_i = 0.9 x_{i-1} - 0.3 x_{i-2} + noise
+        correlation.append(0.9 * correlation[-1] - 0.3 * correlation[-2])
+    lags = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
+    draws = np.random.default_rng(1).normal(size=(2, SHAPE[1], SHAPE[2] // 2 + 1, 2, 2))
+    root = draws[0] + 1j * draws[1]
+    channels = root @ np.conj(np.swapaxes(root, -1, -2))
+    channels[0] = channels[0].real  # kx = 0 is real for the ky that stand for themselves
+    time = np.array(correlation)[lags]
+    whole = np.einsum("ij,xyab->xyiajb", time, channels)
+    n = 2 * length
+    return SpectralPreconditioned()._of(whole.reshape(*whole.shape[:2], n, n))
+
+
+def test_the_extension_of_a_markov_law_is_its_own():
+    """Windows of three states know all of an autoregression of second order."""
+    found, exact = autoregressive(3).extended(3, 8), autoregressive(8)
+    for ratio in (0.1, 1.0, 10.0):
+        w = jax.random.normal(jax.random.key(0), (8, *SHAPE[1:]))
+        t = SCHEDULE.time(ratio)
+        np.testing.assert_allclose(
+            found.estimate(w, t, SCHEDULE), exact.estimate(w, t, SCHEDULE), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_trajectories_of_a_markov_law_are_denoised_exactly_by_windows(key, length):
+    """A network that adds nothing, in windows of three states, against the law of all states; of
+    long trajectories each state is estimated from 17, far more than the correlation reaches."""
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, autoregressive(3))
+    silent = jax.tree.map(jnp.zeros_like, blank.init(key, SHAPE))
+    prior = flow_prior(dataclasses.replace(blank, variables=silent))
+    composed, exact = trajectory_denoiser(prior, length, chunk=4), autoregressive(length)
+    x = jax.random.normal(key, (length, *SHAPE[1:]))
+    for ratio in (0.1, 1.0):
+        t = SCHEDULE.time(ratio)
+        expected = exact.estimate(x, t, SCHEDULE)
+        np.testing.assert_allclose(composed(x, t), expected, atol=2e-3)
+        plain = Blanket(prior.denoiser, 3)(x, t)
+        assert np.abs(plain - expected).max() > 2e-2
+        if length == 5:  # of more than 17 states covariances are those of windows, tapered
+            spread = gaussian_spread(composed, x, t)
+            np.testing.assert_allclose(spread, exact.spread(x, t, SCHEDULE), atol=2e-3)
+
+
+def test_what_the_network_adds_is_composed(spectral, key):
+    """Long-range minus linear estimate equals the windows' denoisers minus their own."""
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    network = dataclasses.replace(blank, variables=blank.init(key, SHAPE))
+    x, t = jax.random.normal(key, (6, *SHAPE[1:])), SCHEDULE.time(0.5)
+    whole = trajectory_denoiser(flow_prior(network), 6)
+    estimate = LinearDenoiser(spectral.extended(3, 6), SCHEDULE)
+    windows = Blanket(network, 3)(x, t) - Blanket(LinearDenoiser(spectral, SCHEDULE), 3)(x, t)
+    assert np.abs(windows).max() > 0.01
+    np.testing.assert_allclose(whole(x, t) - estimate(x, t), windows, atol=1e-5)
+
+
 def test_errors_have_the_covariance_of_spread(spectral, key):
     """Of every parameterisation, and of windows of a longer trajectory: the variance along random
     directions w is `w V w`."""
@@ -154,6 +220,7 @@ def test_errors_have_the_covariance_of_spread(spectral, key):
         (exact, SHAPE),
         (Blanket(network, SHAPE[0]), longer),
         (Blanket(network, SHAPE[0], chunk=2, stride=2), longer),
+        (trajectory_denoiser(flow_prior(network), 6), longer),
     )
     n, t = 20_000, SCHEDULE.time(0.8)
     keys = jax.random.split(key, n)

@@ -1,5 +1,6 @@
 """The shipped Kolmogorov prior's own samples next to simulations: energy spectrum, divergence,
-energy, enstrophy; and how far members are from being simulated.
+energy, enstrophy; and how far members are from being simulated. Samples of the probability-flow ODE
+and of a composition of windows alone stand beside.
 
 Writes results/kolmogorov_prior.md and the pictures beside it.
 """
@@ -16,6 +17,7 @@ from kolmogorov import ROOT
 
 import sda_jax as sda
 from sda_jax import figures
+from sda_jax.blanket import Blanket
 from sda_jax.config import load_config
 from sda_jax.dataset import forecast
 from sda_jax.fields import divergence, energy_spectrum, vorticity
@@ -49,6 +51,16 @@ def describe(label: str, x: np.ndarray) -> str:
     )
 
 
+def windows_alone(
+    key: jax.Array, prior: sda.Prior, length: int, n: int, sampler: sda.PredictorCorrector
+) -> np.ndarray:
+    """Samples of the network's windows without the linear estimate of whole trajectories."""
+    denoiser, shape = Blanket(prior.denoiser, prior.window or 1), (length, *prior.state_shape)
+    draw = jax.jit(lambda k: sampler(k, denoiser, shape))
+    drawn = jax.lax.map(draw, jax.random.split(key, n), batch_size=8)
+    return np.asarray(prior.standardisation.inverse(drawn))
+
+
 def main() -> None:
     """Samples, simulates and compares."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,13 +73,24 @@ def main() -> None:
     n, length = options.samples, options.length
     drawn = np.asarray(sda.sample(jax.random.key(0), prior, length, n, sampler, chunk=8))
     real = np.asarray(sda.simulate(jax.random.key(5), system, length, batch=n, chunk=8))
+    flow = sda.PredictorCorrector(64, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+    smooth = np.asarray(sda.sample(jax.random.key(0), prior, length, n, flow, chunk=8))
+    alone = windows_alone(jax.random.key(0), prior, length, n, flow)
 
-    ours, theirs = per_trajectory(drawn), per_trajectory(real)
-    gap = (ours.mean(axis=0) - theirs.mean(axis=0)) / theirs.std(axis=0, ddof=1)
+    theirs = per_trajectory(real)
+    levels = np.array([per_trajectory(x).mean(axis=0) for x in (drawn, smooth, alone)])
+    gaps = (levels - theirs.mean(axis=0)) / theirs.std(axis=0, ddof=1)
+    cells = [
+        [f"{10**a:.2e} ({g:+.2f})" for a, g in zip(*c, strict=True)]
+        for c in zip(levels.T, gaps.T, strict=True)
+    ]
     rows = [
-        f"| {k + 1} | {10 ** theirs[:, k].mean():.2e} | {10 ** ours[:, k].mean():.2e} | "
-        f"{theirs[:, k].std(ddof=1):.3f} | {gap[k]:+.2f} |"
-        for k in range(len(gap))
+        f"| {k + 1} | {10 ** theirs[:, k].mean():.2e} | {theirs[:, k].std(ddof=1):.3f} | "
+        + " | ".join(
+            f"{10**a:.2e} ({g:+.2f})" for a, g in zip(levels[:, k], gaps[:, k], strict=True)
+        )
+        + " |"
+        for k in range(levels.shape[1])
     ]
 
     # for simulated trajectories, what lifting the first state costs
@@ -83,11 +106,13 @@ def main() -> None:
             "| | energy | enstrophy (grid units) | rms divergence / rms vorticity |",
             "|---" * 4 + "|",
             describe("simulated", real),
-            describe("sampled", drawn),
-            "\nEnergy spectrum; the gap of the mean log10 is in units of the simulations' own",
-            "standard deviation from trajectory to trajectory:\n",
-            "| wavenumber | simulated | sampled | std of log10, simulated | gap |",
-            "|---" * 5 + "|",
+            describe("sampled, Gibbs steps", drawn),
+            describe("sampled, ODE", smooth),
+            describe("sampled, ODE, windows alone", alone),
+            "\nEnergy spectrum; in brackets the gap of the mean log10 in units of the simulations'",
+            "own standard deviation from trajectory to trajectory:\n",
+            "| wavenumber | simulated | std of log10 | Gibbs steps | ODE | ODE, windows alone |",
+            "|---" * 6 + "|",
             *rows,
             "\nRMS velocity difference by lead time: sampled members against simulations from",
             "their lifted first states; the same for simulated trajectories (what lifting alone",
@@ -98,7 +123,7 @@ def main() -> None:
         ]
     )
     record("kolmogorov_prior", "Kolmogorov prior on 32 x 32 against simulations", body)
-    both = {"simulated": real, "sampled": drawn}
+    both = {"simulated": real, "sampled, Gibbs steps": drawn, "sampled, ODE": smooth}
     figures.save(figures.spectra(both), RESULTS / "kolmogorov_spectra.png")
     title = "samples of the prior, unconditional, and a simulation"
     panels = figures.flow_panels(

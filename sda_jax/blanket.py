@@ -13,10 +13,12 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.gaussian import gaussian_error, gaussian_spread
 from sda_jax.prior import Prior
+from sda_jax.schedule import noise_ratio
 from sda_jax.spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
 
 HORIZON = 17  # states that the linear estimate of fields sees at once
+SHARED = 3.0  # sigma/mu from which on it has the larger share; errors of the shipped flow prior
 
 
 @component
@@ -126,73 +128,42 @@ class Blanket:
 
 
 @component
-class Departure:
-    """What a network adds to the linear estimate, of windows.
-
-    Attributes:
-        denoiser: A `NetworkDenoiser` with a `SpectralPreconditioned`.
-    """
-
-    denoiser: Any
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.denoiser.schedule
-
-    @property
-    def context(self) -> Any:
-        return self.denoiser.context
-
-    def told(self, context: Array) -> Departure:
-        """With this context."""
-        return Departure(self.denoiser.told(context))
-
-    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        t = jnp.asarray(t, jnp.float32)
-        law = self.denoiser.parameterisation
-        return law.departure(self.denoiser.output(x, t), t, self.schedule)
-
-
-@component
 class LongRange:
-    """The linear estimate from `HORIZON` states plus what the network of each window adds to that
-    of its own: `x_hat = G(x_t) + blanket of (D - g)(x_t)`.
+    """A composition of windows that is told what the states beyond them say, as far as a linear
+    estimate knows: `x_hat = D(x_t) + share (G(x_t) - g(x_t))`, D and g the network and the linear
+    estimate of windows, G that of whole trajectories, `share = r^2 / (r^2 + SHARED^2)`, `r` =
+    sigma/mu.
 
-    A window that is drowned in noise says less of its centre than the states beyond it would, and
-    a composition of windows alone gives trajectories too little variance. The linear part of
-    what they know is had for all of them. Exact for Gaussian data that are Markov of
-    order `window - 1`; nothing changes for trajectories of one window.
+    A window that is drowned in noise says less of its centre than the states beyond it would, and a
+    composition of windows alone gives trajectories too little variance. At low noise a network
+    knows from its window more than any linear estimate from all states.
 
     Attributes:
-        linear: Denoiser of trajectories, with `spread` and `error`.
-        departure: `Blanket` of a `Departure`.
+        windows: `Blanket` of the network.
+        local: `Blanket` of the linear estimate of windows.
+        linear: Linear denoiser of trajectories.
     """
 
+    windows: Any
+    local: Any
     linear: Any
-    departure: Any
 
     @property
     def schedule(self) -> Schedule:
-        return self.departure.schedule
+        return self.windows.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        return self.linear(x, t) + self.departure(x, t)
+        squared = noise_ratio(self.schedule, t) ** 2
+        share = squared / (squared + SHARED**2)
+        return self.windows(x, t) + share * (self.linear(x, t) - self.local(x, t))
 
     def spread(self, w: Trajectory, t: Time) -> Trajectory:
-        """The covariance of x given x_t times `w`, were the data Gaussian."""
-        return gaussian_spread(self.linear, w, t)
+        """The windows' `spread`."""
+        return self.windows.spread(w, t)
 
     def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
-        return gaussian_error(key, self.linear, shape, t)
-
-
-def _linear(
-    law: SpectralPreconditioned, schedule: Schedule, window: int, length: int, chunk: int | None
-) -> Denoiser:
-    """The linear denoiser of trajectories, of whole ones up to `HORIZON` states."""
-    known = LinearDenoiser(law.extended(window, min(length, HORIZON)), schedule)
-    return known if length <= HORIZON else Blanket(known, HORIZON, chunk, HORIZON // 4)
+        """The windows' `error`."""
+        return self.windows.error(key, shape, t)
 
 
 def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:
@@ -250,13 +221,16 @@ def trajectory_denoiser(
         denoiser = denoiser.told(_standardised(prior, length, context))
     if prior.window is None:
         return denoiser
+    windows = Blanket(denoiser, prior.window, chunk, stride)
     law = getattr(denoiser, "parameterisation", None)
     if not isinstance(law, SpectralPreconditioned) or length == prior.window:
-        return Blanket(denoiser, prior.window, chunk, stride)
-    return LongRange(
-        _linear(law, denoiser.schedule, prior.window, length, chunk),
-        Blanket(Departure(denoiser), prior.window, chunk, stride),
-    )
+        return windows
+    local = Blanket(LinearDenoiser(law, denoiser.schedule), prior.window, chunk, stride)
+    whole = law.extended(prior.window, min(length, HORIZON))
+    linear = LinearDenoiser(whole, denoiser.schedule)
+    if length > HORIZON:
+        linear = Blanket(linear, HORIZON, chunk, HORIZON // 4)
+    return LongRange(windows, local, linear)
 
 
 def _standardised(prior: Prior, length: int, context: Any) -> Array:

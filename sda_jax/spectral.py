@@ -130,16 +130,13 @@ class SpectralPreconditioned:
 
     def denoise(self, output: Fields, x: Fields, t: Time, schedule: Schedule) -> Fields:
         """`E[x | x_t]` from what `outputs` gives at `x = x_t`."""
-        return self.estimate(x, t, schedule) + self.departure(output, t, schedule)
+        scale = self._std(_error, noise_ratio(schedule, t), output)
+        return self.estimate(x, t, schedule) + scale * output
 
     def estimate(self, x: Fields, t: Time, schedule: Schedule) -> Fields:
         """The best linear estimate of the data from `x = x_t`."""
         ratio, data = noise_ratio(schedule, t), x / schedule.mu(t)
         return data - self._filtered(data, lambda v, r: r**2 / (v + r**2), ratio)
-
-    def departure(self, output: Fields, t: Time, schedule: Schedule) -> Fields:
-        """What the network adds to that, from what `outputs` gives."""
-        return self._std(_error, noise_ratio(schedule, t), output) * output
 
     def target(self, x: Fields, noise: Fields, t: Time, schedule: Schedule) -> Fields:
         """What `outputs` is to give for data `x` perturbed by `noise`."""
@@ -212,14 +209,6 @@ class LinearDenoiser:
 
     def __call__(self, x: Fields, t: Time) -> Fields:
         return self.law.estimate(x, jnp.asarray(t, jnp.float32), self.schedule)
-
-    def spread(self, w: Fields, t: Time) -> Fields:
-        """The covariance of x given x_t times `w`."""
-        return self.law.spread(w, jnp.asarray(t, jnp.float32), self.schedule)
-
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Fields:
-        """A draw from the law of `x - E[x | x_t]`."""
-        return self.law.error(key, shape, jnp.asarray(t, jnp.float32), self.schedule)
 
 
 def _error(variance: Array, ratio: Array) -> Array:

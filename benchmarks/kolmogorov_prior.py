@@ -80,10 +80,6 @@ def main() -> None:
     theirs = per_trajectory(real)
     levels = np.array([per_trajectory(x).mean(axis=0) for x in (drawn, smooth, alone)])
     gaps = (levels - theirs.mean(axis=0)) / theirs.std(axis=0, ddof=1)
-    cells = [
-        [f"{10**a:.2e} ({g:+.2f})" for a, g in zip(*c, strict=True)]
-        for c in zip(levels.T, gaps.T, strict=True)
-    ]
     rows = [
         f"| {k + 1} | {10 ** theirs[:, k].mean():.2e} | {theirs[:, k].std(ddof=1):.3f} | "
         + " | ".join(

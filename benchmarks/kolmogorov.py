@@ -101,7 +101,7 @@ def main() -> None:
         for experiment in options.experiments:
             base, _ = load_config(ROOT / "configs" / f"kolmogorov_{experiment}.py")
             config = settings(base, method, options.members)
-            prior = sda.load_prior(config.prior)
+            prior = sda.load_prior("kolmogorov")
             known = identity(config, prior)
             done = {(r["case"], r["truth"]) for r in records if r["settings"] == known}
             for name, case in config.cases.items():

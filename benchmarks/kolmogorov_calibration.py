@@ -81,7 +81,7 @@ def main() -> None:
     config = dataclasses.replace(config, assimilation=chosen)
     if (options.members + 1) % BINS:
         parser.error(f"--members: one less than a multiple of {BINS}, for equal bins")
-    prior = sda.load_prior(config.prior)
+    prior = sda.load_prior("kolmogorov")
     known = identity(config, prior)
     case = config.cases[options.case]
     path = RESULTS / "kolmogorov_calibration.jsonl"

@@ -39,7 +39,7 @@ def main() -> None:
     prior = sda.load_prior("lorenz63")
     operator = sda.Every(4, sda.Channels((2,)))
     keys = jax.random.split(jax.random.key(options.seed), 3)
-    truth = np.asarray(sda.simulate(keys[0], prior.system, LENGTH))
+    truth = sda.simulate(keys[0], prior.system, LENGTH)
     observation = sda.observe(keys[1], truth, operator, std=STD)
     ensemble = sda.assimilate(keys[2], prior, observation, LENGTH, options.samples)
     found = sda.find_modes(prior, observation, ensemble)
@@ -55,7 +55,7 @@ def main() -> None:
     apart = np.sqrt(((flat[:, None] - flat[None]) ** 2).mean(-1))
     apart = apart[np.triu_indices(len(flat), 1)]
     nearest = f"{apart.min():.2f}" if len(apart) else "-"
-    figure(found, np.asarray(ensemble), truth, prior.system.dt).savefig(
+    figure(found, np.asarray(ensemble), np.asarray(truth), prior.system.dt).savefig(
         RESULTS / "modes.png", dpi=120
     )
     record(

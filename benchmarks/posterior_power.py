@@ -55,7 +55,7 @@ def main() -> None:
                 )
                 print(f"{name} {index} {label}: rejected {found[-1]['rejected']}", flush=True)
     shares = [
-        f"- {label}: rejected in {sum(r['rejected'] for r in rows)} of {len(rows)}"
+        f"- {label}: rejected in {sum(bool(r['rejected']) for r in rows)} of {len(rows)}"
         for label in SPOILT
         if (rows := [r for r in found if r["method"] == label])
     ]

@@ -12,6 +12,7 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
+from sda_jax.types import Denoiser
 
 LENGTH, CHUNK, STEPS = 65, 32, 64
 
@@ -39,7 +40,7 @@ def main() -> None:
     evaluations = CHUNK * forwards
 
     @jax.jit
-    def bare(denoiser: sda.Prior, x: jax.Array) -> jax.Array:
+    def bare(denoiser: Denoiser, x: jax.Array) -> jax.Array:
         """As many evaluations, each depending on the one before, and nothing else."""
 
         def one(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:

@@ -54,14 +54,15 @@ def measure(length: int, chunk: int | None) -> dict[str, float]:
 def strides() -> str:
     """RMS error of the denoiser against the truth, by stride and noise."""
     prior = sda.load_prior("kolmogorov")
-    truth = sda.simulate(jax.random.key(3), prior.system, 29, batch=4)
+    length = 29
+    truth = sda.simulate(jax.random.key(3), prior.system, length, batch=4)
     z = prior.standardisation.forward(truth)
     noise = jax.random.normal(jax.random.key(4), z.shape)
     lines = ["| stride | windows | " + " | ".join(f"sigma/mu = {r}" for r in RATIOS) + " |"]
     lines.append("|---" * (2 + len(RATIOS)) + "|")
     for stride in (1, 2, 3):
         cells = []
-        denoiser = trajectory_denoiser(prior, LENGTH, None, None, stride)
+        denoiser = trajectory_denoiser(prior, length, stride=stride)
         schedule = denoiser.schedule
         apply = jax.jit(lambda x, t, d=denoiser: jax.lax.map(lambda x: d(x, t), x))
         for ratio in RATIOS:

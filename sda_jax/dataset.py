@@ -22,7 +22,7 @@ from sda_jax.types import PRNGKey, System, Trajectory
 
 SPLITS = ("train", "valid", "test")
 # what a seed's key is folded with: a stored set, validation, what a parameterisation measures
-STORED, HELD_OUT, MEASURED = 2, 3, 4
+STORED, HELD_OUT, FITTED = 2, 3, 4
 
 UNSTABLE = (
     "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity or "

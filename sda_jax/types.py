@@ -136,6 +136,10 @@ class Sampler(Protocol):
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory: ...
 
+    def evaluations(self, schedule: Schedule) -> int:
+        """Evaluations of the denoiser for one draw."""
+        ...
+
     def diverged_at(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Array:
         """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
         ...

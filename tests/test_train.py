@@ -197,7 +197,7 @@ def test_a_finished_longer_training_is_not_mistaken_for_a_shorter_one(tmp_path):
 def test_random_streams_are_distinct():
     """Keys of everything that one seed drives, and of their first descendants."""
     root = jax.random.key(7)
-    others = (dataset.STORED, dataset.HELD_OUT, dataset.MEASURED)
+    others = (dataset.STORED, dataset.HELD_OUT, dataset.FITTED)
     roots = [*train_module.streams(7, SMALL), *(jax.random.fold_in(root, i) for i in others)]
     keys = [k for r in roots for k in (r, *(jax.random.fold_in(r, i) for i in range(8)))]
     data = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}

@@ -75,7 +75,8 @@ def draw_flow(
     ensemble, truth = arrays["ensemble"], arrays.get("truth")
     seen, label = shown(observation, ensemble.shape[1], ensemble.shape[2:])
     numbers = np.size(observation.y)
-    title = f"{name}: posterior of {len(ensemble)} members given {numbers} numbers"
+    members = "1 member" if len(ensemble) == 1 else f"{len(ensemble)} members"
+    title = f"{name}: posterior of {members} given {numbers} numbers"
     panels = draw.flow_panels(ensemble, dt, truth, seen, label, title=title)
     energies = {"truth": truth[None]} if truth is not None else {}
     return [

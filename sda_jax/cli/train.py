@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import HELD_OUT, MEASURED, load, simulate
+from sda_jax.dataset import FITTED, HELD_OUT, load, simulate
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
@@ -60,7 +60,7 @@ def _fitted(config: Experiment, output: Path) -> Any:
     if data.source == "stored":
         trajectories = load(stored_set(config, output), "train")
     else:
-        key = jax.random.fold_in(jax.random.key(config.seed), MEASURED)
+        key = jax.random.fold_in(jax.random.key(config.seed), FITTED)
         length = max(data.length, config.training.segment)
         trajectories = simulate(key, system, length, batch=data.chunk, chunk=data.chunk)
     standardised, _ = with_context(system.standardisation.forward(trajectories), config.context)

@@ -223,7 +223,7 @@ def trajectory_denoiser(
         return denoiser
     windows = Blanket(denoiser, prior.window, chunk, stride)
     law = getattr(denoiser, "parameterisation", None)
-    if not isinstance(law, SpectralPreconditioned) or length == prior.window:
+    if not isinstance(law, SpectralPreconditioned) or not prior.window < min(length, HORIZON):
         return windows
     local = Blanket(LinearDenoiser(law, denoiser.schedule), prior.window, chunk, stride)
     whole = law.extended(prior.window, min(length, HORIZON))

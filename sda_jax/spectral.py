@@ -75,14 +75,18 @@ class SpectralPreconditioned:
     def extended(self, window: int, length: int) -> SpectralPreconditioned:
         """The law of trajectories of `length` states whose windows have this one's covariance and
         whose states depend on the past through the `window - 1` states before alone: of all laws
-        with these windows the one of largest entropy (Burg, 1975).
+        with these windows the one of largest entropy (Burg, 1975). Of a covariance that is measured
+        later windows have it approximately. Computed on the host, in double precision.
 
         Args:
             window: States of this law's windows.
             length: At least `window`.
+
+        Raises:
+            ConfigError: This law has not been measured yet.
         """
-        values = np.asarray(self.variances, np.float64)
-        parts = np.asarray(self.modes, np.float64)
+        variances, modes = self._measured()
+        values, parts = np.asarray(variances, np.float64), np.asarray(modes, np.float64)
         vectors = parts[..., 0] + 1j * parts[..., 1]
         known = np.einsum("xyij,xyj,xykj->xyik", vectors, values, np.conj(vectors))
         channels = known.shape[-1] // window
@@ -166,8 +170,8 @@ class SpectralPreconditioned:
 
         return jax.vmap(one)(ratio.reshape(-1)).reshape(ratio.shape)
 
-    def _filtered(self, x: Fields, gain: Gain, ratio: Array) -> Fields:
-        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
+    def _measured(self) -> tuple[Array, Array]:
+        """Variances and modes."""
         if self.variances is None or self.modes is None:
             raise ConfigError(
                 "parameterisation",
@@ -175,17 +179,22 @@ class SpectralPreconditioned:
                 "one measured from trajectories",
                 "Call its fitted(trajectories, window) first.",
             )
+        return self.variances, self.modes
+
+    def _filtered(self, x: Fields, gain: Gain, ratio: Array) -> Fields:
+        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
+        variances, modes = self._measured()
         window, nx, ny, channels = x.shape[-4:]
         n = window * channels
-        if self.variances.shape != (nx, ny // 2 + 1, n):
+        if variances.shape != (nx, ny // 2 + 1, n):
             raise ConfigError(
                 "parameterisation",
-                f"a covariance of shape {self.variances.shape} (kx, ky, states x channels)",
+                f"a covariance of shape {variances.shape} (kx, ky, states x channels)",
                 f"{(nx, ny // 2 + 1, n)}, for windows of shape {x.shape[-4:]}",
                 "Fit it to trajectories of this system.",
             )
-        gains = gain(self.variances[:, :, None, :], ratio.reshape(-1)[:, None])
-        modes = jax.lax.complex(self.modes[..., 0], self.modes[..., 1])
+        gains = gain(variances[:, :, None, :], ratio.reshape(-1)[:, None])
+        modes = jax.lax.complex(modes[..., 0], modes[..., 1])
         waves = jnp.fft.rfft2(x.reshape(-1, *x.shape[-4:]), axes=(2, 3), norm="ortho")
         waves = jnp.transpose(waves, (2, 3, 0, 1, 4)).reshape(nx, ny // 2 + 1, -1, n)
         with jax.default_matmul_precision("highest"):

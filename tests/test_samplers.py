@@ -55,6 +55,30 @@ def test_variance_kept_by_each_discretisation():
         assert gain**2 / 3.4e-4 == pytest.approx(expected, abs=0.012), (grid, steps)
 
 
+@pytest.mark.parametrize("variance", [3.4e-4, 1e-2])
+def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(variance):
+    """Gibbs steps down to sigma/mu = 0.03, exact for Gaussian data, then the ODE."""
+    sampler = sda.PredictorCorrector(64, EvenLogRatio(), sda.DPMSolverPP2M(), sda.Gibbs(2, 0.03))
+    n, denoiser = 40_000, gaussian(variance)
+    keys = jax.random.split(jax.random.key(0), n)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda k: sampler(k, denoiser, (1, 1))))(keys))
+    assert drawn.var() / variance == pytest.approx(1, abs=0.01 + 3 * np.sqrt(2 / n))
+
+
+@pytest.mark.parametrize(
+    "corrector",
+    [sda.Langevin(1, 0.1), sda.Correctors((sda.Gibbs(1, above=1.0), sda.Langevin(1, 0.1)))],
+    ids=["Langevin", "several"],
+)
+def test_a_multistep_predictor_forgets_where_the_corrector_moved(key, corrector):
+    """With a correction after every step, nothing is left to extrapolate from."""
+    first, second = (
+        sda.PredictorCorrector(8, EvenLogRatio(), predictor, corrector)(key, gaussian(0.5), (1, 1))
+        for predictor in (sda.ExponentialIntegrator(), sda.DPMSolverPP2M())
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
 @pytest.mark.parametrize("grid", [EvenLogRatio(), Karras()], ids=str)
 @pytest.mark.parametrize(

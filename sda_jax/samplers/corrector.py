@@ -57,7 +57,7 @@ class Corrector(ABC):
     def active(self, schedule: Schedule, t: Time) -> Array:
         """Whether steps are made at time t."""
         ratio = noise_ratio(schedule, t)
-        return (ratio >= self.above) & (ratio <= self.below)
+        return (ratio >= self.above) & (ratio <= self.below) & (self.steps > 0)
 
     def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
         """Evaluations of the denoiser at all these times."""
@@ -85,6 +85,13 @@ class Correctors:
         for i, part in enumerate(self.parts):
             x = part(jax.random.fold_in(key, i), denoiser, x, t)
         return x
+
+    def active(self, schedule: Schedule, t: Time) -> Array:
+        """Whether any part makes steps at time t."""
+        moved = jnp.zeros(jnp.shape(t), bool)
+        for part in self.parts:
+            moved |= part.active(schedule, t)
+        return moved
 
     def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
         """Evaluations of the denoiser at all these times."""

@@ -26,7 +26,8 @@ class DPMSolverPP2M:
     """DPM-Solver++(2M): exponential integrator on a posterior mean extrapolated from two steps.
 
     Lu et al. (2022), algorithm 2, and with fresh noise the same extrapolation of `Ancestral`: their
-    SDE variants, to the order at which both agree. The first step is of first order.
+    SDE variants, to the order at which both agree. The first step is of first order, and so
+    is one that follows a corrector's.
 
     Attributes:
         eta: Share of the noise drawn anew, 0 for the probability-flow ODE, 1 for the SDE.

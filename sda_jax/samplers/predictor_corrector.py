@@ -73,6 +73,9 @@ class PredictorCorrector:
             key_predictor, key_corrector = jax.random.split(key_i)
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
             x = self.corrector(key_corrector, denoiser, x, s)
+            # what a predictor remembers is of the path that the corrector has left
+            moved, fresh = self.corrector.active(schedule, s), self.predictor.init(x)
+            memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)
             return (x, memory), jnp.all(jnp.isfinite(x))
 
         steps = (jnp.arange(self.steps), times[:-1], times[1:])

@@ -55,9 +55,9 @@ def windows_alone(
     key: jax.Array, prior: sda.Prior, length: int, n: int, sampler: sda.PredictorCorrector
 ) -> np.ndarray:
     """Samples of the network's windows without the linear estimate of whole trajectories."""
-    denoiser, shape = Blanket(prior.denoiser, prior.window or 1), (length, *prior.state_shape)
-    draw = jax.jit(lambda k: sampler(k, denoiser, shape))
-    drawn = jax.lax.map(draw, jax.random.split(key, n), batch_size=8)
+    denoiser, shape = Blanket(prior.denoiser, 5), (length, *prior.state_shape)
+    draw = jax.jit(lambda i: sampler(jax.random.fold_in(key, i), denoiser, shape))
+    drawn = jax.lax.map(draw, jnp.arange(n), batch_size=8)
     return np.asarray(prior.standardisation.inverse(drawn))
 
 

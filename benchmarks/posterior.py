@@ -111,8 +111,9 @@ def main() -> None:
         options.cases, options.methods = ["spring", "lo", "hi"], list(QUICK)
     path = RESULTS / f"{name}.jsonl"
     settings = {m: json.dumps([encode(part) for part in METHODS[m]]) for m in METHODS}
-    records = [r for r in read_records(path) if settings.get(r["method"]) == r["settings"]]
-    write_records(path, records)
+    every = read_records(path)
+    write_records(path, every)  # without a line that was cut
+    records = [r for r in every if settings.get(r["method"]) == r["settings"]]
     for index in range(options.observations):
         for label in options.cases:
             case = known[label]

@@ -17,6 +17,7 @@ from sda_jax.errors import (
     ConfigError,
     DivergenceError,
     ObservationError,
+    SDAError,
     require_at_least,
 )
 from sda_jax.guidance import GaussianCovariance
@@ -130,9 +131,10 @@ def _ensemble(
     require_at_least("chunk", chunk, 1)
     chunk = min(chunk, samples)
     shape = (length, *prior.state_shape)
-    remedy = f"Lower chunk, the members sampled at once ({chunk})." if chunk > 1 else ""
+    remedies = [f"Lower chunk, the members sampled at once ({chunk})"] * (chunk > 1)
     if prior.window is not None:
-        remedy += " Lower window_chunk, the windows of a member evaluated at once."
+        remedies.append("Lower window_chunk, the windows of a member evaluated at once")
+    remedy = ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
     parts = []
     starts = range(0, samples, chunk)
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
@@ -200,6 +202,8 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
     struct = jax.ShapeDtypeStruct(shape, jnp.float32)
     try:
         out = jax.eval_shape(lambda x: observation.operator(x), struct)
+    except SDAError:  # an operator of ours that says what is wrong
+        raise
     except Exception as error:
         raise ObservationError(
             "operator",
@@ -219,8 +223,8 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
         raise ObservationError(
             "y",
             f"shape {jnp.shape(observation.y)}",
-            f"the operator's shape {out.shape} for length {length}",
-            "Reshape y, or correct the operator or length.",
+            f"the operator's shape {out.shape} for {length} states of shape {prior.state_shape}",
+            "Reshape y, correct the operator or length, or use a prior of y's resolution.",
         )
     try:
         finite, moves = _probe(observation.operator, prior.standardisation, shape)

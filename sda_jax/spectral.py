@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from sda_jax.errors import ConfigError
@@ -83,9 +84,17 @@ class SpectralPreconditioned:
             length: At least `window`.
 
         Raises:
-            ConfigError: This law has not been measured yet.
+            ConfigError: This law has not been measured yet, or is an argument of a function that is
+                being compiled.
         """
         variances, modes = self._measured()
+        if isinstance(variances, Tracer):
+            raise ConfigError(
+                "prior",
+                "an argument of a function under jax.jit",
+                "arrays: the law of whole trajectories is made of them on the host",
+                "Use the prior inside the function without passing it.",
+            )
         values, parts = np.asarray(variances, np.float64), np.asarray(modes, np.float64)
         vectors = parts[..., 0] + 1j * parts[..., 1]
         known = np.einsum("xyij,xyj,xykj->xyik", vectors, values, np.conj(vectors))

@@ -226,9 +226,9 @@ def train(
     with checkpointer(folder / "checkpoints") as manager:
         restored = restore_latest(manager, jax.eval_shape(begin))
         state = begin() if restored is None else restored
-        if restored is None:
-            _require_finite_source(state.source)
         done = int(state.step)
+        if restored is None:
+            _require_finite_source(state.source, done)
         if done > training.steps:
             raise StorageError(
                 str(folder / "checkpoints"),
@@ -248,6 +248,8 @@ def train(
                 steps = min(training.block, training.steps - done)
                 state, losses = run_in_memory(block, BATCH_REMEDY, key, source, state, steps)
                 done += steps
+                if not np.isfinite(losses).all():
+                    _require_finite_source(state.source, done)
                 _require_finite(losses, done - steps, folder, saved)
                 record: dict[str, Any] = {
                     "step": done,
@@ -257,7 +259,7 @@ def train(
                 }
                 due = done - saved >= training.checkpoint_every or done == training.steps
                 if due:
-                    _require_finite_source(state.source)
+                    _require_finite_source(state.source, done)
                     averaged = with_weights(denoiser, state.averaged)
                     validation_loss = _validation_loss(averaged, segments, training)
                     _require_finite(validation_loss[None], done, folder, saved)
@@ -273,11 +275,11 @@ def train(
     return with_weights(denoiser, state.averaged)
 
 
-def _require_finite_source(source: PyTree[Array]) -> None:
+def _require_finite_source(source: PyTree[Array], step: int) -> None:
     if not np.isfinite(np.asarray(_total(source))):
         raise DivergenceError(
             "simulation",
-            "values that are not finite in the source of training segments",
+            f"values that are not finite in the source of segments at training step {step}",
             "finite states",
             UNSTABLE,
         )

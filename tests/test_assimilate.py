@@ -222,6 +222,21 @@ def test_the_simulator_is_not_touched(prior, observation):
     np.testing.assert_array_equal(draw(with_system, observation), draw(prior, observation))
 
 
+@pytest.mark.parametrize(
+    "operator, wrong",
+    [
+        (sda.Every(1, sda.Mask(jnp.ones((8, 8)))), r"^mask: got shape \(8, 8\).*\(32, 32\)"),
+        (sda.Every(1, sda.Coarsen(5)), r"^factor: got 5; .*32"),
+    ],
+    ids=["mask", "coarsening"],
+)
+def test_operators_of_ours_say_themselves_what_is_wrong(key, operator, wrong):
+    prior = sda.load_prior("kolmogorov")
+    observation = sda.Observation(jnp.zeros((8, 8, 8, 2)), operator, std=1.0)
+    with pytest.raises(sda.errors.SDAError, match=wrong):
+        sda.assimilate(key, prior, observation, length=8, samples=1)
+
+
 def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
     from sda_jax import memory
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.blanket import Blanket, trajectory_denoiser
+from sda_jax.blanket import SHARED, Blanket, trajectory_denoiser
 from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError
 from sda_jax.gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
@@ -189,8 +189,8 @@ def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance
         mu = SCHEDULE.mu(t)
         windows = Blanket(prior.denoiser, 3)(x, t)
         missing = exact.estimate(x, t, SCHEDULE) - windows
-        assert ratio > 1 or np.abs(mu * missing).max() > 10 * tolerance
-        expected = ratio**2 / (ratio**2 + 9) * missing
+        expected = ratio**2 / (ratio**2 + SHARED**2) * missing
+        assert np.abs(mu * expected).max() > 3 * tolerance
         np.testing.assert_allclose(mu * (composed(x, t) - windows), mu * expected, atol=tolerance)
 
 
@@ -199,13 +199,25 @@ def test_what_the_network_adds_is_composed_of_windows(spectral, key):
     network = dataclasses.replace(blank, variables=blank.init(key, SHAPE))
     x = jax.random.normal(key, (6, *SHAPE[1:]))
     whole = trajectory_denoiser(flow_prior(network), 6)
-    for ratio in (1e-3, 0.5, 1e3):
+    for ratio in (0.5, 3.0, 30.0):
         t = SCHEDULE.time(ratio)
+        mu = SCHEDULE.mu(t)
         linear = Blanket(LinearDenoiser(spectral, SCHEDULE), 3)(x, t)
         added = whole(x, t) - Blanket(network, 3)(x, t)
         estimate = LinearDenoiser(spectral.extended(3, 6), SCHEDULE)(x, t)
-        share = ratio**2 / (ratio**2 + 9)
-        np.testing.assert_allclose(added, share * (estimate - linear), atol=1e-4 * max(1, ratio))
+        expected = mu * ratio**2 / (ratio**2 + SHARED**2) * (estimate - linear)
+        assert np.abs(expected).max() > 1e-3
+        np.testing.assert_allclose(mu * added, expected, atol=1e-5)
+
+
+def test_the_law_of_whole_trajectories_is_made_on_the_host(spectral, key):
+    network = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    prior = flow_prior(dataclasses.replace(network, variables=network.init(key, SHAPE)))
+    x = jnp.zeros((6, *SHAPE[1:]))
+    inside = jax.jit(lambda x: trajectory_denoiser(prior, 6)(x, 0.4))(x)
+    np.testing.assert_allclose(inside, trajectory_denoiser(prior, 6)(x, 0.4), atol=1e-4)
+    with pytest.raises(ConfigError, match=r"prior: got an argument of a function under jax.jit"):
+        jax.jit(lambda prior, x: trajectory_denoiser(prior, 6)(x, 0.4))(prior, x)
 
 
 def test_errors_have_the_covariance_of_spread(spectral, key):

@@ -222,3 +222,15 @@ def test_learning_rate_schedules():
         float(np.asarray(Training(steps=100, decay=d).rate()(25))) for d in ("linear", "cosine")
     ]
     np.testing.assert_allclose(quarter, [7.5e-4, 8.5355e-4], rtol=1e-4)
+
+
+def test_an_unstable_simulator_is_named(tmp_path):
+    system = sda.Lorenz63(dt=0.5)
+    network = TemporalConv(width=8, dilations=(1,))
+    denoiser = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
+    training = Training(steps=4, batch=4, segment=8, block=4, validation_batches=1)
+    with pytest.raises(DivergenceError, match=r"source of segments at training step 0.*lower .*dt"):
+        train_module.train(
+            denoiser, FromSimulator(system), jnp.zeros((1, 4, 8, 3)), system.standardisation,
+            training, tmp_path,
+        )  # fmt: skip

@@ -96,10 +96,23 @@ def run(
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:
-    """The prior that the config names, or the one that `train` left in `output`."""
+    """The prior that the config names, or the one that `train` left in `output`.
+
+    Raises:
+        ConfigError: Its states are not the system's.
+    """
     own = (config.system, config.network, config.schedule, config.parameterisation)
     path = config.prior if config.prior is not None else output / "prior"
-    return load_prior(path, components=[type(part) for part in own])
+    prior = load_prior(path, components=[type(part) for part in own])
+    *space, channels = config.system.state_shape
+    if prior.state_shape != (expected := (*space, channels - config.context)):
+        raise ConfigError(
+            "prior",
+            f"states of shape {prior.state_shape}",
+            f"{expected}, as the system's",
+            "Use a prior of the system's resolution, or change the system.",
+        )
+    return prior
 
 
 def the_case(config: Experiment, name: str) -> Case:

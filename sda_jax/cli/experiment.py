@@ -105,13 +105,6 @@ def experiment(arguments: Arguments) -> None:
             "Use scripts/demo.py for systems of a few variables.",
         )
     prior = the_prior(config, options.output)
-    if prior.state_shape != config.system.state_shape:
-        raise ConfigError(
-            "prior",
-            f"states of shape {prior.state_shape}",
-            f"{config.system.state_shape}, as the system's",
-            "Use a prior of the system's resolution, or change size and coarsening.",
-        )
     for name in [options.case] if options.case else config.cases:
         case = the_case(config, name)
         imposed = case.imposed is not None

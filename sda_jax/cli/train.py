@@ -86,9 +86,10 @@ def _start(config: Experiment, output: Path) -> NetworkDenoiser:
     shape = (config.training.segment, *space, channels - config.context)
     key = jax.random.key(0)
     if config.start is None:
-        fresh = NetworkDenoiser(network, None, schedule, _fitted(config, output), config.context)
-        jax.eval_shape(lambda: fresh.init(key, shape))
-        return fresh
+        # a grid that the network does not take is noticed before data are simulated
+        known = jnp.zeros((*shape[:-1], config.context)) if config.context else None
+        jax.eval_shape(lambda: network.init(key, jnp.zeros(shape), jnp.ones(()), known))
+        return NetworkDenoiser(network, None, schedule, _fitted(config, output), config.context)
     parts = (config.system, network, schedule, config.parameterisation)
     prior = load_prior(config.start, components=[type(p) for p in parts])
     other = prior.denoiser

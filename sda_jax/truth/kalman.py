@@ -20,8 +20,6 @@ from sda_jax.schedule import Cosine
 from sda_jax.systems import LinearGaussian
 from sda_jax.types import Schedule
 
-DEFAULT_SCHEDULE = Cosine()
-
 
 class GaussianTrajectory(NamedTuple):
     """A Gaussian law of trajectories.
@@ -63,11 +61,14 @@ def trajectory_law(system: LinearGaussian, length: int) -> GaussianTrajectory:
     return GaussianTrajectory(np.stack(means), covariance.reshape(length * d, length * d))
 
 
-def exact_prior(
-    system: LinearGaussian, length: int, schedule: Schedule = DEFAULT_SCHEDULE
-) -> Prior:
-    """The prior whose denoiser is exact, of trajectories of `length` states: what a network that
-    has learned all there is would give."""
+def exact_prior(system: LinearGaussian, length: int, schedule: Schedule = Cosine()) -> Prior:
+    """The prior whose denoiser is exact: what a network that has learned all there is would give.
+
+    Args:
+        system: The chain.
+        length: States of the trajectories that it serves, and of no others.
+        schedule: Noise schedule.
+    """
     law, standardisation = trajectory_law(system, length), system.standardisation
     std = np.broadcast_to(np.asarray(standardisation.std, np.float64), law.mean.shape)
     mean = (law.mean - np.asarray(standardisation.mean, np.float64)) / std

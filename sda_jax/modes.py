@@ -14,6 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sda_jax.assimilate import DEFAULT_GUIDANCE, check_observation
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.errors import DivergenceError, require_at_least, require_positive
+from sda_jax.memory import run_in_memory
 from sda_jax.metrics import log_likelihood
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
@@ -77,6 +78,7 @@ def find_modes(
         ConfigError: Impossible numbers.
         ObservationError: The operator does not fit the members or y.
         DivergenceError: A member's end is not finite.
+        ResourceError: The members of a chunk need more memory than is free.
     """
     for name, value in (("levels", levels), ("steps", steps), ("chunk", chunk)):
         require_at_least(name, value, 1)
@@ -87,7 +89,9 @@ def find_modes(
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     start = prior.standardisation.forward(members)
-    ends = _climb(posterior, start, level, levels, steps, min(chunk, len(start)))
+    remedy = f"Lower chunk, the members that climb at once ({chunk})."
+    chunk = min(chunk, len(start))
+    ends = run_in_memory(_climb, remedy, posterior, start, level, levels, steps, chunk)
     if not bool(jnp.all(jnp.isfinite(ends))):
         raise DivergenceError(
             "ensemble",

@@ -245,3 +245,7 @@ def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk.*\(5\)"):
         sda.assimilate(key, prior, observation, length=8, samples=5)
+    with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk, the trajectories"):
+        sda.simulate(key, sda.VectorAutoregression(), length=8, batch=4, chunk=2)
+    with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk, the members that climb"):
+        sda.find_modes(prior, observation, jnp.zeros((4, 8, 2)))

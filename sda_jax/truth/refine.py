@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.errors import DivergenceError, require_at_least, require_positive
+from sda_jax.memory import run_in_memory
 from sda_jax.observation import Observation
 from sda_jax.systems.base import require_noise
 from sda_jax.types import GaussianSystem, PRNGKey, Trajectory
@@ -66,6 +67,7 @@ def refine(
         ConfigError: Impossible numbers, or a system whose transition has no density.
         ObservationError: The noise is not Gaussian.
         DivergenceError: A member at which the log posterior is not finite.
+        ResourceError: The members of a chunk need more memory than is free.
     """
     require_noise(system)
     for name, value in (("steps", steps), ("chunk", chunk)):
@@ -74,7 +76,9 @@ def refine(
     require_at_least("samples", len(ensemble), 2)
     observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
     members = jnp.asarray(ensemble, jnp.float32)
-    found = _refined(key, system, observation, members, steps, size, min(chunk, len(members)))
+    chunk = min(chunk, len(members))
+    remedy = f"Lower chunk, the members refined at once ({chunk})."
+    found = run_in_memory(_refined, remedy, key, system, observation, members, steps, size, chunk)
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
     if bad.any():
         raise DivergenceError(

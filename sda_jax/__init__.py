@@ -13,6 +13,7 @@ from sda_jax.guidance import (
 )
 from sda_jax.laws import Poisson, StudentT
 from sda_jax.likelihood import log_prob
+from sda_jax.mesh import use_mesh
 from sda_jax.modes import Modes, find_modes
 from sda_jax.observation import Observation, combine, observe
 from sda_jax.operators import (
@@ -110,4 +111,5 @@ __all__ = [
     "save_prior",
     "simulate",
     "twisted_smc",
+    "use_mesh",
 ]

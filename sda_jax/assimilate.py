@@ -22,6 +22,7 @@ from sda_jax.errors import (
 )
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.memory import run_in_memory
+from sda_jax.mesh import BATCH, TIME, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
@@ -130,6 +131,8 @@ def _ensemble(
     require_at_least("samples", samples, 1)
     require_at_least("chunk", chunk, 1)
     chunk = min(chunk, samples)
+    require_shared("chunk", chunk, BATCH)
+    require_shared("length", length, TIME)
     shape = (length, *prior.state_shape)
     remedies = [f"Lower chunk, the members sampled at once ({chunk})"] * (chunk > 1)
     if prior.window is not None:
@@ -181,7 +184,8 @@ def _draw(
     def one(member: Array) -> Array:
         return sampler(jax.random.fold_in(key, member), denoiser, shape)
 
-    return standardisation.inverse(jax.vmap(one)(members))
+    drawn = jax.vmap(one)(split(members, BATCH))
+    return split(standardisation.inverse(drawn), BATCH, TIME)
 
 
 def _check_length(prior: Prior, length: int) -> None:

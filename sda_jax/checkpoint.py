@@ -11,6 +11,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from sda_jax.errors import StorageError
+from sda_jax.mesh import whole
 
 
 @contextmanager
@@ -48,8 +49,8 @@ def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
 
 
 def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
-    """The latest complete checkpoint, with the structure of `like`, on the first device; None
-    without one.
+    """The latest complete checkpoint, with the structure of `like`, on every device of the mesh in
+    use or on the first without one, whatever it was saved from; None without a checkpoint.
 
     Raises:
         StorageError: The checkpoint is damaged, or of another network or optimiser.
@@ -57,8 +58,8 @@ def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
     if manager.latest is None:
         return None
     step = manager.latest.step
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), like)
+    place = whole()
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), like)
     try:
         return manager.load(step, abstract)
     except Exception as error:

@@ -14,6 +14,7 @@ from sda_jax import denoise, guidance, samplers, schedule
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.errors import ConfigError, require_at_least, require_choice
 from sda_jax.files import LAWS, OPERATORS
+from sda_jax.mesh import Mesh
 from sda_jax.operators import Channels, Every
 from sda_jax.prior import COMPONENTS
 from sda_jax.schedule import Cosine
@@ -126,6 +127,7 @@ class Experiment:
         cases: The kinds of observation, by name.
         assimilation: Guidance and sampler.
         evaluation: What is compared with the truth.
+        mesh: Devices that share the work.
         seed: Of everything.
     """
 
@@ -142,6 +144,7 @@ class Experiment:
     cases: dict[str, Case] = field(default_factory=dict)
     assimilation: Assimilation = Assimilation()
     evaluation: Evaluation = Evaluation()
+    mesh: Mesh = Mesh()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,7 +161,7 @@ TABLE = (
     COMPONENTS
     | OPERATORS
     | LAWS
-    | class_table([Experiment, Data, Case, Assimilation, Evaluation, Training])
+    | class_table([Experiment, Data, Case, Assimilation, Evaluation, Mesh, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
     | class_table(
         [schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras, schedule.Concentrated]

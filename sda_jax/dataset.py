@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
 from sda_jax.memory import run_in_memory
+from sda_jax.mesh import BATCH, require_shared, split
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
@@ -62,6 +63,7 @@ def _simulate(key: PRNGKey, system: System, length: int) -> Trajectory:
 def _simulate_members(
     key: PRNGKey, system: System, members: Array, length: int
 ) -> Float[Array, "batch length *state"]:
+    members = split(members, BATCH)
     return jax.vmap(lambda i: _simulate(jax.random.fold_in(key, i), system, length))(members)
 
 
@@ -99,6 +101,7 @@ def simulate(
     parts = []
     for start in range(0, batch, chunk):
         members = jnp.arange(start, min(start + chunk, batch))
+        require_shared("chunk", len(members), BATCH)
         parts.append(run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length))
         _require_finite(key, system, parts[-1], members)
     return jnp.concatenate(parts)
@@ -199,6 +202,7 @@ def generate(
         if name.exists():
             continue
         members = jnp.arange(start, min(start + chunk, trajectories))
+        require_shared("chunk", len(members), BATCH)
         x = run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length)
         _require_finite(key, system, x, members)
         with atomic(name) as temporary, open(temporary, "wb") as file:

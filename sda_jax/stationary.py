@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from sda_jax.types import PRNGKey
@@ -32,10 +33,29 @@ def _spectrum(lags: Lags, n: int) -> Complex[Array, "f channel channel"]:
 def times_covariance(
     lags: Lags, w: Float[Array, "length channel"]
 ) -> Float[Array, "length channel"]:
-    """The covariance of a series, `E e_i e_j^T = K_{j-i}`, times `w`."""
-    n = len(w) + len(lags)
+    """The covariance of a series, `E e_i e_j^T = K_{j-i}`, times `w`.
+
+    Long series are cut into blocks of as many states as there are lags, each with its two
+    neighbours, so that no state needs to know of others than those in reach.
+    """
+    m, length = len(lags), len(w)
+    if length > 3 * m:
+        blocks = jnp.pad(w, ((0, -length % m), (0, 0))).reshape(-1, m, w.shape[1])
+        around = jnp.pad(blocks, ((1, 1), (0, 0), (0, 0)))
+        around = jnp.concatenate([around[:-2], blocks, around[2:]], axis=1)
+        return jnp.einsum("ijab,njb->nia", _band(lags), around).reshape(-1, w.shape[1])[:length]
+    n = length + m
     waves = jnp.fft.rfft(w, n, axis=0)
     return jnp.fft.irfft(jnp.einsum("fij,fj->fi", _spectrum(lags, n), waves), n, axis=0)[: len(w)]
+
+
+def _band(lags: Lags) -> Float[Array, "lags around channel channel"]:
+    """Covariances of a block's states with those of the block before, itself and the one after."""
+    m = len(lags)
+    ahead = np.arange(-m, 2 * m) - np.arange(m)[:, None]
+    apart = np.abs(ahead)
+    near = jnp.where((apart < m)[..., None, None], lags[np.minimum(apart, m - 1)], 0.0)
+    return jnp.where((ahead < 0)[..., None, None], jnp.swapaxes(near, -1, -2), near)
 
 
 def draw_series(key: PRNGKey, lags: Lags, length: int) -> Float[Array, "length channel"]:

@@ -32,6 +32,7 @@ from sda_jax.errors import (
     require_positive,
 )
 from sda_jax.memory import run_in_memory
+from sda_jax.mesh import BATCH, everywhere, require_shared, split, whole
 from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import read_records, write_records
@@ -151,14 +152,15 @@ def make_block(
         key_data, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         drawn, x = source.draw(key_data, state.source, training.batch, training.segment)
         value, gradient = jax.value_and_grad(loss)(
-            state.variables, key_loss, standardisation.forward(x)
+            state.variables, key_loss, split(standardisation.forward(x), BATCH)
         )
         updates, moments = optimiser.update(gradient, state.optimiser, state.variables)
         variables = optax.apply_updates(state.variables, updates)
         # a short average at first, so that the initial weights do not linger in it
         decay = jnp.minimum(training.ema, (1.0 + state.step) / (10.0 + state.step))
         averaged = optax.incremental_update(variables, state.averaged, 1.0 - decay)
-        return TrainState(state.step + 1, variables, averaged, moments, drawn), value
+        after = TrainState(state.step + 1, variables, averaged, moments, drawn)
+        return jax.tree.map(everywhere, after), value
 
     @partial(jax.jit, static_argnames="steps", donate_argnums=2)
     def block(
@@ -217,6 +219,7 @@ def train(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    require_shared("training.batch", training.batch, BATCH)
     key = streams(seed, training)[2]
     begin = partial(init_state, seed, denoiser, source, training, validation.shape[3:])
     block = make_block(training, denoiser, standardisation)
@@ -225,7 +228,7 @@ def train(
 
     with checkpointer(folder / "checkpoints") as manager:
         restored = restore_latest(manager, jax.eval_shape(begin))
-        state = begin() if restored is None else restored
+        state = jax.device_put(begin(), whole()) if restored is None else restored
         done = int(state.step)
         if restored is None:
             _require_finite_source(state.source, done)

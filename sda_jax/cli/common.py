@@ -22,6 +22,7 @@ from sda_jax.dataset import simulate
 from sda_jax.denoise import with_context
 from sda_jax.errors import ConfigError, SDAError
 from sda_jax.files import load_observation
+from sda_jax.mesh import use_mesh
 from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior, load_prior
 from sda_jax.types import PRNGKey
@@ -82,7 +83,8 @@ def run(
         if options.output is None:
             options.output = Path("runs") / Path(options.config).stem
         cache_compilations()
-        command(Arguments(options, config))
+        with use_mesh(config.mesh.batch, config.mesh.time):
+            command(Arguments(options, config))
     except SDAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

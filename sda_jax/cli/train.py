@@ -130,7 +130,12 @@ def train(arguments: Arguments) -> None:
     config, output = arguments.config, arguments.options.output
     start = _start(config, output)
     only_training = dataclasses.replace(
-        config, prior=None, cases={}, assimilation=_FIXED.assimilation, evaluation=_FIXED.evaluation
+        config,
+        prior=None,
+        cases={},
+        assimilation=_FIXED.assimilation,
+        evaluation=_FIXED.evaluation,
+        mesh=_FIXED.mesh,
     )
     folder = claim(output / "train", dumps(only_training))
     source, validation = _source(config, output)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import require_at_least
+from sda_jax.mesh import TIME, split
 from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.exponential import ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
@@ -65,14 +66,14 @@ class PredictorCorrector:
         times = self.grid(schedule, self.steps)
         key_start, key_steps = jax.random.split(key)
         spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
-        x = spread * jax.random.normal(key_start, shape)
+        x = split(spread * jax.random.normal(key_start, shape), TIME)
 
         def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, Array]:
             (x, memory), (i, t, s) = carry, now
             key_i = jax.random.fold_in(key_steps, i)
             key_predictor, key_corrector = jax.random.split(key_i)
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
-            x = self.corrector(key_corrector, denoiser, x, s)
+            x = split(self.corrector(key_corrector, denoiser, x, s), TIME)
             # what a predictor remembers is of the path that the corrector has left
             moved, fresh = self.corrector.active(schedule, s), self.predictor.init(x)
             memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)

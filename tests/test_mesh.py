@@ -1,0 +1,149 @@
+"""Several devices give what one gives. Each test has a process of its own with 8 host devices."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax.errors import ConfigError
+
+SETUP = """
+import json, re, sys, tempfile
+import jax, jax.numpy as jnp, numpy as np
+import sda_jax as sda
+from sda_jax.blanket import trajectory_denoiser
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
+from sda_jax.networks import TemporalConv
+from sda_jax.sources import FromSimulator
+from sda_jax.train import Training, train
+SYSTEM = sda.Lorenz63()
+EVEN, FIRST = sda.EvenLogRatio(), sda.ExponentialIntegrator()
+SAMPLER = sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1))
+BUDGET = {"steps": 10, "block": 5, "checkpoint_every": 5, "validation_batches": 1}
+TRAINING = Training(batch=8, segment=16, **BUDGET)
+
+def posterior(length=64):
+    prior = sda.load_prior("lorenz63")
+    operator = sda.Every(8, sda.Channels((0,)))
+    truth = sda.simulate(jax.random.key(0), SYSTEM, length)
+    observation = sda.observe(jax.random.key(1), truth, operator, std=0.4)
+    return np.asarray(
+        sda.assimilate(jax.random.key(2), prior, observation, length, 8, sampler=SAMPLER, chunk=8)
+    )
+
+def simulated():  # of a system that is not chaotic
+    return sda.simulate(jax.random.key(7), sda.VectorAutoregression(), 32, 8)
+
+def weights(folder):
+    network, units = TemporalConv(width=8, dilations=(1, 2)), SYSTEM.standardisation
+    blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
+    validation = sda.simulate(jax.random.key(3), SYSTEM, 16, 8)[None]
+    found = train(blank, FromSimulator(SYSTEM), validation, units, TRAINING, folder)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(found.variables)]
+"""
+
+
+def run(code: str, devices: int = 8) -> str:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [sys.executable, "-c", SETUP + code],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_posteriors_and_simulations_are_those_of_one_device():
+    out = run("""
+one, paths = posterior(), simulated()
+print(json.dumps([float(np.abs(one).max()), float(one.std(0).min())]))
+for batch, time in ((2, 1), (1, 4), (4, 2), (1, 8)):
+    with sda.use_mesh(batch, time):
+        drawn, found = posterior(), simulated()
+        shards = len(found.sharding.device_set)
+    print(json.dumps([batch, time, float(np.abs(drawn - one).max()),
+                      float(np.abs(np.asarray(found) - paths).max()), shards]))
+""")
+    (size, spread), *rows = map(json.loads, out.splitlines())
+    assert size > 5 and spread > 0.01
+    for batch, time, drawn, simulated, shards in rows:
+        assert drawn < 1e-3 * size, (batch, time)  # reordered sums, ten evaluations later
+        assert simulated < 1e-3 * size
+        assert shards == batch * time
+
+
+def test_weights_are_those_of_one_device_and_a_checkpoint_moves(tmp_path):
+    """Ten steps on one device, on 8, and on 4 up to a checkpoint from which 2 go on."""
+    out = run(f"""
+import shutil
+folder = {str(tmp_path)!r}
+one = weights(folder + "/one")
+with sda.use_mesh(8):
+    eight = weights(folder + "/eight")
+with sda.use_mesh(4):
+    weights(folder + "/moved")
+shutil.rmtree(folder + "/moved/checkpoints/10")
+with sda.use_mesh(2):
+    moved = weights(folder + "/moved")
+for many in (eight, moved):
+    print(max(float(np.abs(a - b).max()) for a, b in zip(one, many)))
+""")
+    assert len(out.split()) == 2
+    for difference in map(float, out.split()):
+        assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
+
+
+def test_a_long_trajectory_is_never_gathered():
+    """The compiled sampler of 512 states on 4 devices exchanges edges only, and its working memory
+    falls with the devices."""
+    out = run("""
+prior, length = sda.load_prior("lorenz63"), 2048
+operator = sda.Every(8, sda.Channels((0,)))
+observation = sda.Observation(jnp.zeros((length // 8, 1)), operator, std=0.4)
+
+def compiled():
+    denoiser = trajectory_denoiser(prior, length)
+    posterior = sda.GaussianCovariance(4)(denoiser, observation.standardised(prior.standardisation))
+    draw = jax.jit(lambda key: SAMPLER(key, posterior, (length, 3)))
+    return draw.lower(jax.random.key(0)).compile()
+
+print(compiled().memory_analysis().temp_size_in_bytes)
+with sda.use_mesh(1, 4):
+    program = compiled()
+print(program.memory_analysis().temp_size_in_bytes)
+kinds = "(all-gather|all-to-all|collective-permute)"
+found = re.findall(r"= \\S+?\\[([\\d,]*)\\]\\S* " + kinds, program.as_text())
+print(json.dumps(found))
+""")
+    one, four, found = out.splitlines()
+    assert int(four) < 0.4 * int(one)
+    exchanges = json.loads(found)
+    assert exchanges
+    for shape, kind in exchanges:
+        assert kind == "collective-permute"
+        assert np.prod([int(n) for n in re.findall(r"\d+", shape)] or [1]) < 2048 * 3 / 2
+
+
+def test_what_a_mesh_cannot_share():
+    with pytest.raises(ConfigError, match=r"mesh: got 64 x 2 .* devices"), sda.use_mesh(64, 2):
+        pass
+    with pytest.raises(ConfigError, match=r"mesh.batch.*at least 1"):
+        sda.use_mesh(0)
+    out = run("""
+with sda.use_mesh(4, 2):
+    for wrong in (lambda: posterior(65), lambda: sda.simulate(jax.random.key(0), SYSTEM, 4, 6)):
+        try:
+            wrong()
+        except sda.errors.ConfigError as error:
+            print(error)
+""")
+    first, second = out.splitlines()
+    assert "length: got 65; expected a multiple of 2" in first
+    assert "chunk: got 6; expected a multiple of 4" in second

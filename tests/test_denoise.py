@@ -1,6 +1,7 @@
 """Parameterisations invert themselves; the exact Gaussian denoiser is Tweedie's formula."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from sda_jax.denoise import (
 from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.networks import TemporalConv
 from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.stationary import times_covariance
 from sda_jax.truth import exact_prior, trajectory_law
 from sda_jax.types import component
 
@@ -162,3 +164,16 @@ def test_measured_errors_are_correlated_in_time(key):
     np.testing.assert_allclose(
         pairs.reshape(13, 2), found, atol=5 * np.abs(expected).max() * np.sqrt(2 / 20000)
     )
+
+
+@pytest.mark.parametrize("length", [4, 20, 22, 50])
+def test_a_stationary_covariance_is_the_dense_one(length):
+    """Short series by Fourier transforms, those of over three times the lags in blocks."""
+    lags = 0.5 ** np.arange(7)[:, None, None] * np.random.default_rng(0).normal(size=(7, 3, 3))
+    w = np.random.default_rng(1).normal(size=(length, 3))
+    expected = np.zeros_like(w)
+    for i, j in itertools.product(range(length), repeat=2):
+        if abs(i - j) < 7:
+            k = lags[abs(i - j)]
+            expected[i] += (k if j >= i else k.T) @ w[j]
+    np.testing.assert_allclose(times_covariance(jnp.asarray(lags), w), expected, atol=1e-5)

@@ -19,7 +19,7 @@ demo-kolmogorov: setup
 	$(BIN)/python scripts/experiment.py --config configs/kolmogorov_assimilation.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -67,6 +67,16 @@ def _simulate_members(
     return jax.vmap(lambda i: _simulate(jax.random.fold_in(key, i), system, length))(members)
 
 
+def _simulated_members(
+    key: PRNGKey, system: System, members: Array, length: int
+) -> Float[Array, "batch length *state"]:
+    """A chunk of trajectories, in memory and finite."""
+    require_shared("chunk", len(members), BATCH)
+    x = run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length)
+    _require_finite(key, system, x, members)
+    return x
+
+
 def simulate(
     key: PRNGKey,
     system: System,
@@ -101,9 +111,7 @@ def simulate(
     parts = []
     for start in range(0, batch, chunk):
         members = jnp.arange(start, min(start + chunk, batch))
-        require_shared("chunk", len(members), BATCH)
-        parts.append(run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length))
-        _require_finite(key, system, parts[-1], members)
+        parts.append(_simulated_members(key, system, members, length))
     return jnp.concatenate(parts)
 
 
@@ -202,9 +210,7 @@ def generate(
         if name.exists():
             continue
         members = jnp.arange(start, min(start + chunk, trajectories))
-        require_shared("chunk", len(members), BATCH)
-        x = run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length)
-        _require_finite(key, system, x, members)
+        x = _simulated_members(key, system, members, length)
         with atomic(name) as temporary, open(temporary, "wb") as file:
             np.save(file, np.asarray(x))
 

@@ -64,15 +64,11 @@ def shares(axis: str) -> int:
 
 
 def split(x: Array, *axes: str | None) -> Array:
-    """`x` with its leading axes shared along these axes of the mesh; x itself without a mesh."""
+    """`x` with its leading axes shared along these axes of the mesh, without any on every device;
+    x itself without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
-
-
-def everywhere(x: Array) -> Array:
-    """`x` on every device of the mesh; x itself without one."""
-    return split(x)
 
 
 def whole() -> Sharding:

@@ -32,7 +32,7 @@ from sda_jax.errors import (
     require_positive,
 )
 from sda_jax.memory import run_in_memory
-from sda_jax.mesh import BATCH, everywhere, require_shared, split, whole
+from sda_jax.mesh import BATCH, require_shared, split, whole
 from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import read_records, write_records
@@ -160,7 +160,7 @@ def make_block(
         decay = jnp.minimum(training.ema, (1.0 + state.step) / (10.0 + state.step))
         averaged = optax.incremental_update(variables, state.averaged, 1.0 - decay)
         after = TrainState(state.step + 1, variables, averaged, moments, drawn)
-        return jax.tree.map(everywhere, after), value
+        return jax.tree.map(split, after), value
 
     @partial(jax.jit, static_argnames="steps", donate_argnums=2)
     def block(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import gaussian_denoiser
 
 import sda_jax as sda
 from sda_jax.blanket import Blanket, trajectory_denoiser
@@ -14,13 +13,13 @@ from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ConfigError
 from sda_jax.networks import ResidualMLP
 from sda_jax.schedule import Cosine
-from sda_jax.truth import trajectory_law
+from sda_jax.truth import exact_prior
 
 CHAIN = sda.VectorAutoregression()
 
 
 def exact(length):
-    return gaussian_denoiser(trajectory_law(CHAIN, length), CHAIN.standardisation, Cosine())
+    return exact_prior(CHAIN, length).denoiser
 
 
 def error(k, length, t, x):

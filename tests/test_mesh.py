@@ -13,7 +13,7 @@ import sda_jax as sda
 from sda_jax.errors import ConfigError
 
 SETUP = """
-import json, re, sys, tempfile
+import json, re
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
 from sda_jax.blanket import trajectory_denoiser
@@ -101,7 +101,7 @@ for many in (eight, moved):
 
 
 def test_a_long_trajectory_is_never_gathered():
-    """The compiled sampler of 512 states on 4 devices exchanges edges only, and its working memory
+    """The compiled sampler of 2048 states on 4 devices exchanges edges only, and its working memory
     falls with the devices."""
     out = run("""
 prior, length = sda.load_prior("lorenz63"), 2048

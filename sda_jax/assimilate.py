@@ -22,7 +22,7 @@ from sda_jax.errors import (
 )
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.memory import run_in_memory
-from sda_jax.mesh import BATCH, TIME, require_shared, split
+from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
@@ -184,7 +184,7 @@ def _draw(
     def one(member: Array) -> Array:
         return sampler(jax.random.fold_in(key, member), denoiser, shape)
 
-    drawn = jax.vmap(one)(split(members, BATCH))
+    drawn = over_batch(one, members)
     return split(standardisation.inverse(drawn), BATCH, TIME)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sda_jax.errors import ConfigError, require_at_least
 from sda_jax.gaussian import gaussian_error, gaussian_spread
+from sda_jax.mesh import along_time
 from sda_jax.prior import Prior
 from sda_jax.schedule import noise_ratio
 from sda_jax.spectral import LinearDenoiser, SpectralPreconditioned
@@ -62,39 +63,66 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        starts = self._starts(x.shape[0])
-        cut, context = self._cut(x, starts), getattr(self.denoiser, "context", None)
-        if context is None:
-            out = self._mapped(lambda segment: self.denoiser(segment, t), cut)
-        else:
+        def composed(blanket: Blanket, t: Time, states: tuple, first: Array | int) -> Array:
+            x, context = states
+            denoiser, starts = blanket.denoiser, self._starts(x.shape[0])
+            if context is None:
+                cut = self._cut(x, starts)
+                out = self._mapped(lambda segment: denoiser(segment, t), cut)
+            else:
 
-            def informed(both: tuple[Array, Array]) -> Array:
-                return self.denoiser.told(both[1])(both[0], t)
+                def informed(both: tuple[Array, Array]) -> Array:
+                    return denoiser.told(both[1])(both[0], t)
 
-            out = self._mapped(informed, (cut, self._cut(context, starts)))
-        if self.stride == 1:
-            k = self.window // 2
-            return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
-        return _blend(out, starts)
+                out = self._mapped(informed, (self._cut(x, starts), self._cut(context, starts)))
+            if self.stride == 1:
+                k = self.window // 2
+                return jnp.concatenate([out[0, :k], out[:, k], out[-1, k + 1 :]])
+            return _blend(out, starts)
+
+        beyond = self.stride if self.stride > 1 else 0  # centres on both sides of a state
+        states = (x, getattr(self.denoiser, "context", None))
+        return self._shared(composed, t, states, self.window // 2 + beyond)
 
     def spread(self, w: Trajectory, t: Time) -> Trajectory:
         """`gaussian_spread` of the windows, averaged over those that hold both states of a
         covariance and tapered by how few they are: symmetric and positive, which the composition
         of the denoiser's own would not be."""
-        starts = self._starts(w.shape[0])
-        weight = self._taper(starts, w.shape)
-        cut = self._cut(weight * w, starts)
-        out = self._mapped(lambda segment: gaussian_spread(self.denoiser, segment, t), cut)
-        return weight * self._sum(out, starts, w.shape)
+
+        def composed(blanket: Blanket, t: Time, w: Array, first: Array | int) -> Array:
+            starts = self._starts(w.shape[0])
+            weight = self._taper(starts, w.shape)
+            cut = self._cut(weight * w, starts)
+            out = self._mapped(lambda segment: gaussian_spread(blanket.denoiser, segment, t), cut)
+            return weight * self._sum(out, starts, w.shape)
+
+        return self._shared(composed, t, w, 2 * self.window - 1)
 
     def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
         """A draw from the normal law of mean zero and the covariance that `spread` applies:
         independent ones of the windows, tapered and added."""
-        starts = self._starts(shape[0])
-        one = (self.window, *shape[1:])
-        keys = jax.random.split(key, len(starts))
-        out = self._mapped(lambda key: gaussian_error(key, self.denoiser, one, t), keys)
-        return self._taper(starts, shape) * self._sum(out, starts, shape)
+
+        def composed(
+            blanket: Blanket, given: tuple[PRNGKey, Time], row: Array, first: Array | int
+        ) -> Array:
+            (key, t), starts = given, self._starts(row.shape[0])
+            one, here = (self.window, *shape[1:]), (row.shape[0], *shape[1:])
+            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + starts)
+            out = self._mapped(lambda key: gaussian_error(key, blanket.denoiser, one, t), keys)
+            return self._taper(starts, here) * self._sum(out, starts, here)
+
+        return self._shared(composed, (key, t), jnp.zeros(shape[0]), 2 * self.window - 1)
+
+    def _shared(
+        self, composed: Callable, given: PyTree, states: PyTree[Array], reach: int
+    ) -> Trajectory:
+        """Evaluated by every device for its own states, from `reach` more on either side."""
+        reach = -(-reach // self.stride) * self.stride
+
+        def one(given: tuple[Blanket, Any], states: PyTree[Array], first: Array | int) -> Array:
+            return composed(*given, states, first)
+
+        return along_time(one, (self, given), states, reach, self.stride)
 
     def _taper(self, starts: np.ndarray, shape: tuple[int, ...]) -> Array:
         """One over the root of the number of windows that hold a state."""

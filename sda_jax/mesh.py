@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from sda_jax.errors import ConfigError, require_at_least
 
@@ -71,6 +74,12 @@ def split(x: Array, *axes: str | None) -> Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
+def over_batch(one: Callable[..., Array], members: Array) -> Array:
+    """`one` of each member, the members shared along `batch`."""
+    name = None if jax.sharding.get_abstract_mesh().empty else BATCH
+    return jax.vmap(one, spmd_axis_name=name)(split(members, BATCH))
+
+
 def whole() -> Sharding:
     """Where an array is that every device has: on all of the mesh, or on the first device."""
     mesh = jax.sharding.get_mesh()
@@ -88,3 +97,62 @@ def require_shared(argument: str, value: int, axis: str) -> None:
             f"a multiple of {shares(axis)}, the mesh's devices along {axis}",
             f"Change {argument} or the mesh.",
         )
+
+
+def along_time(
+    one: Callable[[Any, Any, Array | int], Array],
+    given: PyTree,
+    states: PyTree[Array],
+    reach: int,
+    multiple: int = 1,
+) -> Array:
+    """`one(given, states, 0)`, each device evaluating it for its own states and `reach` more on
+    either side, which neighbours send.
+
+    Args:
+        one: Function of `given`, of states in a row and of the index of their first; gives an array
+            with as many. What it gives for a state may depend on states up to `reach` away, and
+            near the ends of the row on where the row ends. All arrays it uses are arguments.
+        given: What every device has.
+        states: Arrays with the states on the first axis.
+        reach: See `one`.
+        multiple: Every device's row begins at a multiple of it; `reach` is one.
+
+    Raises:
+        ConfigError: Shares of the trajectory shorter than what neighbours need of them, or no
+            multiple of `multiple`.
+    """
+    devices = shares(TIME)
+    if devices == 1:
+        return one(given, states, 0)
+    length = len(jax.tree.leaves(states)[0])
+    own, margin = length // devices, 2 * reach
+    if length % (devices * multiple) or own < margin:
+        raise ConfigError(
+            "length",
+            length,
+            f"a multiple of {devices * multiple} and at least {devices * margin} for {devices} "
+            f"devices along {TIME}, whose windows reach {reach} states into each other's shares",
+            "Change length or lower mesh.time.",
+        )
+    onward = [(i, i + 1) for i in range(devices - 1)]
+    back = [(i + 1, i) for i in range(devices - 1)]
+
+    def local(given: PyTree, states: PyTree[Array]) -> Array:
+        index = jax.lax.axis_index(TIME)
+        # at the trajectory's ends all of the margin comes from the one neighbour there is
+        offset = jnp.where(index == 0, margin, jnp.where(index == devices - 1, 0, reach))
+
+        def row(x: Array) -> Array:
+            before = jax.lax.ppermute(x[own - margin :], TIME, onward)
+            after = jax.lax.ppermute(x[:margin], TIME, back)
+            whole = jnp.concatenate([before, x, after])
+            return jax.lax.dynamic_slice_in_dim(whole, offset, own + margin)
+
+        out = one(given, jax.tree.map(row, states), index * own + offset - margin)
+        return jax.lax.dynamic_slice_in_dim(out, margin - offset, own)
+
+    everywhere, shared = PartitionSpec(), PartitionSpec(TIME)
+    # without the check of what varies: under vmap with a named axis it fails on numbers that do not
+    spread = jax.shard_map(local, in_specs=(everywhere, shared), out_specs=shared, check_vma=False)
+    return spread(given, states)

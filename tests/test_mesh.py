@@ -131,6 +131,76 @@ print(json.dumps(found))
         assert np.prod([int(n) for n in re.findall(r"\d+", shape)] or [1]) < 2048 * 3 / 2
 
 
+FLOW = """
+from sda_jax.assimilate import _draw
+from sda_jax.networks import UNet
+from sda_jax.prior import Prior
+from sda_jax.spectral import SpectralPreconditioned
+PLANE, UNITS = (4, 4, 2), sda.Standardisation()
+
+def flow_denoiser(length):
+    # windows of 3 states, smooth in space and time, under a network that is not yet trained
+    noise = np.random.default_rng(0).normal(size=(8, 14, *PLANE)).astype(np.float32)
+    noise = noise + np.roll(noise, 1, axis=2)
+    law = SpectralPreconditioned().fitted(noise[:, 1:] + 0.8 * noise[:, :-1], 3)
+    network = UNet(channels=(4,), blocks=(1,), outputs=2)
+    blank = NetworkDenoiser(network, None, sda.Cosine(), law)
+    variables = blank.init(jax.random.key(4), (3, *PLANE))
+    denoiser = NetworkDenoiser(network, variables, sda.Cosine(), law)
+    return trajectory_denoiser(Prior(denoiser, UNITS, PLANE, window=3), length)
+
+def compiled(length):  # the linear estimate of whole trajectories beside windows; Gibbs steps
+    y = jax.random.normal(jax.random.key(5), (length, 2, 2, 2))
+    observation = sda.Observation(y, sda.Coarsen(2), std=0.3)
+    guidance = sda.GaussianCovariance(3, inflation=None, through_network=False)
+    sampler = sda.PredictorCorrector(3, EVEN, sda.DPMSolverPP2M(), sda.Gibbs(1))
+    given = (jax.random.key(6), jnp.arange(2), guidance(flow_denoiser(length), observation), UNITS)
+    program = _draw.lower(*given, sampler, (length, *PLANE)).compile()
+    return program, lambda: np.asarray(program(*given, sampler))
+
+def pulled():  # gradient through windows
+    denoiser, x = flow_denoiser(128), jax.random.normal(jax.random.key(7), (128, *PLANE))
+    loss = lambda x: jnp.sum(denoiser(x, jnp.float32(0.5)) ** 3)
+    return np.asarray(jax.jit(jax.grad(loss))(x))
+"""
+
+
+def test_windows_along_time_exchange_edges_only():
+    """Composed windows, the linear estimate of whole trajectories, Gibbs steps and gradients give
+    what they give on one device; nothing of the length of a trajectory is exchanged."""
+    out = run(
+        FLOW
+        + """
+program, draw = compiled(128)
+one, slope, size = draw(), pulled(), program.memory_analysis().temp_size_in_bytes
+with sda.use_mesh(2, 2):
+    program, draw = compiled(128)
+    many, longer = draw(), compiled(256)[0]
+with sda.use_mesh(1, 4):
+    slopes = pulled()
+print(size, program.memory_analysis().temp_size_in_bytes)
+for a, b in ((one, many), (slope, slopes)):
+    print(json.dumps([float(np.abs(a).max()), float(np.abs(a - b).max())]))
+kinds = "(all-gather|all-to-all|collective-permute|all-reduce)"
+for text in (program.as_text(), longer.as_text()):
+    print(json.dumps(re.findall(r"= \\S+?\\[([\\d,]*)\\]\\S* " + kinds, text)))
+""",
+        devices=4,
+    )
+    memory, *differences, short, long = out.splitlines()
+    one, four = map(int, memory.split())
+    assert four < 0.4 * one
+    for size, difference in map(json.loads, differences):
+        assert size > 0.5 and difference < 1e-4 * size
+    volumes = []
+    for found in (json.loads(short), json.loads(long)):
+        sizes = [(kind, np.prod([int(n) for n in re.findall(r"\d+", s)])) for s, kind in found]
+        assert {kind for kind, _ in sizes} == {"collective-permute", "all-reduce"}
+        assert all(size == 1 for kind, size in sizes if kind == "all-reduce")  # mean squares
+        volumes.append(sum(size for _, size in sizes))
+    assert volumes[0] == volumes[1]
+
+
 def test_what_a_mesh_cannot_share():
     with pytest.raises(ConfigError, match=r"mesh: got 64 x 2 .* devices"), sda.use_mesh(64, 2):
         pass

@@ -138,28 +138,30 @@ from sda_jax.prior import Prior
 from sda_jax.spectral import SpectralPreconditioned
 PLANE, UNITS = (4, 4, 2), sda.Standardisation()
 
-def flow_denoiser(length):
-    # windows of 3 states, smooth in space and time, under a network that is not yet trained
+def flow_prior():  # windows of 3 states, smooth in space and time, under an untrained network
     noise = np.random.default_rng(0).normal(size=(8, 14, *PLANE)).astype(np.float32)
     noise = noise + np.roll(noise, 1, axis=2)
     law = SpectralPreconditioned().fitted(noise[:, 1:] + 0.8 * noise[:, :-1], 3)
     network = UNet(channels=(4,), blocks=(1,), outputs=2)
     blank = NetworkDenoiser(network, None, sda.Cosine(), law)
-    variables = blank.init(jax.random.key(4), (3, *PLANE))
-    denoiser = NetworkDenoiser(network, variables, sda.Cosine(), law)
-    return trajectory_denoiser(Prior(denoiser, UNITS, PLANE, window=3), length)
+    variables = jax.jit(lambda key: blank.init(key, (3, *PLANE)))(jax.random.key(4))
+    return Prior(NetworkDenoiser(network, variables, sda.Cosine(), law), UNITS, PLANE, window=3)
+
+PRIOR = flow_prior()
 
 def compiled(length):  # the linear estimate of whole trajectories beside windows; Gibbs steps
     y = jax.random.normal(jax.random.key(5), (length, 2, 2, 2))
     observation = sda.Observation(y, sda.Coarsen(2), std=0.3)
     guidance = sda.GaussianCovariance(3, inflation=None, through_network=False)
     sampler = sda.PredictorCorrector(3, EVEN, sda.DPMSolverPP2M(), sda.Gibbs(1))
-    given = (jax.random.key(6), jnp.arange(2), guidance(flow_denoiser(length), observation), UNITS)
+    posterior = guidance(trajectory_denoiser(PRIOR, length), observation)
+    given = (jax.random.key(6), jnp.arange(2), posterior, UNITS)
     program = _draw.lower(*given, sampler, (length, *PLANE)).compile()
     return program, lambda: np.asarray(program(*given, sampler))
 
 def pulled():  # gradient through windows
-    denoiser, x = flow_denoiser(128), jax.random.normal(jax.random.key(7), (128, *PLANE))
+    denoiser = trajectory_denoiser(PRIOR, 128)
+    x = jax.random.normal(jax.random.key(7), (128, *PLANE))
     loss = lambda x: jnp.sum(denoiser(x, jnp.float32(0.5)) ** 3)
     return np.asarray(jax.jit(jax.grad(loss))(x))
 """

@@ -130,7 +130,18 @@ class Observation:
         return ~jnp.isnan(jnp.asarray(self.y, jnp.float32))
 
     def residual(self, prediction: Float[Array, ...]) -> Float[Array, ...]:
-        """`y - prediction`, zero where nothing was observed."""
+        """`y - prediction`, zero where nothing was observed.
+
+        Raises:
+            ObservationError: They have different shapes.
+        """
+        if jnp.shape(prediction) != jnp.shape(self.y):
+            raise ObservationError(
+                "y",
+                f"shape {jnp.shape(self.y)}",
+                f"the operator's shape {jnp.shape(prediction)}",
+                "Reshape y or correct the operator.",
+            )
         y = jnp.asarray(self.y, jnp.float32)
         return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
 

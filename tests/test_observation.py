@@ -109,3 +109,12 @@ def test_impossible_noise_is_refused(noise, message):
 def test_infinite_values_are_refused():
     with pytest.raises(ObservationError, match="infinite"):
         sda.Observation(np.array([np.inf]), lambda x: x, std=1.0)
+
+
+def test_a_prediction_of_another_shape_is_refused():
+    """Which would otherwise broadcast: x alone against observations of all three coordinates."""
+    seen = sda.Observation(jnp.zeros((4, 3)), sda.Every(1), std=1.0)
+    with pytest.raises(ObservationError, match=r"y: got shape \(4, 3\).*shape \(4, 1\)"):
+        seen.log_likelihood(jnp.zeros((4, 3)))
+    with pytest.raises(ObservationError, match=r"y: got shape \(3,\).*shape \(1,\)"):
+        sda.particle_smoother(jax.random.key(0), sda.Lorenz63(), seen, 4, 8, 2)

@@ -50,11 +50,6 @@ def identity(config: Experiment, prior: sda.Prior) -> str:
     return json.dumps([encode(config.assimilation), digest[:16]])
 
 
-def weights(known: str) -> str:
-    """The weights' digest in an `identity`."""
-    return str(json.loads(known)[1])
-
-
 def summary(records: list[dict[str, Any]]) -> str:
     """A row for each case and method: means over the truths with their standard errors."""
     lines = [

@@ -33,6 +33,7 @@ def main() -> None:
     prior = sda.load_prior(options.prior)
     n, draws, units = options.trajectories, options.draws, prior.standardisation
     x = sda.simulate(jax.random.key(99), prior.system, options.length, n)
+    every_coordinate = sda.Every(1, sda.Channels((0, 1, 2)))
     rows = []
     for level in options.levels:
         t = prior.denoiser.schedule.time(jnp.float32(level))
@@ -42,7 +43,7 @@ def main() -> None:
             clean = units.forward(x[i])
             noisy = clean + level * jax.random.normal(jax.random.key(i), clean.shape)
             std = jnp.broadcast_to(level * jnp.asarray(units.std), clean.shape)
-            observation = sda.Observation(units.inverse(noisy), sda.Every(1, sda.Channels((0, 1, 2))), std=std)
+            observation = sda.Observation(units.inverse(noisy), every_coordinate, std=std)
             drawn = sda.particle_smoother(
                 jax.random.key(n + i), prior.system, observation, len(clean), options.particles,
                 draws,

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from sda_jax.errors import StorageError
-from sda_jax.mesh import whole
 
 
 @contextmanager
@@ -49,8 +47,8 @@ def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
 
 
 def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
-    """The latest complete checkpoint, with the structure of `like`, on every device of the mesh in
-    use or on the first without one, whatever it was saved from; None without a checkpoint.
+    """The latest complete checkpoint, with the structure of `like` and the shardings of its leaves,
+    whatever it was saved from; None without a checkpoint.
 
     Raises:
         StorageError: The checkpoint is damaged, or of another network or optimiser.
@@ -58,10 +56,8 @@ def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
     if manager.latest is None:
         return None
     step = manager.latest.step
-    place = whole()
-    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), like)
     try:
-        return manager.load(step, abstract)
+        return manager.load(step, like)
     except Exception as error:
         reason: BaseException = error
         while reason.__cause__ is not None:

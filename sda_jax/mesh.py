@@ -80,12 +80,23 @@ def over_batch(one: Callable[..., Array], members: Array) -> Array:
     return jax.vmap(one, spmd_axis_name=name)(split(members, BATCH))
 
 
-def whole() -> Sharding:
-    """Where an array is that every device has: on all of the mesh, or on the first device."""
+def place(spec: PartitionSpec = PartitionSpec()) -> Sharding:
+    """Where an array is that is shared so on the mesh in use, or on the first device without one;
+    as it is, on every device."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, spec)
+
+
+def scattered(shape: tuple[int, ...]) -> PartitionSpec:
+    """How an array of `shape` is shared along `batch`: on its first axis that all devices can share
+    evenly; on every device where there is none."""
+    devices = shares(BATCH)
+    for axis, size in enumerate(shape):
+        if devices > 1 and size and size % devices == 0:
+            return PartitionSpec(*(None,) * axis, BATCH)
+    return PartitionSpec()
 
 
 def require_shared(argument: str, value: int, axis: str) -> None:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
@@ -32,7 +33,7 @@ from sda_jax.errors import (
     require_positive,
 )
 from sda_jax.memory import run_in_memory
-from sda_jax.mesh import BATCH, require_shared, split, whole
+from sda_jax.mesh import BATCH, place, require_shared, scattered, split
 from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import read_records, write_records
@@ -59,6 +60,8 @@ class Training:
         block: Steps per compiled call; metrics and checks come once a block.
         checkpoint_every: Steps between checkpoints, rounded up to blocks.
         validation_batches: Batches of the fixed validation set.
+        shard_optimiser: Whether devices along the mesh's batch keep a share each of the optimiser's
+            moments, which update their share of the weights. Rajbhandari et al. (2020), stage 1.
         seed: Folded with the experiment's: a training that goes on from another's weights wants
             its own, or it sees the same segments and noise again.
     """
@@ -75,6 +78,7 @@ class Training:
     block: int = static(128)
     checkpoint_every: int = static(1024)
     validation_batches: int = static(16)
+    shard_optimiser: bool = static(False)
     seed: int = static(0)
 
     def __post_init__(self) -> None:
@@ -134,6 +138,21 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
 
 
+def layout(state: TrainState, training: Training) -> TrainState:
+    """How a state's arrays are shared by the devices of the mesh in use: the source's along batch,
+    the optimiser's moments if asked for, the rest on every device."""
+
+    def everywhere(part: PyTree[Array]) -> PyTree[PartitionSpec]:
+        return jax.tree.map(lambda leaf: PartitionSpec(), part)
+
+    def shared(part: PyTree[Array]) -> PyTree[PartitionSpec]:
+        return jax.tree.map(lambda leaf: scattered(leaf.shape), part)
+
+    moments = shared if training.shard_optimiser else everywhere
+    specs = TrainState(*map(everywhere, state))
+    return specs._replace(optimiser=moments(state.optimiser), source=shared(state.source))
+
+
 def with_weights(denoiser: NetworkDenoiser, variables: PyTree[Array]) -> NetworkDenoiser:
     """The same denoiser with other weights."""
     return dataclasses.replace(denoiser, variables=variables)
@@ -148,6 +167,9 @@ def make_block(
     def loss(variables: PyTree[Array], key: PRNGKey, x: Array) -> Array:
         return denoising_loss(key, with_weights(denoiser, variables), training.times, x)
 
+    def pinned(state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x, spec: split(x, *spec), state, layout(state, training))
+
     def step(key: PRNGKey, source: Source, state: TrainState, _: None) -> tuple[TrainState, Array]:
         key_data, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         drawn, x = source.draw(key_data, state.source, training.batch, training.segment)
@@ -160,13 +182,14 @@ def make_block(
         decay = jnp.minimum(training.ema, (1.0 + state.step) / (10.0 + state.step))
         averaged = optax.incremental_update(variables, state.averaged, 1.0 - decay)
         after = TrainState(state.step + 1, variables, averaged, moments, drawn)
-        return jax.tree.map(split, after), value
+        return pinned(after), value
 
     @partial(jax.jit, static_argnames="steps", donate_argnums=2)
     def block(
         key: PRNGKey, source: Source, state: TrainState, steps: int
     ) -> tuple[TrainState, Array]:
-        return jax.lax.scan(partial(step, key, source), state, None, length=steps)
+        state, losses = jax.lax.scan(partial(step, key, source), state, None, length=steps)
+        return pinned(state), losses
 
     return block
 
@@ -227,8 +250,13 @@ def train(
     rate = training.rate()
 
     with checkpointer(folder / "checkpoints") as manager:
-        restored = restore_latest(manager, jax.eval_shape(begin))
-        state = jax.device_put(begin(), whole()) if restored is None else restored
+        blank = jax.eval_shape(begin)
+        places = jax.tree.map(place, layout(blank, training))
+        like = jax.tree.map(
+            lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), blank, places
+        )
+        restored = restore_latest(manager, like)
+        state = jax.device_put(begin(), places) if restored is None else restored
         done = int(state.step)
         if restored is None:
             _require_finite_source(state.source, done)

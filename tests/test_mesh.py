@@ -13,7 +13,7 @@ import sda_jax as sda
 from sda_jax.errors import ConfigError
 
 SETUP = """
-import json, re
+import dataclasses, json, re
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
 from sda_jax.blanket import trajectory_denoiser
@@ -39,11 +39,12 @@ def posterior(length=64):
 def simulated():  # of a system that is not chaotic
     return sda.simulate(jax.random.key(7), sda.VectorAutoregression(), 32, 8)
 
-def weights(folder):
+def weights(folder, shard=False):
+    training = dataclasses.replace(TRAINING, shard_optimiser=shard)
     network, units = TemporalConv(width=8, dilations=(1, 2)), SYSTEM.standardisation
     blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
     validation = sda.simulate(jax.random.key(3), SYSTEM, 16, 8)[None]
-    found = train(blank, FromSimulator(SYSTEM), validation, units, TRAINING, folder)
+    found = train(blank, FromSimulator(SYSTEM), validation, units, training, folder)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(found.variables)]
 """
 
@@ -80,7 +81,8 @@ for batch, time in ((2, 1), (1, 4), (4, 2), (1, 8)):
 
 
 def test_weights_are_those_of_one_device_and_a_checkpoint_moves(tmp_path):
-    """Ten steps on one device, on 8, and on 4 up to a checkpoint from which 2 go on."""
+    """Ten steps on one device, on 8, and on 4 up to a checkpoint from which 2 go on, both sharing
+    the optimiser's moments."""
     out = run(f"""
 import shutil
 folder = {str(tmp_path)!r}
@@ -88,16 +90,40 @@ one = weights(folder + "/one")
 with sda.use_mesh(8):
     eight = weights(folder + "/eight")
 with sda.use_mesh(4):
-    weights(folder + "/moved")
+    weights(folder + "/moved", shard=True)
 shutil.rmtree(folder + "/moved/checkpoints/10")
 with sda.use_mesh(2):
-    moved = weights(folder + "/moved")
+    moved = weights(folder + "/moved", shard=True)
 for many in (eight, moved):
     print(max(float(np.abs(a - b).max()) for a, b in zip(one, many)))
 """)
     assert len(out.split()) == 2
     for difference in map(float, out.split()):
         assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
+
+
+def test_devices_keep_a_share_of_the_optimisers_moments():
+    out = run("""
+from sda_jax.train import init_state, layout, make_block
+from sda_jax.mesh import place
+network = TemporalConv(width=64, dilations=(1,))
+blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
+source, key = FromSimulator(SYSTEM), jax.random.key(0)
+for shard in (False, True):
+    training = dataclasses.replace(TRAINING, shard_optimiser=shard)
+    with sda.use_mesh(8):
+        state = init_state(0, blank, source, training, (3,))
+        state = jax.device_put(state, jax.tree.map(place, layout(state, training)))
+        state, _ = make_block(training, blank, SYSTEM.standardisation)(key, source, state, 2)
+    parts = (state.optimiser, state.variables, state.averaged, state.source)
+    held = [[leaf.addressable_data(0).size for leaf in jax.tree.leaves(part)] for part in parts]
+    whole = [[leaf.size for leaf in jax.tree.leaves(part)] for part in parts]
+    print(json.dumps([sum(a) / sum(b) for a, b in zip(held, whole)]))
+""")
+    plain, shared = map(json.loads, out.splitlines())
+    assert plain[:3] == [1, 1, 1] and shared[1:3] == [1, 1]
+    assert shared[0] < 0.15  # an eighth, and what is too small to share
+    assert plain[3] == shared[3] < 0.2
 
 
 def test_a_long_trajectory_is_never_gathered():

@@ -165,5 +165,7 @@ def along_time(
 
     everywhere, shared = PartitionSpec(), PartitionSpec(TIME)
     # without the check of what varies: under vmap with a named axis it fails on numbers that do not
-    spread = jax.shard_map(local, in_specs=(everywhere, shared), out_specs=shared, check_vma=False)
-    return spread(given, states)
+    evaluated = jax.shard_map(
+        local, in_specs=(everywhere, shared), out_specs=shared, check_vma=False
+    )
+    return evaluated(given, states)

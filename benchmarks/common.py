@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -45,6 +46,12 @@ def record(name: str, title: str, body: str, script: str | None = None) -> None:
     )
     print(text)
     write_text(RESULTS / f"{name}.md", text)
+
+
+def latest(records: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Of records that agree in `keys`, those with the settings of the last one."""
+    last = {tuple(r[k] for k in keys): r["settings"] for r in records}
+    return [r for r in records if r["settings"] == last[tuple(r[k] for k in keys)]]
 
 
 cache_compilations()

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import RESULTS, record
+from common import RESULTS, latest, record
 
 import sda_jax as sda
 from sda_jax.cli.common import draw_case, posterior
@@ -123,14 +123,13 @@ def main() -> None:
                     records.append(found)
                     append_record(path, found)
                     print(f"{method} {name} {index}: {found['residual_std']:.4f}", flush=True)
-    latest = {(r["case"], r["method"]): r["settings"] for r in records}
     record(
         "kolmogorov",
         "Kolmogorov flow on 32 x 32, shipped prior: residuals of the zero-shot experiments",
         "Evaluations and VJPs of the network are for one member. Standard errors are over the "
         "truths, and those that single exact draws of the posterior would have: their residuals "
         "have the law of the noise. The loop's y is imposed, not drawn.\n\n"
-        + summary([r for r in records if r["settings"] == latest[r["case"], r["method"]]]),
+        + summary(latest(records, "case", "method")),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import RESULTS, record
+from common import RESULTS, latest, record
 from kolmogorov import ROOT, identity
 
 import sda_jax as sda
@@ -119,11 +119,10 @@ def main() -> None:
         records.append(found)
         append_record(path, found)
         print(f"{options.case} {index}: spread/skill {found['spread_skill']:.3f}", flush=True)
-    latest = {(r["case"], r["truths"]): r["settings"] for r in records}
     record(
         "kolmogorov_calibration",
         "Kolmogorov flow on 32 x 32, shipped prior: calibration",
-        summary([r for r in records if r["settings"] == latest[r["case"], r["truths"]]]),
+        summary(latest(records, "case", "truths")),
     )
 
 

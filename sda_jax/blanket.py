@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,7 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        def composed(blanket: Blanket, t: Time, states: tuple, first: Array | int) -> Array:
+        def composed(blanket: Blanket, t: Time, states: tuple[Array, Array | None]) -> Array:
             x, context = states
             denoiser, starts = blanket.denoiser, self._starts(x.shape[0])
             if context is None:
@@ -81,15 +82,17 @@ class Blanket:
             return _blend(out, starts)
 
         beyond = self.stride if self.stride > 1 else 0  # centres on both sides of a state
-        states = (x, getattr(self.denoiser, "context", None))
-        return self._shared(composed, t, states, self.window // 2 + beyond)
+        bare, context = self, getattr(self.denoiser, "context", None)
+        if context is not None:  # of which a device wants its own states' only
+            bare = dataclasses.replace(self, denoiser=self.denoiser.told(None))
+        return bare._shared(composed, t, (x, context), self.window // 2 + beyond)
 
     def spread(self, w: Trajectory, t: Time) -> Trajectory:
         """`gaussian_spread` of the windows, averaged over those that hold both states of a
         covariance and tapered by how few they are: symmetric and positive, which the composition
         of the denoiser's own would not be."""
 
-        def composed(blanket: Blanket, t: Time, w: Array, first: Array | int) -> Array:
+        def composed(blanket: Blanket, t: Time, w: Array) -> Array:
             starts = self._starts(w.shape[0])
             weight = self._taper(starts, w.shape)
             cut = self._cut(weight * w, starts)
@@ -102,16 +105,14 @@ class Blanket:
         """A draw from the normal law of mean zero and the covariance that `spread` applies:
         independent ones of the windows, tapered and added."""
 
-        def composed(
-            blanket: Blanket, given: tuple[PRNGKey, Time], row: Array, first: Array | int
-        ) -> Array:
-            (key, t), starts = given, self._starts(row.shape[0])
-            one, here = (self.window, *shape[1:]), (row.shape[0], *shape[1:])
-            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + starts)
+        def composed(blanket: Blanket, given: tuple[PRNGKey, Time], indices: Array) -> Array:
+            (key, t), starts = given, self._starts(len(indices))
+            one, here = (self.window, *shape[1:]), (len(indices), *shape[1:])
+            keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices[starts])
             out = self._mapped(lambda key: gaussian_error(key, blanket.denoiser, one, t), keys)
             return self._taper(starts, here) * self._sum(out, starts, here)
 
-        return self._shared(composed, (key, t), jnp.zeros(shape[0]), 2 * self.window - 1)
+        return self._shared(composed, (key, t), jnp.arange(shape[0]), 2 * self.window - 1)
 
     def _shared(
         self, composed: Callable, given: PyTree, states: PyTree[Array], reach: int
@@ -119,8 +120,8 @@ class Blanket:
         """Evaluated by every device for its own states, from `reach` more on either side."""
         reach = -(-reach // self.stride) * self.stride
 
-        def one(given: tuple[Blanket, Any], states: PyTree[Array], first: Array | int) -> Array:
-            return composed(*given, states, first)
+        def one(given: tuple[Blanket, Any], states: PyTree[Array]) -> Array:
+            return composed(*given, states)
 
         return along_time(one, (self, given), states, reach, self.stride)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
 from sda_jax.memory import run_in_memory
-from sda_jax.mesh import BATCH, require_shared, split
+from sda_jax.mesh import BATCH, over_batch, require_shared
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
@@ -63,8 +63,7 @@ def _simulate(key: PRNGKey, system: System, length: int) -> Trajectory:
 def _simulate_members(
     key: PRNGKey, system: System, members: Array, length: int
 ) -> Float[Array, "batch length *state"]:
-    members = split(members, BATCH)
-    return jax.vmap(lambda i: _simulate(jax.random.fold_in(key, i), system, length))(members)
+    return over_batch(lambda i: _simulate(jax.random.fold_in(key, i), system, length), members)
 
 
 def _simulated_members(

@@ -80,9 +80,8 @@ def over_batch(one: Callable[..., Array], members: Array) -> Array:
     return jax.vmap(one, spmd_axis_name=name)(split(members, BATCH))
 
 
-def place(spec: PartitionSpec = PartitionSpec()) -> Sharding:
-    """Where an array is that is shared so on the mesh in use, or on the first device without one;
-    as it is, on every device."""
+def place(spec: PartitionSpec) -> Sharding:
+    """Where an array shared so is: on the mesh in use, or on the first device without one."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -92,9 +91,8 @@ def place(spec: PartitionSpec = PartitionSpec()) -> Sharding:
 def scattered(shape: tuple[int, ...]) -> PartitionSpec:
     """How an array of `shape` is shared along `batch`: on its first axis that all devices can share
     evenly; on every device where there is none."""
-    devices = shares(BATCH)
     for axis, size in enumerate(shape):
-        if devices > 1 and size and size % devices == 0:
+        if size % shares(BATCH) == 0:
             return PartitionSpec(*(None,) * axis, BATCH)
     return PartitionSpec()
 
@@ -111,19 +109,19 @@ def require_shared(argument: str, value: int, axis: str) -> None:
 
 
 def along_time(
-    one: Callable[[Any, Any, Array | int], Array],
+    one: Callable[[Any, Any], Array],
     given: PyTree,
     states: PyTree[Array],
     reach: int,
     multiple: int = 1,
 ) -> Array:
-    """`one(given, states, 0)`, each device evaluating it for its own states and `reach` more on
+    """`one(given, states)`, each device evaluating it for its own states and `reach` more on
     either side, which neighbours send.
 
     Args:
-        one: Function of `given`, of states in a row and of the index of their first; gives an array
-            with as many. What it gives for a state may depend on states up to `reach` away, and
-            near the ends of the row on where the row ends. All arrays it uses are arguments.
+        one: Function of `given` and of states in a row; gives an array with as many. What it gives
+            for a state may depend on states up to `reach` away, and near the ends of the row on
+            where the row ends. All arrays it uses are arguments.
         given: What every device has.
         states: Arrays with the states on the first axis.
         reach: See `one`.
@@ -135,7 +133,7 @@ def along_time(
     """
     devices = shares(TIME)
     if devices == 1:
-        return one(given, states, 0)
+        return one(given, states)
     length = len(jax.tree.leaves(states)[0])
     own, margin = length // devices, 2 * reach
     if length % (devices * multiple) or own < margin:
@@ -160,7 +158,7 @@ def along_time(
             whole = jnp.concatenate([before, x, after])
             return jax.lax.dynamic_slice_in_dim(whole, offset, own + margin)
 
-        out = one(given, jax.tree.map(row, states), index * own + offset - margin)
+        out = one(given, jax.tree.map(row, states))
         return jax.lax.dynamic_slice_in_dim(out, margin - offset, own)
 
     everywhere, shared = PartitionSpec(), PartitionSpec(TIME)

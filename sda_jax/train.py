@@ -142,15 +142,10 @@ def layout(state: TrainState, training: Training) -> TrainState:
     """How a state's arrays are shared by the devices of the mesh in use: the source's along batch,
     the optimiser's moments if asked for, the rest on every device."""
 
-    def everywhere(part: PyTree[Array]) -> PyTree[PartitionSpec]:
-        return jax.tree.map(lambda leaf: PartitionSpec(), part)
-
-    def shared(part: PyTree[Array]) -> PyTree[PartitionSpec]:
-        return jax.tree.map(lambda leaf: scattered(leaf.shape), part)
-
+    everywhere = jax.tree.map(lambda leaf: PartitionSpec(), state)
+    shared = jax.tree.map(lambda leaf: scattered(leaf.shape), state)
     moments = shared if training.shard_optimiser else everywhere
-    specs = TrainState(*map(everywhere, state))
-    return specs._replace(optimiser=moments(state.optimiser), source=shared(state.source))
+    return everywhere._replace(optimiser=moments.optimiser, source=shared.source)
 
 
 def with_weights(denoiser: NetworkDenoiser, variables: PyTree[Array]) -> NetworkDenoiser:

@@ -19,7 +19,7 @@ from sda_jax import metrics
 from sda_jax.gaussian import GaussianDenoiser
 from sda_jax.truth import exact_prior
 
-PARTICLES = 32768
+PARTICLES = 131072
 
 
 class Case(NamedTuple):

@@ -44,6 +44,7 @@ from sda_jax.samplers import (
 from sda_jax.schedule import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
 from sda_jax.smc import twisted_smc
 from sda_jax.standardise import Standardisation
+from sda_jax.stream import assimilate_to_file
 from sda_jax.systems import (
     DampedSpring,
     KolmogorovFlow,
@@ -100,6 +101,7 @@ __all__ = [
     "VectorAutoregression",
     "Vorticity",
     "assimilate",
+    "assimilate_to_file",
     "combine",
     "find_modes",
     "kalman_smoother",

@@ -25,6 +25,7 @@ from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
+from sda_jax.processes import whole
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.schedule import EvenLogRatio
 from sda_jax.standardise import Standardisation
@@ -89,14 +90,7 @@ def assimilate(
         DivergenceError: Members that are not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
-    check_observation(prior, observation, length)
-    if not bool(jnp.any(observation.observed)):
-        warnings.warn(
-            "every value of the observation is missing: these are samples of the prior",
-            stacklevel=2,
-        )
-    denoiser = trajectory_denoiser(prior, length, context, window_chunk, window_stride)
-    posterior = guidance(denoiser, observation.standardised(prior.standardisation))
+    posterior = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
     return _ensemble(key, prior, posterior, length, samples, sampler, chunk, progress)
 
 
@@ -118,6 +112,58 @@ def sample(
     return _ensemble(key, prior, denoiser, length, samples, sampler, chunk, progress)
 
 
+def guided(
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    guidance: Guidance,
+    window_chunk: int | None,
+    window_stride: int,
+    context: Any,
+) -> Denoiser:
+    """The posterior's denoiser, of trajectories in standardised units; see `assimilate`."""
+    check_observation(prior, observation, length)
+    if not bool(jnp.any(observation.observed)):
+        warnings.warn(
+            "every value of the observation is missing: these are samples of the prior",
+            stacklevel=3,
+        )
+    denoiser = trajectory_denoiser(prior, length, context, window_chunk, window_stride)
+    return guidance(denoiser, observation.standardised(prior.standardisation))
+
+
+def check_sizes(prior: Prior, length: int, samples: int, chunk: int) -> tuple[int, str]:
+    """The members sampled at once, and what to do if they do not fit the memory.
+
+    Raises:
+        ConfigError: Impossible numbers, or some that the mesh's devices cannot share.
+    """
+    require_at_least("samples", samples, 1)
+    require_at_least("chunk", chunk, 1)
+    chunk = min(chunk, samples)
+    require_shared("chunk", chunk, BATCH)
+    require_shared("length", length, TIME)
+    remedies = [f"Lower chunk, the members sampled at once ({chunk})"] * (chunk > 1)
+    if prior.window is not None:
+        remedies.append("Lower window_chunk, the windows of a member evaluated at once")
+    return chunk, ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
+
+
+def diverged(bad: int, samples: int, level: float) -> DivergenceError:
+    """The error of `bad` members of `samples` that are not finite, the first of them after the step
+    from sigma/mu = `level`; NaN where all steps were finite and what was made of them is not."""
+    since = (
+        "" if np.isnan(level) else f", the first of them after the step from sigma/mu = {level:.3g}"
+    )
+    return DivergenceError(
+        "ensemble",
+        f"{bad} of {samples} members not finite" + since,
+        "finite trajectories",
+        "Guide more gently (SDA: raise gamma; MMPS: lower limit; or GaussianCovariance), "
+        "lower the tau of Langevin steps, or take more steps.",
+    )
+
+
 def _ensemble(
     key: PRNGKey,
     prior: Prior,
@@ -128,16 +174,8 @@ def _ensemble(
     chunk: int,
     progress: bool,
 ) -> Array:
-    require_at_least("samples", samples, 1)
-    require_at_least("chunk", chunk, 1)
-    chunk = min(chunk, samples)
-    require_shared("chunk", chunk, BATCH)
-    require_shared("length", length, TIME)
+    chunk, remedy = check_sizes(prior, length, samples, chunk)
     shape = (length, *prior.state_shape)
-    remedies = [f"Lower chunk, the members sampled at once ({chunk})"] * (chunk > 1)
-    if prior.window is not None:
-        remedies.append("Lower window_chunk, the windows of a member evaluated at once")
-    remedy = ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
     parts = []
     starts = range(0, samples, chunk)
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
@@ -148,20 +186,11 @@ def _ensemble(
         )
         parts.append(drawn[: samples - start])
     ensemble = jnp.concatenate(parts)
-    finite = np.isfinite(np.asarray(ensemble)).reshape(samples, -1).all(axis=1)
+    finite = whole(jnp.isfinite(ensemble).reshape(samples, -1).all(axis=1))
     if not finite.all():
         first = jax.random.fold_in(key, int(np.argmin(finite)))
         level = float(_level_of_divergence(first, denoiser, sampler, shape))
-        since = f", the first of them after the step from sigma/mu = {level:.3g}"
-        if np.isnan(level):  # the steps were finite, what was made of them is not
-            since = ""
-        raise DivergenceError(
-            "ensemble",
-            f"{int((~finite).sum())} of {samples} members not finite" + since,
-            "finite trajectories",
-            "Guide more gently (SDA: raise gamma; MMPS: lower limit; or GaussianCovariance), "
-            "lower the tau of Langevin steps, or take more steps.",
-        )
+        raise diverged(int((~finite).sum()), samples, level)
     return ensemble
 
 

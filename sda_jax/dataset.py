@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +14,11 @@ from tqdm import tqdm
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, over_batch, require_shared
+from sda_jax.parts import Parts, blocks
+from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import atomic, read_hdf5, write_hdf5, write_text
+from sda_jax.storage import read_hdf5, write_hdf5
 from sda_jax.types import PRNGKey, System, Trajectory
 
 SPLITS = ("train", "valid", "test")
@@ -156,8 +156,9 @@ def generate(
 ) -> Path:
     """Simulates a data set into an HDF5 file with the groups train, valid and test.
 
-    Chunks of trajectories are kept in a folder beside the file until all are there, so that an
-    interrupted call goes on where it stopped; the file appears only when it is complete.
+    Chunks of trajectories are kept in a folder beside the file until all are there, each process
+    its own share, so that an interrupted call goes on where it stopped, with as many devices and
+    processes as there are then; the file appears only when it is complete.
     Trajectory i depends on the seed and i alone, not on the chunk size (up to rounding, which a
     chaotic system amplifies).
 
@@ -182,7 +183,7 @@ def generate(
     description = dumps(
         {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
     )
-    if path.exists():
+    if by_first(path.exists):
         with read_hdf5(path, "dataset") as file:
             if file.attrs["description"] != description:
                 raise StorageError(
@@ -190,42 +191,29 @@ def generate(
                 )
         return path
 
-    parts = path.with_name(path.name + ".parts")
-    marker = parts / "description.json"
-    if marker.exists() and marker.read_text() != description:
-        raise StorageError(
-            str(parts),
-            "chunks of another data set",
-            "chunks of this one",
-            "Remove the folder, or choose another path.",
-        )
-    write_text(marker, description)
+    parts = Parts(path, description)
     key = jax.random.fold_in(jax.random.key(seed), STORED)
-    starts = range(0, trajectories, chunk)
-    names = [parts / f"{a:08d}-{min(a + chunk, trajectories):08d}.npy" for a in starts]
-    for start, name in tqdm(
-        list(zip(starts, names, strict=True)), desc="simulate", disable=not progress
-    ):
-        if name.exists():
-            continue
-        members = jnp.arange(start, min(start + chunk, trajectories))
-        x = _simulated_members(key, system, members, length)
-        with atomic(name) as temporary, open(temporary, "wb") as file:
-            np.save(file, np.asarray(x))
+    chunks = blocks(trajectories, chunk)
+    for first, last in tqdm(chunks, desc="simulate", disable=not progress):
+        if not parts.has(first, last):
+            members = jnp.arange(first, last)
+            parts.write(first, last, _simulated_members(key, system, members, length))
 
-    with write_hdf5(path, "dataset") as file:
-        file.attrs["description"] = description
-        file.attrs["system"] = dumps(system)
-        file.attrs["seed"] = seed
-        shape = (length, *system.state_shape)
-        first = 0
-        for split, size in sizes.items():
-            data = file.create_dataset(f"{split}/x", (size, *shape), "float32")
-            _copy_parts(names, chunk, first, size, data)
-            first += size
-        train = statistics(file["train/x"])
-        file.attrs["mean"], file.attrs["std"] = train.mean, train.std
-    shutil.rmtree(parts)
+    def assemble() -> None:
+        with write_hdf5(path, "dataset") as file:
+            file.attrs["description"] = description
+            file.attrs["system"] = dumps(system)
+            file.attrs["seed"] = seed
+            first = 0
+            for split, size in sizes.items():
+                shape = (size, length, *system.state_shape)
+                parts.copy(chunks, first, file.create_dataset(f"{split}/x", shape, "float32"))
+                first += size
+            train = statistics(file["train/x"])
+            file.attrs["mean"], file.attrs["std"] = train.mean, train.std
+        parts.remove()
+
+    by_first(assemble)
     return path
 
 
@@ -235,7 +223,7 @@ def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | Non
     `x` is what `_simulate_members` gave, or `_simulate` where `members` is None.
     """
     batch = x[None] if members is None else x
-    finite = np.asarray(jnp.isfinite(batch).reshape(len(batch), -1).all(-1))
+    finite = whole(jnp.isfinite(batch).reshape(len(batch), -1).all(-1))
     if finite.all():
         return
     row, name = int(np.argmin(finite)), "the trajectory"
@@ -275,17 +263,6 @@ def _first_bad(key: PRNGKey, system: System, length: int) -> Array:
     _, second = run(key_path, spun, length)
     good = jnp.concatenate([finite(start)[None], first, second])
     return jnp.where(good.all(), -1, jnp.argmin(good))
-
-
-def _copy_parts(names: list[Path], chunk: int, first: int, size: int, data: Any) -> None:
-    """Copies trajectories `first ... first + size` from the chunks into `data`."""
-    row = first
-    while row < first + size:
-        part = np.load(names[row // chunk], mmap_mode="r", allow_pickle=False)
-        low = row % chunk
-        high = min(len(part), low + first + size - row)
-        data[row - first : row - first + high - low] = part[low:high]
-        row += high - low
 
 
 def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *state"]:

@@ -44,6 +44,10 @@ class ResourceError(SDAError, MemoryError):
     """A computation needs more memory than there is."""
 
 
+class ProcessError(SDAError, RuntimeError):
+    """Another of several processes failed, or is not there."""
+
+
 def require_at_least(argument: str, value: Any, minimum: float) -> None:
     """Raises `ConfigError` if the number `value` is below `minimum`; traced values pass."""
     if isinstance(value, (int, float)) and not value >= minimum:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from sda_jax import laws, operators
@@ -92,13 +95,25 @@ def save_posterior(
     Raises:
         StorageError: The file cannot be written.
     """
+    with new_posterior(path, description, truth=truth, reference=reference) as file:
+        file["ensemble"] = np.asarray(ensemble, np.float32)
+        file["ensemble"].attrs["units"] = "physical"
+
+
+@contextlib.contextmanager
+def new_posterior(
+    path: str | Path, description: Any, **arrays: Any
+) -> Generator[h5py.File, None, None]:
+    """A posterior file with everything but the ensemble, for the block to write; see
+    `save_posterior`."""
     text = dumps(description)
     with write_hdf5(path, "posterior") as file:
-        for name, value in (("ensemble", ensemble), ("truth", truth), ("reference", reference)):
+        for name, value in arrays.items():
             if value is not None:
                 file[name] = np.asarray(value, np.float32)
                 file[name].attrs["units"] = "physical"
         file.attrs["description"] = text
+        yield file
 
 
 def load_posterior(path: str | Path) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ GIB = 2**30
 
 
 def free_bytes() -> int | None:
-    """Free memory of the default device, or of the machine for a CPU; None where it is unknown."""
-    device = jax.devices()[0]
+    """Free memory of the process's first device, or of the machine for a CPU; None if unknown."""
+    device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

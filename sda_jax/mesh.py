@@ -1,4 +1,5 @@
-"""One mesh of devices: members, trajectories and segments over `batch`, states over `time`."""
+"""One mesh of devices, of one process or several: members, trajectories and segments over `batch`,
+states over `time`."""
 
 from __future__ import annotations
 
@@ -42,10 +43,18 @@ def use_mesh(batch: int = 1, time: int = 1) -> contextlib.AbstractContextManager
         batch, time: See `Mesh`.
 
     Raises:
-        ConfigError: JAX sees fewer devices.
+        ConfigError: JAX sees fewer devices, or more with several processes, none of which may be
+            left without.
     """
     Mesh(batch, time)
     devices = jax.devices()
+    if jax.process_count() > 1 and batch * time != len(devices):
+        raise ConfigError(
+            "mesh",
+            f"{batch} x {time} (batch x time)",
+            f"{len(devices)} devices, those of all {jax.process_count()} processes",
+            "Set mesh.batch and mesh.time.",
+        )
     if batch * time > len(devices):
         raise ConfigError(
             "mesh",
@@ -74,10 +83,11 @@ def split(x: Array, *axes: str | None) -> Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
-def over_batch(one: Callable[..., Array], members: Array) -> Array:
+def over_batch(one: Callable[..., Any], members: PyTree[Array]) -> Any:
     """`one` of each member, the members shared along `batch`."""
     name = None if jax.sharding.get_abstract_mesh().empty else BATCH
-    return jax.vmap(one, spmd_axis_name=name)(split(members, BATCH))
+    shared = jax.tree.map(lambda x: split(x, BATCH), members)
+    return jax.vmap(one, spmd_axis_name=name)(shared)
 
 
 def place(spec: PartitionSpec) -> Sharding:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Generator, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 from safetensors import SafetensorError
 
 from sda_jax.errors import SDAError, StorageError
+from sda_jax.processes import by_first
 
 FORMAT = "sda_jax"
 FORMAT_VERSION = 1
@@ -143,8 +145,46 @@ def versions() -> dict[str, str]:
     return found
 
 
+_HELD: dict[Path, IO[str]] = {}
+
+
+def hold(folder: str | Path) -> None:
+    """Keeps other programs from the folder's run until this one ends, however it ends.
+
+    Raises:
+        StorageError: Another program is at work there, or the folder cannot be written.
+    """
+    folder = Path(folder).absolute()
+    lock = folder / ".lock"
+    if folder in _HELD and lock.exists():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")  # noqa: SIM115 held until the program ends
+    except OSError as error:
+        raise StorageError(
+            str(folder), f"{error}", "a folder that can be written", "Check its permissions."
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise StorageError(
+            str(folder),
+            "a folder in which another run is at work",
+            "one run at a time",
+            "Wait for it to end, or choose another --output.",
+        ) from error
+    _HELD[folder] = file
+
+
+def release(folder: str | Path) -> None:
+    """Lets other programs at a folder that was held."""
+    _HELD.pop(Path(folder).absolute()).close()
+
+
 def claim(folder: str | Path, config_json: str) -> Path:
-    """Makes `folder` the home of the run that `config_json` describes.
+    """Makes `folder` the home of the run that `config_json` describes, for this program alone.
 
     An empty or new folder is taken; one that holds the same run is continued.
 
@@ -152,9 +192,14 @@ def claim(folder: str | Path, config_json: str) -> Path:
         The folder.
 
     Raises:
-        StorageError: It holds another run or other files, or cannot be written.
+        StorageError: It holds another run or other files, another program is at work in it, or it
+            cannot be written.
     """
-    folder = Path(folder)
+    by_first(lambda: _claim(Path(folder), config_json))
+    return Path(folder)
+
+
+def _claim(folder: Path, config_json: str) -> None:
     marker = folder / "config.json"
     if marker.is_file():
         found = marker.read_text(errors="replace")
@@ -167,10 +212,12 @@ def claim(folder: str | Path, config_json: str) -> Path:
                 "an empty folder, or the folder of this very run",
                 "Choose another --output, or remove the folder.",
             )
-        return folder
-    if folder.is_dir() and any(p for p in folder.iterdir() if not p.name.endswith(".partial")):
+        hold(folder)
+        return
+    ours = (".partial", ".lock")
+    if folder.is_dir() and any(p for p in folder.iterdir() if not p.name.endswith(ours)):
         raise StorageError(
             str(folder), "a folder with other files", "an empty folder", "Choose another --output."
         )
+    hold(folder)
     write_text(marker, config_json)
-    return folder

@@ -132,12 +132,41 @@ class Guidance(Protocol):
 
 
 class Sampler(Protocol):
-    """Draws one sample of shape `shape` from the law that a denoiser stands for."""
+    """Draws one sample of shape `shape` from the law that a denoiser stands for: at once, or by
+    `begin`, `advance` as often as needed and `end`, between which a draw can be saved."""
+
+    @property
+    def steps(self) -> int: ...
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory: ...
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one draw."""
+        ...
+
+    def begin(
+        self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
+    ) -> tuple[Trajectory, Any]:
+        """The draw before its first step."""
+        ...
+
+    def advance(
+        self,
+        key: PRNGKey,
+        denoiser: Denoiser,
+        state: tuple[Trajectory, Any],
+        first: Array | int,
+        steps: int,
+    ) -> tuple[tuple[Trajectory, Any], Array]:
+        """The draw `steps` steps after step `first`, and whether it was finite after each."""
+        ...
+
+    def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
+        """The sample that a draw has become after its last step."""
+        ...
+
+    def level(self, denoiser: Denoiser, step: Array | int) -> Array:
+        """The sigma/mu that a step starts from."""
         ...
 
     def diverged_at(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Array:

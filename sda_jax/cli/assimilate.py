@@ -4,43 +4,82 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
+
+import numpy as np
 
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, draw_case, of_file, posterior, run, the_prior
-from sda_jax.files import save_observation, save_posterior
-from sda_jax.metrics import spread
+from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
+from sda_jax.files import save_observation
+from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
-from sda_jax.storage import claim
+from sda_jax.storage import claim, read_hdf5
+from sda_jax.stream import assimilate_to_file
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", default="lo", help="which of the config's cases")
     parser.add_argument("--index", type=int, default=0, help="which test of that case")
     parser.add_argument("--observation", default=None, help="HDF5 observation file to use instead")
+    parser.add_argument(
+        "--save-every", type=int, default=16, help="noise levels between two checkpoints"
+    )
 
 
 def assimilate(arguments: Arguments) -> None:
-    """Writes `<case>/observation.h5` and `<case>/posterior.h5`."""
+    """Writes `<case>/observation.h5` and `<case>/posterior.h5`; interrupted, it goes on where it
+    stopped."""
     config, options = arguments.config, arguments.options
     prior = the_prior(config, options.output)
     test = draw_case(config, options.case, options.index)
     if options.observation is not None:
         test = of_file(test, prior, options.observation)
-    observation, length = test.observation, len(test.truth)
-    description = {"experiment": config, "case": options.case, "index": options.index}
-    description["observation"] = options.observation
+    observation, length, settings = test.observation, len(test.truth), config.assimilation
+    description = described(
+        config, case=options.case, index=options.index, observation=options.observation
+    )
     check_observation(prior, observation, length)
     folder = claim(options.output / options.case, dumps(description))
+    by_first(lambda: save_observation(folder / "observation.h5", observation, length))
     start = time.perf_counter()
-    ensemble = posterior(prior, test, config.assimilation, True)
-    seconds = time.perf_counter() - start
-    save_observation(folder / "observation.h5", observation, length)
-    truth = test.truth if options.observation is None else None
-    save_posterior(folder / "posterior.h5", ensemble, description, truth)
-    print(
-        f"posterior: {folder / 'posterior.h5'} ({len(ensemble)} members of {length} states, "
-        f"spread {spread(ensemble):.3f}, {seconds:.1f} s)"
+    path = assimilate_to_file(
+        folder / "posterior.h5",
+        test.assimilation,
+        prior,
+        observation,
+        length,
+        settings.samples,
+        settings.guidance,
+        settings.sampler,
+        settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
+        test.context,
+        options.save_every,
+        description,
+        whole(test.truth) if options.observation is None else None,
+        True,
     )
+    seconds = time.perf_counter() - start
+    print(
+        f"posterior: {path} ({settings.samples} members of {length} states, "
+        f"spread {_spread(path):.3f}, {seconds:.1f} s)"
+    )
+
+
+def _spread(path: Path) -> float:
+    """Root of the mean variance of a posterior file's members, a few states at a time."""
+    variances = []
+    with read_hdf5(path, "posterior") as file:
+        ensemble = file["ensemble"]
+        if len(ensemble) < 2:
+            return float("nan")
+        for first in range(0, ensemble.shape[1], 64):
+            states = ensemble[:, first : first + 64].astype(np.float64)
+            variances += (
+                np.var(states, axis=0, ddof=1).reshape(states.shape[1], -1).mean(1).tolist()
+            )
+    return float(np.sqrt(np.mean(variances)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,12 @@ from sda_jax.assimilate import assimilate
 from sda_jax.config import Assimilation, Case, Experiment, load_config, override
 from sda_jax.dataset import simulate
 from sda_jax.denoise import with_context
-from sda_jax.errors import ConfigError, SDAError
+from sda_jax.errors import ConfigError, ProcessError, SDAError
 from sda_jax.files import load_observation
-from sda_jax.mesh import use_mesh
+from sda_jax.mesh import Mesh, use_mesh
 from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior, load_prior
+from sda_jax.processes import REMEDY, is_first, join, whole
 from sda_jax.types import PRNGKey
 
 
@@ -75,26 +77,76 @@ def run(
         "--output", type=Path, default=None, help="folder (default: runs/ and the config's name)"
     )
     parser.add_argument("--fields", action="store_true", help="list the config's fields and exit")
+    group = parser.add_argument_group("several processes")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join the processes that Slurm, Open MPI, Kubernetes or a TPU pod started",
+    )
+    group.add_argument("--coordinator", default=None, help="or: host:port of process 0,")
+    group.add_argument("--processes", type=int, default=None, help="how many processes there are")
+    group.add_argument("--process", type=int, default=None, help="and which one this is, from 0")
     add_options(parser)
     options, rest = parser.parse_known_args(arguments)
+    name = ""
     try:
-        config, doc = load_config(options.config)
-        config = override(config, ["--help"] if options.fields else rest, doc)
-        if options.output is None:
-            options.output = Path("runs") / Path(options.config).stem
-        cache_compilations()
-        with use_mesh(config.mesh.batch, config.mesh.time):
-            command(Arguments(options, config))
+        where = (options.coordinator, options.processes, options.process)
+        if options.distributed or any(w is not None for w in where):
+            join(*where)
+            name = f"process {jax.process_index()}: "
+        with _quiet(), _one_line_errors():
+            config, doc = load_config(options.config)
+            config = override(config, ["--help"] if options.fields else rest, doc)
+            if options.output is None:
+                options.output = Path("runs") / Path(options.config).stem
+            cache_compilations()
+            with use_mesh(config.mesh.batch, config.mesh.time):
+                command(Arguments(options, config))
     except SDAError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{name}error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}. Check the disk; what was finished before is kept.", file=sys.stderr)
+        print(
+            f"{name}error: {error}. Check the disk; what was finished before is kept.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        print(f"\n{name}interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Of several processes only the first prints."""
+    if is_first():
+        yield
+        return
+    with (
+        open(os.devnull, "w") as null,
+        contextlib.redirect_stdout(null),
+        contextlib.redirect_stderr(null),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Generator[None, None, None]:
+    """A process that is gone shows in the others as an error of the runtime."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        message = str(error).partition("\n")[0]
+        raise ProcessError("processes", message, "all of them to be there", REMEDY) from error
+
+
+def described(config: Experiment, **given: Any) -> dict[str, Any]:
+    """What makes a run what it is: the experiment, however many devices share it, and what else the
+    command was told."""
+    return {"experiment": dataclasses.replace(config, mesh=Mesh()), **given}
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:
@@ -195,4 +247,4 @@ def posterior(
         test.context,
         progress,
     )
-    return np.asarray(ensemble)
+    return whole(ensemble)

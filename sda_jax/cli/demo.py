@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, draw_case, of_file, run, the_prior
+from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
 from sda_jax.cli.evaluate import reference_ensembles, score
 from sda_jax.cli.figures import draw_posterior
 from sda_jax.files import save_observation, save_posterior
@@ -30,7 +30,7 @@ def demo(arguments: Arguments) -> None:
     if not known:
         test = of_file(test, prior, options.observation)
         check_observation(prior, test.observation, len(test.truth))
-    description = {"experiment": config, "case": options.case, "observation": options.observation}
+    description = described(config, case=options.case, observation=options.observation)
     folder = claim(
         options.output / ("file" if options.observation else options.case), dumps(description)
     )

@@ -15,7 +15,16 @@ import numpy as np
 
 from sda_jax import figures as draw
 from sda_jax import metrics
-from sda_jax.cli.common import Arguments, Draw, draw_case, posterior, run, the_case, the_prior
+from sda_jax.cli.common import (
+    Arguments,
+    Draw,
+    described,
+    draw_case,
+    posterior,
+    run,
+    the_case,
+    the_prior,
+)
 from sda_jax.cli.figures import draw_flow, shown
 from sda_jax.config import Experiment
 from sda_jax.dataset import forecast
@@ -108,7 +117,7 @@ def experiment(arguments: Arguments) -> None:
     for name in [options.case] if options.case else config.cases:
         case = the_case(config, name)
         imposed = case.imposed is not None
-        description = {"experiment": config, "case": name, "index": options.index}
+        description = described(config, case=name, index=options.index)
         folder = claim(options.output / name, dumps(description))
         print(f"{name}: simulating a truth ...", flush=True)
         test = draw_case(config, name, options.index)

@@ -48,30 +48,45 @@ class PredictorCorrector:
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
         """Draws one trajectory of `shape`, in the denoiser's units."""
-        return self._path(key, denoiser, shape)[0]
+        state, _ = self.advance(key, denoiser, self.begin(key, denoiser, shape), 0, self.steps)
+        return self.end(denoiser, state)
 
     def diverged_at(
         self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
     ) -> Float[Array, ""]:
         """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
-        _, finite = self._path(key, denoiser, shape)
-        ratios = noise_ratio(denoiser.schedule, self.grid(denoiser.schedule, self.steps)[:-1])
-        return jnp.where(jnp.all(finite), jnp.nan, ratios[jnp.argmin(finite)])
+        _, finite = self.advance(key, denoiser, self.begin(key, denoiser, shape), 0, self.steps)
+        return jnp.where(jnp.all(finite), jnp.nan, self.level(denoiser, jnp.argmin(finite)))
 
-    def _path(
+    def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
+        """The sigma/mu that a step starts from."""
+        return noise_ratio(denoiser.schedule, self.grid(denoiser.schedule, self.steps)[step])
+
+    def begin(
         self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
-    ) -> tuple[Trajectory, Bool[Array, " steps"]]:
-        """The draw, and whether it was finite after each step."""
+    ) -> tuple[Trajectory, Any]:
+        """The draw before its first step: noise, and what the predictor remembers."""
+        schedule = denoiser.schedule
+        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
+        x = split(spread * jax.random.normal(jax.random.split(key)[0], shape), TIME)
+        return x, self.predictor.init(x)
+
+    def advance(
+        self,
+        key: PRNGKey,
+        denoiser: Denoiser,
+        state: tuple[Trajectory, Any],
+        first: Array | int,
+        steps: int,
+    ) -> tuple[tuple[Trajectory, Any], Bool[Array, " steps"]]:
+        """The draw `steps` steps after step `first`, and whether it was finite after each."""
         schedule = denoiser.schedule
         times = self.grid(schedule, self.steps)
-        key_start, key_steps = jax.random.split(key)
-        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
-        x = split(spread * jax.random.normal(key_start, shape), TIME)
+        key_steps = jax.random.split(key)[1]
 
-        def step(carry: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple, Array]:
-            (x, memory), (i, t, s) = carry, now
-            key_i = jax.random.fold_in(key_steps, i)
-            key_predictor, key_corrector = jax.random.split(key_i)
+        def step(carry: tuple[Array, Any], i: Array) -> tuple[tuple, Array]:
+            (x, memory), t, s = carry, times[i], times[i + 1]
+            key_predictor, key_corrector = jax.random.split(jax.random.fold_in(key_steps, i))
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
             x = split(self.corrector(key_corrector, denoiser, x, s), TIME)
             # what a predictor remembers is of the path that the corrector has left
@@ -79,6 +94,10 @@ class PredictorCorrector:
             memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)
             return (x, memory), jnp.all(jnp.isfinite(x))
 
-        steps = (jnp.arange(self.steps), times[:-1], times[1:])
-        (x, _), finite = jax.lax.scan(step, (x, self.predictor.init(x)), steps)
-        return denoiser(x, times[-1]) if self.denoise else x, finite
+        return jax.lax.scan(step, state, first + jnp.arange(steps))
+
+    def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
+        """The sample that a draw has become after its last step."""
+        x, _ = state
+        time = self.grid(denoiser.schedule, self.steps)[-1]
+        return denoiser(x, time) if self.denoise else x

@@ -1,0 +1,94 @@
+"""Rows of an array that come block by block, each process keeping its own share, until all are
+there and one file takes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sda_jax.errors import StorageError
+from sda_jax.processes import by_first, together
+from sda_jax.storage import atomic, hold, release, write_text
+
+
+class Parts:
+    """The folder `<path>.parts`, with a folder for every finished block of rows.
+
+    Args:
+        path: The file that is to be.
+        description: What it is to hold, as JSON.
+
+    Raises:
+        StorageError: The folder has parts of something else, another run is at work on it, or it
+            cannot be written.
+    """
+
+    def __init__(self, path: str | Path, description: str):
+        path = Path(path)
+        self.folder = path.with_name(path.name + ".parts")
+        by_first(lambda: self._claim(description))
+
+    def _claim(self, description: str) -> None:
+        marker = self.folder / "description.json"
+        if marker.exists() and marker.read_text(errors="replace") != description:
+            raise StorageError(
+                str(self.folder),
+                "parts of something else",
+                "parts of the file that is asked for",
+                "Remove the folder, or choose another path.",
+            )
+        hold(self.folder)
+        write_text(marker, description)
+
+    def has(self, first: int, last: int) -> bool:
+        """Whether rows `first ... last` are finished."""
+        return bool(by_first(self._block(first, last).is_dir))
+
+    def write(self, first: int, last: int, x: jax.Array) -> None:
+        """Keeps `x`, whose rows from 0 are rows `first ... last`, and perhaps more to be left out;
+        every process writes what it has of it."""
+        block = self._block(first, last)
+        partial = block.with_name(block.name + ".partial")
+
+        def share() -> None:
+            for shard in x.addressable_shards:
+                if shard.replica_id == 0:
+                    row, column = (s.start or 0 for s in shard.index[:2])
+                    name = partial / f"{row:08d}-{column:08d}.npy"
+                    with atomic(name) as temporary, open(temporary, "wb") as file:
+                        np.save(file, np.asarray(shard.data))
+
+        by_first(lambda: shutil.rmtree(partial, ignore_errors=True))
+        together(share)
+        by_first(lambda: os.replace(partial, block))
+
+    def copy(self, blocks: list[tuple[int, int]], first: int, data: Any) -> None:
+        """Copies rows from `first` on into the HDF5 data set `data`, as many as it has."""
+        for low, high in blocks:
+            for path in sorted(self._block(low, high).glob("*.npy")):
+                row, column = map(int, path.stem.split("-"))
+                part = np.load(path, mmap_mode="r", allow_pickle=False)
+                begin = max(low + row, first)
+                end = min(low + row + len(part), high, first + len(data))
+                if begin < end:
+                    rows = part[begin - low - row : end - low - row]
+                    columns = slice(column, column + part.shape[1])
+                    data[begin - first : end - first, columns] = rows
+
+    def remove(self) -> None:
+        """Removes the folder, when the file is there."""
+        release(self.folder)
+        shutil.rmtree(self.folder)
+
+    def _block(self, first: int, last: int) -> Path:
+        return self.folder / f"{first:08d}-{last:08d}"
+
+
+def blocks(rows: int, size: int) -> list[tuple[int, int]]:
+    """Rows `0 ... rows` in blocks of `size`, the last as long as is left."""
+    return [(a, min(a + size, rows)) for a in range(0, rows, size)]

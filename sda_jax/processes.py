@@ -1,0 +1,121 @@
+"""Several processes that run one program, each with devices of its own: joining them, and what they
+do one for all or all together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Array
+
+from sda_jax.errors import ConfigError, ProcessError
+
+REMEDY = "See what the other processes printed, then start all again; what was finished is kept."
+
+
+def join(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Joins the other processes of this program; before anything else asks JAX for devices.
+
+    Args:
+        coordinator: `host:port` of process 0, the same everywhere; with None all three are taken
+            from the environment of Slurm, Open MPI, Kubernetes or a TPU pod.
+        processes: How many there are.
+        process: Which one this is, from 0.
+
+    Raises:
+        ConfigError: Only some of the three are given, or the environment does not say.
+        ProcessError: The others were not found in time.
+    """
+    given = (coordinator, processes, process)
+    if None in given and any(g is not None for g in given):
+        raise ConfigError(
+            "--coordinator, --processes, --process",
+            given,
+            "all three, or --distributed alone where the environment says it",
+            "Give what is missing.",
+        )
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise ConfigError(
+            "--process", process, f"0 to {processes - 1}", "Number the processes from 0."
+        )
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except ValueError as error:
+        raise ConfigError(
+            "--distributed",
+            f"{error}",
+            "an environment that says which process this is",
+            "Give --coordinator host:port --processes n --process i.",
+        ) from error
+    except RuntimeError as error:
+        raise ProcessError("--distributed", f"{error}", "all processes", REMEDY) from error
+
+
+def is_first() -> bool:
+    """Whether this process prints and writes what there is one of."""
+    return jax.process_index() == 0
+
+
+def by_first(action: Callable[[], int | None]) -> int:
+    """What the first process's action gives (None as 0); the others wait for it.
+
+    Raises:
+        ProcessError: It failed there. The first process raises the failure itself.
+    """
+    result, failure = 0, None
+    if is_first():
+        with _caught() as failures:
+            result = action() or 0
+        failure = failures[0] if failures else None
+    if jax.process_count() > 1:
+        told = multihost_utils.broadcast_one_to_all(np.array([failure is not None, result]))
+        _raise(failure, [0] if told[0] else [])
+        return int(told[1])
+    _raise(failure, [])
+    return result
+
+
+def together(action: Callable[[], Any]) -> None:
+    """Every process acts; nobody goes on before all have.
+
+    Raises:
+        ProcessError: It failed in another process. One where it failed raises the failure itself.
+    """
+    with _caught() as failures:
+        action()
+    failure = failures[0] if failures else None
+    failed: list[int] = []
+    if jax.process_count() > 1:
+        flags = multihost_utils.process_allgather(np.array(failure is not None))
+        failed = np.flatnonzero(flags).tolist()
+    _raise(failure, failed)
+
+
+def whole(x: Array) -> np.ndarray:
+    """An array that several processes may share, in the memory of each."""
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+@contextlib.contextmanager
+def _caught() -> Any:
+    failures: list[Exception] = []
+    try:
+        yield failures
+    except Exception as error:  # raised again once the others know
+        failures.append(error)
+
+
+def _raise(failure: Exception | None, failed: list[int]) -> None:
+    if failure is not None:
+        raise failure
+    if failed:
+        listed = ", ".join(map(str, failed))
+        raise ProcessError("process", f"a failure in {listed}", "all to succeed", REMEDY)

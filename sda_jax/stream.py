@@ -1,0 +1,215 @@
+"""Posteriors that outgrow memory or a night: drawn block by block onto disk, and gone on with where
+they stopped, between two noise levels of a block if need be."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, PyTree
+from tqdm import tqdm
+
+from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, check_sizes, diverged, guided
+from sda_jax.checkpoint import checkpointer, restore_latest, save
+from sda_jax.errors import StorageError, require_at_least
+from sda_jax.files import new_posterior
+from sda_jax.memory import run_in_memory
+from sda_jax.mesh import BATCH, TIME, over_batch, place, split
+from sda_jax.observation import Observation
+from sda_jax.parts import Parts, blocks
+from sda_jax.prior import Prior
+from sda_jax.processes import by_first, whole
+from sda_jax.serialize import dumps
+from sda_jax.standardise import Standardisation
+from sda_jax.storage import read_hdf5
+from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
+
+
+def assimilate_to_file(
+    path: str | Path,
+    key: PRNGKey,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    samples: int,
+    guidance: Guidance = DEFAULT_GUIDANCE,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    chunk: int = 64,
+    window_chunk: int | None = None,
+    window_stride: int = 1,
+    context: Any = None,
+    save_every: int = 16,
+    description: Any = None,
+    truth: Any = None,
+    progress: bool = False,
+) -> Path:
+    """Draws the ensemble of `assimilate` into a posterior file; called again after an interruption,
+    it goes on, with as many devices and processes as there are then.
+
+    Each block of `chunk` members is written when it is finished, every process its own share, to a
+    folder beside the file; the file appears when all are there. Memory is bounded by a block.
+
+    Args:
+        path: The file; complete with the same contents already, nothing is done.
+        key, prior, observation, length, samples, guidance, sampler, chunk: See `assimilate`.
+        window_chunk, window_stride, context: See `assimilate`.
+        save_every: Noise levels between two checkpoints of the block under way.
+        description: Component or table saved as JSON in the attribute `description`.
+        truth: The true trajectory `(L, *S)` to be kept beside the ensemble, where there is one.
+        progress: Shows a bar over the noise levels of all blocks.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ConfigError, ObservationError, DivergenceError, ResourceError: See `assimilate`.
+        StorageError: The file or its parts are of another ensemble, or cannot be written.
+    """
+    path = Path(path)
+    require_at_least("save_every", save_every, 1)
+    denoiser = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
+    chunk, remedy = check_sizes(prior, length, samples, chunk)
+    shape = (length, *prior.state_shape)
+    drawn_from = (jax.random.key_data(key), denoiser, sampler, prior.standardisation)
+    sizes = {"length": length, "samples": samples, "chunk": chunk}
+    identity = dumps({"arrays": _digest(drawn_from), **sizes})
+    if by_first(path.exists):
+        with read_hdf5(path, "posterior") as file:
+            if file.attrs.get("identity") != identity:
+                raise StorageError(
+                    str(path), "another posterior", "this one or no file", "Choose another path."
+                )
+        return path
+
+    parts = Parts(path, identity)
+    todo = blocks(samples, chunk)
+    bar = tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress)
+    for first, last in todo:
+        if parts.has(first, last):
+            bar.update(sampler.steps)
+            continue
+        # the last block is filled up, so that one compilation serves all
+        members = first + jnp.arange(chunk)
+        under_way = parts.folder / "under_way" / f"{first:08d}"
+        draw = partial(_levels, key, members, denoiser, sampler, shape)
+        state = draw(under_way, save_every, last - first, remedy, bar)
+        x = _end(denoiser, sampler, prior.standardisation, state)
+        if not (finite := _finite(x)[: last - first]).all():
+            raise diverged(int((~finite).sum()), last - first, float("nan"))
+        parts.write(first, last, x)
+        by_first(lambda folder=under_way: shutil.rmtree(folder))
+    bar.close()
+
+    def assemble() -> None:
+        with new_posterior(path, description, truth=truth) as file:
+            file.attrs["identity"] = identity
+            data = file.create_dataset("ensemble", (samples, *shape), "float32")
+            data.attrs["units"] = "physical"
+            parts.copy(todo, 0, data)
+        parts.remove()
+
+    by_first(assemble)
+    return path
+
+
+def _levels(
+    key: PRNGKey,
+    members: Array,
+    denoiser: Denoiser,
+    sampler: Sampler,
+    shape: tuple[int, ...],
+    folder: Path,
+    save_every: int,
+    wanted: int,
+    remedy: str,
+    bar: tqdm,
+) -> PyTree[Array]:
+    """A block of draws after their last step, from where `folder` has them."""
+    with checkpointer(folder, keep=1) as manager:
+        blank = jax.eval_shape(partial(_begin, shape=shape), key, members, denoiser, sampler)
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place(_spec(a, shape))), blank
+        )
+        latest, state = manager.latest, restore_latest(manager, like)
+        done = 0 if latest is None else latest.step
+        if state is None:
+            state = _begin(key, members, denoiser, sampler, shape)
+        bar.update(done)
+        while done < sampler.steps:
+            steps = min(save_every, sampler.steps - done)
+            state, finite = run_in_memory(
+                _advance, remedy, key, members, denoiser, sampler, state, done, steps
+            )
+            finite = whole(finite)[:wanted]
+            if not finite.all():
+                bad = ~finite.all(axis=1)
+                step = done + int(np.argmin(finite[np.argmax(bad)]))
+                raise diverged(int(bad.sum()), wanted, float(sampler.level(denoiser, step)))
+            done += steps
+            bar.update(steps)
+            save(manager, done, state)
+    return state
+
+
+def _spec(leaf: Array, shape: tuple[int, ...]) -> PartitionSpec:
+    """How something that every member of a block has is shared by the devices."""
+    return PartitionSpec(BATCH, TIME) if leaf.shape[1:] == shape else PartitionSpec(BATCH)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _begin(
+    key: PRNGKey, members: Array, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]
+) -> PyTree[Array]:
+    def one(member: Array) -> PyTree[Array]:
+        return sampler.begin(jax.random.fold_in(key, member), denoiser, shape)
+
+    return _pinned(over_batch(one, members), shape)
+
+
+@partial(jax.jit, static_argnames="steps", donate_argnames="state")
+def _advance(
+    key: PRNGKey,
+    members: Array,
+    denoiser: Denoiser,
+    sampler: Sampler,
+    state: PyTree[Array],
+    first: int,
+    steps: int,
+) -> tuple[PyTree[Array], Array]:
+    def one(given: tuple[Array, PyTree[Array]]) -> tuple[PyTree[Array], Array]:
+        member, state = given
+        return sampler.advance(jax.random.fold_in(key, member), denoiser, state, first, steps)
+
+    state, finite = over_batch(one, (members, state))
+    return _pinned(state, state[0].shape[1:]), finite
+
+
+@jax.jit
+def _end(
+    denoiser: Denoiser, sampler: Sampler, standardisation: Standardisation, state: PyTree[Array]
+) -> Array:
+    x = over_batch(partial(sampler.end, denoiser), state)
+    return split(standardisation.inverse(x), BATCH, TIME)
+
+
+def _pinned(state: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: split(leaf, *_spec(leaf, shape)), state)
+
+
+def _finite(x: Array) -> np.ndarray:
+    return whole(jnp.isfinite(x).reshape(len(x), -1).all(axis=1))
+
+
+def _digest(tree: PyTree[Array]) -> str:
+    """A hash of all numbers in a tree."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,7 @@ from tqdm import tqdm
 
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
 from sda_jax.memory import run_in_memory
-from sda_jax.mesh import BATCH, over_batch, require_shared
+from sda_jax.mesh import BATCH, over_batch, place, require_shared, scattered
 from sda_jax.parts import Parts, blocks
 from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
@@ -272,7 +275,21 @@ def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *
         ConfigError: Unknown split.
         StorageError: The file is missing, damaged or not a data set.
     """
+    with _opened(path, split) as x:
+        return x[:]
+
+
+def load_shared(path: str | Path, split: str) -> Float[Array, "trajectory length *state"]:
+    """The same on the devices of the mesh in use, along batch a share on each; every process reads
+    the shares of its own devices."""
+    with _opened(path, split) as x:
+        shared = place(scattered(x.shape))
+        return jax.make_array_from_callback(x.shape, shared, lambda index: x[index])
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, split: str) -> Generator[h5py.Dataset, None, None]:
     if split not in SPLITS:
         raise ConfigError("split", repr(split), f"one of {SPLITS}", "Choose one of these.")
     with read_hdf5(path, "dataset") as file:
-        return file[f"{split}/x"][:]
+        yield file[f"{split}/x"]

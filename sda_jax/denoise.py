@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -219,7 +220,9 @@ def with_measured_errors(
 
     states = x.ndim == 4
 
-    def of(level: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
+    def of(
+        denoiser: NetworkDenoiser, x: Array, level: tuple[PRNGKey, Array]
+    ) -> tuple[Array, Array]:
         key, ratio = level
         t = schedule.time(ratio)
 
@@ -237,7 +240,8 @@ def with_measured_errors(
         return jax.tree.map(lambda a: jnp.mean(a, axis=0), found)
 
     keys = jax.random.split(key, len(ratios))
-    errors, lags = jax.jit(lambda: jax.lax.map(of, (keys, ratios)))()
+    measure = jax.jit(lambda denoiser, x, levels: jax.lax.map(partial(of, denoiser, x), levels))
+    errors, lags = measure(denoiser, x, (keys, ratios))
     std = jnp.sqrt(errors)
     correlations = lags / (std[:, None, :, None] * std[:, None, None, :]) if states else None
     parameterisation = dataclasses.replace(

@@ -44,6 +44,8 @@ def join(
         raise ConfigError(
             "--process", process, f"0 to {processes - 1}", "Number the processes from 0."
         )
+    # on CPU, programs under way at the same time would mix up their messages
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except ValueError as error:
@@ -62,8 +64,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def by_first(action: Callable[[], int | None]) -> int:
-    """What the first process's action gives (None as 0); the others wait for it.
+def by_first(action: Callable[[], Any]) -> int:
+    """What the first process's action gives, if it is a number; the others wait for it.
 
     Raises:
         ProcessError: It failed there. The first process raises the failure itself.
@@ -71,7 +73,8 @@ def by_first(action: Callable[[], int | None]) -> int:
     result, failure = 0, None
     if is_first():
         with _caught() as failures:
-            result = action() or 0
+            given = action()
+            result = int(given) if isinstance(given, int) else 0
         failure = failures[0] if failures else None
     if jax.process_count() > 1:
         told = multihost_utils.broadcast_one_to_all(np.array([failure is not None, result]))

@@ -7,7 +7,6 @@ All randomness of step n comes from the seed and n, so a resumed run repeats the
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,9 +33,10 @@ from sda_jax.errors import (
 )
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, place, require_shared, scattered, split
+from sda_jax.processes import by_first, is_first
 from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import read_records, write_records
+from sda_jax.storage import append_record, read_records, write_records
 from sda_jax.types import PRNGKey, component, static
 
 BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
@@ -263,13 +263,17 @@ def train(
                 "Use the configuration that wrote it, or another folder.",
             )
         # later lines are of steps that are taken again
-        metrics_path = folder / "metrics.jsonl"
-        kept = [r for r in read_records(metrics_path) if r.get("step", done + 1) <= done]
-        write_records(metrics_path, kept)
+        metrics = folder / "metrics.jsonl"
+
+        def go_on() -> None:
+            kept = [r for r in read_records(metrics) if r.get("step", done + 1) <= done]
+            write_records(metrics, kept)
+
+        by_first(go_on)
         saved = done
         bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
         started = time.perf_counter()
-        with bar, open(metrics_path, "a") as metrics:
+        with bar:
             while done < training.steps:
                 steps = min(training.block, training.steps - done)
                 state, losses = run_in_memory(block, BATCH_REMEDY, key, source, state, steps)
@@ -291,8 +295,8 @@ def train(
                     _require_finite(validation_loss[None], done, folder, saved)
                     _require_finite(_total(state.variables)[None], done, folder, saved)
                     record["validation_loss"] = float(validation_loss)
-                metrics.write(json.dumps(record) + "\n")
-                metrics.flush()
+                if is_first():
+                    append_record(metrics, record)
                 if due:
                     save(manager, done, state)
                     saved = done

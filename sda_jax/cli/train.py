@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.cli.common import Arguments, run
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
-from sda_jax.dataset import FITTED, HELD_OUT, load, simulate
+from sda_jax.dataset import FITTED, HELD_OUT, load, load_shared, simulate
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
+from sda_jax.processes import by_first
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.spectral import SpectralPreconditioned
@@ -37,8 +38,7 @@ def _source(
     data = config.data
     if data.source == "stored":
         path = stored_set(config, output)
-        source = FromArray(jnp.asarray(load(path, "train")))
-        held = FromArray(jnp.asarray(load(path, "valid")))
+        source, held = FromArray(load_shared(path, "train")), FromArray(load_shared(path, "valid"))
         _, validation = held.draw(key, (), count, training.segment)
     else:
         source = (
@@ -153,7 +153,8 @@ def train(arguments: Arguments) -> None:
         "training": json.loads((folder / "config.json").read_text()),
         "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
     }
-    print(f"prior: {save_prior(output / 'prior', prior, notes)}")
+    by_first(lambda: save_prior(output / "prior", prior, notes))
+    print(f"prior: {output / 'prior'}")
 
 
 _FIXED = Experiment(system=None, network=None)

@@ -1,0 +1,115 @@
+"""Two processes with two devices each do what one device does."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from runs import finish, results, start, start_two, write_config
+
+from sda_jax.errors import ConfigError
+from sda_jax.processes import by_first, join, together, whole
+
+
+def said(printed):
+    """The lines of a process that are not of the library that carries the messages."""
+    return [line for line in printed.splitlines() if "peer rank" not in line]
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    config, one, two = write_config(tmp_path), tmp_path / "one", tmp_path / "two"
+    meshes = {
+        "simulate": ("--mesh.batch", 4),
+        "train": ("--mesh.batch", 4, "--training.shard-optimiser"),
+        "assimilate": ("--mesh.batch", 2, "--mesh.time", 2),
+    }
+    for command, mesh in meshes.items():
+        plain = mesh[2:] if command == "train" else ()
+        finish(start(command, config, one, *plain))
+        first, second = finish(*start_two(command, config, two, *mesh))
+        assert str(two) in first
+        assert not said(second)
+    expected, found = results(one), results(two)
+    assert sorted(found) == ["data", "posterior", "weights"]
+    np.testing.assert_allclose(found["data"], expected["data"], atol=1e-5)
+    # of weights of order 0.1 that moved by 1e-3 a step
+    np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
+    np.testing.assert_allclose(found["posterior"], expected["posterior"], atol=2e-3)
+    assert found["posterior"].std(axis=0).min() > 0.05
+    assert (two / "train" / "metrics.jsonl").read_text().count("\n") == 2
+    assert not list(two.rglob("*.parts"))
+
+
+def test_every_device_has_its_place_in_the_mesh(tmp_path):
+    ended = start_two("simulate", write_config(tmp_path), tmp_path / "out", "--mesh.batch", 2)
+    for i, process in enumerate(ended):
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 2
+        assert f"process {i}: error: mesh: got 2 x 1 (batch x time); expected 4 devices" in errors
+
+
+FAILING = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import PartitionSpec
+import sda_jax as sda
+from sda_jax.errors import ProcessError
+from sda_jax.mesh import place
+from sda_jax.processes import by_first, is_first, join, together, whole
+
+join(sys.argv[1], 2, int(sys.argv[2]))
+
+def fail_here():
+    raise ValueError("here")
+
+def message(action, do):
+    try:
+        return action(do)
+    except (ProcessError, ValueError) as error:
+        return str(error)
+
+print(is_first(), by_first(lambda: 5), by_first(lambda: is_first()))
+print(message(by_first, fail_here))
+print(message(together, lambda: None if is_first() else fail_here()))
+with sda.use_mesh(2):
+    x = jax.device_put(np.arange(4.0), place(PartitionSpec("batch")))
+    print(x.is_fully_addressable, whole(x).tolist())
+"""
+
+
+def test_what_fails_in_one_is_told_to_the_other():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING, address, str(i)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+        )
+        for i in range(2)
+    ]
+    first, second = map(said, finish(*both))
+    assert first[0] == "True 5 1" and second[0] == "False 5 1"
+    assert first[1] == "here" and "a failure in 0" in second[1]
+    assert "a failure in 1" in first[2] and second[2] == "here"
+    assert first[3] == second[3] == "False [0.0, 1.0, 2.0, 3.0]"
+
+
+def test_one_process_waits_for_nobody():
+    assert by_first(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        by_first(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        together(lambda: 1 // 0)
+    np.testing.assert_array_equal(whole(np.arange(3)), np.arange(3))
+
+
+def test_the_others_must_be_named():
+    with pytest.raises(ConfigError, match="all three"):
+        join("localhost:1", 2)
+    with pytest.raises(ConfigError, match="--process: got 2; expected 0 to 1"):
+        join("localhost:1", 2, 2)

@@ -110,7 +110,7 @@ def main() -> None:
         options.observations, options.samples = 1, 128
         options.cases, options.methods = ["spring", "lo", "hi"], list(QUICK)
     path = RESULTS / f"{name}.jsonl"
-    settings = {m: json.dumps([encode(part) for part in METHODS[m]]) for m in METHODS}
+    settings = {m: json.dumps([encode(part) for part in METHODS[m]] + [PARTICLES]) for m in METHODS}
     every = read_records(path)
     write_records(path, every)  # without a line that was cut
     records = [r for r in every if settings.get(r["method"]) == r["settings"]]

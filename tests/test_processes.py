@@ -36,7 +36,8 @@ def test_two_processes_give_what_one_gives(tmp_path):
     np.testing.assert_allclose(found["data"], expected["data"], atol=1e-5)
     # of weights of order 0.1 that moved by 1e-3 a step
     np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
-    np.testing.assert_allclose(found["posterior"], expected["posterior"], atol=2e-3)
+    size = np.abs(expected["posterior"]).max()  # of a network that has learnt little
+    np.testing.assert_allclose(found["posterior"], expected["posterior"], atol=1e-3 * size)
     assert found["posterior"].std(axis=0).min() > 0.05
     assert (two / "train" / "metrics.jsonl").read_text().count("\n") == 2
     assert not list(two.rglob("*.parts"))

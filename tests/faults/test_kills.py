@@ -1,0 +1,118 @@
+"""Commands that are killed at random moments, gone on with, end as if nothing had happened."""
+
+import contextlib
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from runs import finish, results, start, start_two, write_config
+
+SIZES = {"levels": 48, "trajectories": 200, "steps": 400}
+ORDER = ("simulate", "train", "assimilate")
+GROWING = {"simulate": "data.h5.parts", "train": "train", "assimilate": "lo"}
+OPTIONS = {"simulate": (), "train": (), "assimilate": ("--save-every", 4)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_config(folder, **SIZES)
+    for command in ORDER:
+        finish(start(command, config, folder / "out", *OPTIONS[command]))
+    return config, results(folder / "out")
+
+
+def state_of(folder):
+    return {(p, p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+
+
+def kill_at_work(processes, victim, folder, moments, how, patience=300):
+    """Ends the victim once it has written something, after a random while; whether it was at
+    work. What others do about it within `patience` seconds is theirs."""
+    before, began = state_of(folder), time.monotonic()
+    while state_of(folder) == before and victim.poll() is None:
+        assert time.monotonic() - began < 300
+        time.sleep(0.01)
+    time.sleep(moments.uniform(0.0, 0.5))
+    at_work = victim.poll() is None
+    victim.send_signal(how)
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+        process.kill()
+        process.communicate()
+    return at_work
+
+
+def disturbed(config, output, kills, mesh=None):
+    """All commands, each killed that often; how many kills met one at work."""
+    moments, met = random.Random(0), 0
+    for command in ORDER:
+        arguments = (*OPTIONS[command], *(mesh[command] if mesh else ()))
+
+        def begin(command=command, arguments=arguments):
+            if mesh:
+                return start_two(command, config, output, *arguments)
+            return [start(command, config, output, *arguments)]
+
+        for i in range(kills):
+            processes = begin()
+            victim = processes[i % len(processes)]
+            how = (signal.SIGKILL, signal.SIGTERM)[i // len(processes) % 2]
+            met += kill_at_work(processes, victim, output / GROWING[command], moments, how)
+            assert any(p.returncode != 0 for p in processes) or not met
+        finish(*begin())
+    return met
+
+
+def assert_same(found, expected, tolerance=0.0):
+    assert sorted(found) == sorted(expected) == ["data", "posterior", "weights"]
+    for name, numbers in expected.items():
+        size = np.abs(numbers).max()
+        np.testing.assert_allclose(
+            found[name], numbers, rtol=0, atol=tolerance * size, err_msg=name
+        )
+
+
+def test_killed_twice_each(undisturbed, tmp_path):
+    config, expected = undisturbed
+    assert disturbed(config, tmp_path, 2) >= 4
+    assert_same(results(tmp_path), expected)
+
+
+@pytest.mark.slow
+def test_killed_ten_times_each(undisturbed, tmp_path):
+    config, expected = undisturbed
+    assert disturbed(config, tmp_path, 10) >= 20
+    assert_same(results(tmp_path), expected)
+
+
+MESH = {
+    "simulate": ("--mesh.batch", 4),
+    "train": ("--mesh.batch", 4),
+    "assimilate": ("--mesh.batch", 2, "--mesh.time", 2),
+}
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_killed(undisturbed, tmp_path):
+    """The other ends by itself, and both go on. Sums are in another order than on one device."""
+    config, expected = undisturbed
+    assert disturbed(config, tmp_path, 4, MESH) >= 8
+    assert_same(results(tmp_path), expected, 5e-3)
+
+
+def test_a_run_goes_on_with_other_devices_and_processes(undisturbed, tmp_path):
+    """Two processes, one of which is killed; then one process with one device."""
+    config, expected = undisturbed
+    for command in ORDER:
+        arguments = (*OPTIONS[command], *MESH[command])
+        both = start_two(command, config, tmp_path, *arguments)
+        kill_at_work(
+            both, both[1], tmp_path / GROWING[command], random.Random(1), signal.SIGKILL, 1
+        )
+        finish(start(command, config, tmp_path, *OPTIONS[command]))
+    assert_same(results(tmp_path), expected, 5e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,18 @@ def checkpointer(
     Leaving the block waits for saves under way.
     """
     policy = ocp.training.preservation_policies.LatestN(keep)
-    with ocp.training.Checkpointer(
+    manager = ocp.training.Checkpointer(
         str(Path(folder).absolute()),
         preservation_policy=policy,  # ty: ignore[invalid-argument-type]
         cleanup_tmp_directories=True,
-    ) as manager:
+    )
+    try:
         yield manager
+    except BaseException:
+        with suppress(Exception):  # a save that failed fails again here
+            manager.close()
+        raise
+    manager.close()
 
 
 def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:

@@ -21,7 +21,7 @@ from sda_jax.parts import Parts, blocks
 from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import read_hdf5, write_hdf5
+from sda_jax.storage import create_array, read_hdf5, write_hdf5
 from sda_jax.types import PRNGKey, System, Trajectory
 
 SPLITS = ("train", "valid", "test")
@@ -210,7 +210,7 @@ def generate(
             first = 0
             for split, size in sizes.items():
                 shape = (size, length, *system.state_shape)
-                parts.copy(chunks, first, file.create_dataset(f"{split}/x", shape, "float32"))
+                parts.copy(chunks, first, create_array(file, f"{split}/x", shape))
                 first += size
             train = statistics(file["train/x"])
             file.attrs["mean"], file.attrs["std"] = train.mean, train.std

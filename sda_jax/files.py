@@ -14,7 +14,7 @@ from sda_jax import laws, operators
 from sda_jax.errors import StorageError
 from sda_jax.observation import Observation
 from sda_jax.serialize import class_table, dumps, loads
-from sda_jax.storage import read_hdf5, write_hdf5
+from sda_jax.storage import create_array, read_hdf5, write_hdf5
 
 OPERATORS = class_table(
     [
@@ -96,7 +96,7 @@ def save_posterior(
         StorageError: The file cannot be written.
     """
     with new_posterior(path, description, truth=truth, reference=reference) as file:
-        file["ensemble"] = np.asarray(ensemble, np.float32)
+        create_array(file, "ensemble", np.shape(ensemble))[:] = np.asarray(ensemble, np.float32)
         file["ensemble"].attrs["units"] = "physical"
 
 

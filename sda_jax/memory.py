@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ def free_bytes() -> int | None:
     free = 1024 * int(fields["MemAvailable"].split()[0])
     group = Path("/sys/fs/cgroup")
     limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, max(limit - used, 0))
+    if limit is not None and used is not None:
+        free = min(free, max(limit - used, 0))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        free = min(free, max(limit - pages * resource.getpagesize(), 0))
+    return free
 
 
 def _number(path: Path) -> int | None:

@@ -132,12 +132,19 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "system": encode(prior.system),
         "notes": notes or {},
     }
+    description["description_sha256"] = description_digest(description)
     write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path
 
 
 def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def description_digest(description: dict[str, Any]) -> str:
+    """A hash of everything that prior.json says beside it."""
+    rest = {k: v for k, v in description.items() if k != "description_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def shipped_priors() -> list[str]:
@@ -195,6 +202,13 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
     if missing:
         raise StorageError(
             str(folder / "prior.json"), f"no {missing}", "a whole prior", "Save it again."
+        )
+    if description.get("description_sha256") != description_digest(description):
+        raise StorageError(
+            str(folder / "prior.json"),
+            "contents other than it was written with",
+            "a whole prior",
+            "It is damaged or was edited: save the prior again.",
         )
     if description.get("weights_sha256") != _digest(folder):
         raise StorageError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
+import io
 import json
 import os
 from collections.abc import Generator, Iterable
@@ -13,13 +15,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import h5py
+import numpy as np
 from safetensors import SafetensorError
 
 from sda_jax.errors import SDAError, StorageError
 from sda_jax.processes import by_first
 
 FORMAT = "sda_jax"
-FORMAT_VERSION = 1
+DIGEST = "digest"
+FORMAT_VERSION = 2
 
 
 @contextlib.contextmanager
@@ -84,13 +88,76 @@ def append_record(path: str | Path, record: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
-    """An HDF5 file open for writing, whole or not at all; `kind` says what it holds."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["kind"] = kind
-        file.attrs["versions"] = json.dumps(versions())
-        yield file
+    """An HDF5 file open for writing, whole or not at all; `kind` says what it holds.
+
+    From version 1.10 on, HDF5 keeps checksums of its own bookkeeping.
+    """
+    with atomic(path) as temporary, _Patient(temporary, "w+") as disk:
+        with h5py.File(disk, "w", libver="v110") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["kind"] = kind
+            file.attrs["versions"] = json.dumps(versions())
+            yield file
+            if disk.failure is None:
+                file.attrs[DIGEST] = _digest(file)
+        if disk.failure is not None:
+            raise disk.failure
+
+
+class _Patient(io.FileIO):
+    """A file that keeps its first failure to write to itself: HDF5, told of it, would try again
+    whenever it closes something, and crash at exit."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        left = view
+        try:
+            while left and self.failure is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if self.failure is None:
+                super().truncate(size)
+        except OSError as error:
+            self.failure = error
+        return size or 0
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+def create_array(file: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+    """A float32 data set `(rows, length, ...)` to be filled, with checksums that its readers
+    verify."""
+    blocks = (1, min(shape[1], 64), *shape[2:])
+    return file.create_dataset(name, shape, "float32", chunks=blocks, fletcher32=True)
+
+
+def _digest(file: h5py.File) -> str:
+    """A hash of all attributes and of all data sets that have no checksums of their own."""
+    found = hashlib.sha256()
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        found.update(name.encode())
+        for key in sorted(item.attrs):
+            if key != DIGEST:
+                found.update(f"{key}={item.attrs[key]!r}".encode())
+        if isinstance(item, h5py.Dataset):
+            found.update(f"{item.shape}{item.dtype}".encode())
+            if not item.fletcher32:
+                value = np.asarray(item[()])
+                found.update(repr(value[()]).encode() if value.dtype == object else value.tobytes())
+
+    add("/", file)
+    file.visititems(add)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager
@@ -113,10 +180,12 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         try:
             attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
             _check_header(path, attributes, kind)
+            if file.attrs.get(DIGEST) != _digest(file):
+                raise ValueError("its contents are not those it was written with")
             yield file
         except SDAError:
             raise
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
             raise StorageError(
                 str(path), f"{error}", f"a complete {kind} file", "It is damaged: make it again."
             ) from error

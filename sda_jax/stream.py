@@ -28,7 +28,7 @@ from sda_jax.prior import Prior
 from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import read_hdf5
+from sda_jax.storage import create_array, read_hdf5
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
@@ -110,7 +110,7 @@ def assimilate_to_file(
     def assemble() -> None:
         with new_posterior(path, description, truth=truth) as file:
             file.attrs["identity"] = identity
-            data = file.create_dataset("ensemble", (samples, *shape), "float32")
+            data = create_array(file, "ensemble", (samples, *shape))
             data.attrs["units"] = "physical"
             parts.copy(todo, 0, data)
         parts.remove()

@@ -19,3 +19,15 @@ def pytest_configure(config):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """A config file and the folder with what the three commands write; not to be changed."""
+    from runs import finish, start, write_config
+
+    folder = tmp_path_factory.mktemp("whole")
+    config = write_config(folder)
+    for command in ("simulate", "train", "assimilate"):
+        finish(start(command, config, folder / "out"))
+    return config, folder / "out"

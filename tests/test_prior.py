@@ -12,7 +12,7 @@ import sda_jax as sda
 from sda_jax.denoise import NetworkDenoiser, NoisePrediction, Preconditioned
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior import shipped_priors
+from sda_jax.prior import description_digest, shipped_priors
 from sda_jax.types import component
 
 
@@ -60,8 +60,10 @@ def saved(tmp_path):
 
 
 def edit(path, **changes):
-    data = json.loads((path / "prior.json").read_text())
-    (path / "prior.json").write_text(json.dumps(data | changes))
+    """Writes another description that claims to be whole."""
+    data = json.loads((path / "prior.json").read_text()) | changes
+    data["description_sha256"] = description_digest(data)
+    (path / "prior.json").write_text(json.dumps(data))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""Files that were cut or changed: an error that names the file, or the very same contents."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from sda_jax.checkpoint import checkpointer, restore_latest
+from sda_jax.cli.train import main as train_main
+from sda_jax.dataset import load
+from sda_jax.errors import SDAError
+from sda_jax.files import load_observation, load_posterior
+from sda_jax.prior import load_prior
+from sda_jax.storage import read_hdf5, read_records
+
+
+def data_of(out):
+    with read_hdf5(out / "data.h5", "dataset") as file:
+        attributes = {k: np.asarray(v).tolist() for k, v in file.attrs.items()}
+    return [attributes, *(load(out / "data.h5", split).tolist() for split in ("train", "valid"))]
+
+
+def observation_of(out):
+    observation, length = load_observation(out / "lo" / "observation.h5")
+    return [repr(observation), length]
+
+
+def posterior_of(out):
+    return {k: v.tolist() for k, v in load_posterior(out / "lo" / "posterior.h5").items()}
+
+
+def prior_of(out):
+    prior = load_prior(out / "prior")
+    return [repr(prior), *(np.asarray(x).tolist() for x in jax.tree.leaves(prior.denoiser))]
+
+
+def checkpoint_of(out):
+    with checkpointer(out / "train" / "checkpoints") as manager:
+        like = jax.tree.map(np.zeros_like, manager.load(manager.latest.step))
+        return [np.asarray(x).tolist() for x in jax.tree.leaves(restore_latest(manager, like))]
+
+
+READERS = {
+    "data.h5": data_of,
+    "lo/observation.h5": observation_of,
+    "lo/posterior.h5": posterior_of,
+    "prior/prior.json": prior_of,
+    "prior/weights.safetensors": prior_of,
+}
+
+
+def damages(contents, count, rng):
+    """The same bytes cut, and with single bits flipped."""
+    for _ in range(count):
+        yield contents[: rng.integers(len(contents))]
+        flipped = bytearray(contents)
+        flipped[rng.integers(len(contents))] ^= 1 << rng.integers(8)
+        yield bytes(flipped)
+
+
+def inject(out, name, reader, count):
+    """Reads the file with so many damages; how many were noticed, how many changed nothing."""
+    expected, path = reader(out), out / name
+    contents, noticed, harmless = path.read_bytes(), 0, 0
+    try:
+        for damaged in damages(contents, count, np.random.default_rng(0)):
+            path.write_bytes(damaged)
+            try:
+                assert reader(out) == expected, f"{name} was read with other contents"
+                harmless += 1
+            except SDAError as error:
+                assert str(out) in str(error), error
+                noticed += 1
+    finally:
+        path.write_bytes(contents)
+    assert noticed + harmless == 2 * count
+    return noticed
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_cut_and_flipped(whole, name):
+    assert inject(whole[1], name, READERS[name], 20) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_cut_and_flipped_often(whole, name):
+    assert inject(whole[1], name, READERS[name], 500) > 500
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's readers
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_checkpoint_is_not_gone_on_from(whole, tmp_path, cut, capsys):
+    """Every file of the latest checkpoint in turn: refused with the folder's name, or the very same
+    weights in the end."""
+    config, out = whole
+    weights = (out / "prior" / "weights.safetensors").read_bytes()
+    rng = np.random.default_rng(1)
+    files = [p for p in (out / "train" / "checkpoints" / "10").rglob("*") if p.is_file()]
+    assert len(files) > 3
+    for path in files:
+        copy = tmp_path / "out"
+        shutil.copytree(out, copy)
+        shutil.rmtree(copy / "prior")
+        victim = copy / path.relative_to(out)
+        contents = bytearray(path.read_bytes())
+        if not contents:
+            shutil.rmtree(copy)
+            continue
+        if cut:
+            contents = contents[: len(contents) // 2]
+        else:
+            contents[rng.integers(len(contents))] ^= 1 << rng.integers(8)
+        victim.write_bytes(contents)
+        status = train_main(["--config", str(config), "--output", str(copy)])
+        if status == 0:
+            assert (copy / "prior" / "weights.safetensors").read_bytes() == weights, path
+        else:
+            assert status == 2 and "checkpoints" in capsys.readouterr().err
+        shutil.rmtree(copy)
+
+
+def test_torn_and_changed_metrics_are_left_out(whole, tmp_path):
+    path = whole[1] / "train" / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    torn = tmp_path / "metrics.jsonl"
+    torn.write_text(lines[0] + "\n" + lines[1][:-7])
+    assert read_records(torn) == read_records(path)[:1]
+
+
+def test_what_another_version_wrote_is_refused_with_its_number(whole, monkeypatch):
+    monkeypatch.setattr("sda_jax.storage.FORMAT_VERSION", 3)
+    with pytest.raises(SDAError, match="format version 2; expected version 3"):
+        load(whole[1] / "data.h5", "train")
+    with pytest.raises(SDAError, match="format version 2; expected version 3"):
+        monkeypatch.setattr("sda_jax.prior.FORMAT_VERSION", 3)
+        load_prior(whole[1] / "prior")

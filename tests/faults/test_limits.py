@@ -1,0 +1,150 @@
+"""Full disks, folders that cannot be written, too little memory, two runs at once, clocks that jump
+and numbers that are not finite."""
+
+import resource
+import shutil
+import time
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from runs import finish, results, start, start_two
+
+import sda_jax as sda
+from sda_jax.cli import assimilate, simulate, train
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
+from sda_jax.errors import DivergenceError
+from sda_jax.sources import FromSimulator
+from sda_jax.train import Training
+from sda_jax.train import train as train_denoiser
+
+MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}
+MADE = {"simulate": ("data.h5",), "train": ("train", "prior"), "assimilate": ("lo",)}
+
+
+def without(whole, folder, command):
+    """A copy of the results in which those of a command and what follows it are missing."""
+    copy = folder / "out"
+    shutil.copytree(whole[1], copy)
+    for name in list(MADE)[list(MADE).index(command) :]:
+        for made in MADE[name]:
+            path = copy / made
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return copy
+
+
+def ran(command, whole, output, *arguments):
+    return MAIN[command](["--config", str(whole[0]), "--output", str(output), *arguments])
+
+
+@pytest.mark.parametrize("command", MAIN)
+def test_a_full_disk_is_reported_and_the_run_goes_on_later(whole, tmp_path, command):
+    """A limit on file size stands in for a full disk: the operating system refuses to write on."""
+    copy = without(whole, tmp_path, command)
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+
+    process = start(command, whole[0], copy, preexec_fn=limited)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors[-2000:]
+    assert "error: " in errors and "run again" in errors and str(copy) in errors
+    for rest in list(MADE)[list(MADE).index(command) :]:
+        assert ran(rest, whole, copy) == 0
+    found, expected = results(copy), results(whole[1])
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.parametrize("command", MAIN)
+def test_a_folder_that_cannot_be_written_is_named(whole, command, capsys):
+    """Not even by an administrator, to whom permissions are no obstacle."""
+    prior = () if command != "assimilate" else ("--prior", str(whole[1] / "prior"))
+    assert ran(command, whole, "/proc/nowhere", *prior) == 2
+    assert "/proc/nowhere" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_foreseen(whole, tmp_path):
+    copy = without(whole, tmp_path, "assimilate")
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+
+    many = ("--assimilation.samples", 20000, "--assimilation.chunk", 20000)
+    process = start(
+        "assimilate", whole[0], copy, *many, "--cases.lo.length", 2048, preexec_fn=limited
+    )
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors[-2000:]
+    assert "memory: got a computation that needs" in errors and "Lower chunk" in errors
+
+
+def test_one_run_in_a_folder_at_a_time(whole, tmp_path, capsys):
+    copy = without(whole, tmp_path, "train")
+    first = start("train", whole[0], copy, "--training.steps", 100000)
+    began = time.monotonic()
+    while not (copy / "train" / "metrics.jsonl").exists():
+        assert first.poll() is None and time.monotonic() - began < 300
+        time.sleep(0.05)
+    assert ran("train", whole, copy, "--training.steps", "100000") == 2
+    assert "another run is at work" in capsys.readouterr().err
+    first.kill()
+    first.communicate()
+
+
+def test_two_processes_that_are_told_different_things_end(whole, tmp_path):
+    """A process that was given another seed than its neighbour: its folder is not its own."""
+    copy = without(whole, tmp_path, "simulate")
+    both = start_two("simulate", whole[0], copy, "--mesh.batch", 4)
+    finish(*both)
+    again = start_two("simulate", whole[0], copy, "--mesh.batch", 4, "--seed", 1)
+    for process in again:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 2 and "another data set" in errors
+
+
+@pytest.mark.parametrize("jump", [-3e8, 3e8])
+def test_a_clock_that_jumps(whole, tmp_path, monkeypatch, jump):
+    """Ten years back or ahead, between a checkpoint and going on from it."""
+    copy = without(whole, tmp_path, "assimilate")
+    shutil.rmtree(copy / "prior")
+    shutil.rmtree(copy / "train" / "checkpoints" / "10")
+    clock, nanoseconds = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: clock() + jump)
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + int(jump * 1e9))
+    assert ran("train", whole, copy) == 0
+    assert ran("assimilate", whole, copy, "--assimilation.chunk", "4") == 0
+    found, expected = results(copy), results(whole[1])
+    np.testing.assert_array_equal(found["weights"], expected["weights"])
+    np.testing.assert_array_equal(found["posterior"], expected["posterior"])
+
+
+def test_data_that_are_not_finite(whole, tmp_path, capsys):
+    copy = without(whole, tmp_path, "train")
+    with h5py.File(copy / "data.h5", "r+") as file:
+        file["train/x"][2, 5] = np.nan
+    assert ran("train", whole, copy) == 2
+    assert "data" in capsys.readouterr().err
+
+
+class NoGradient(nn.Module):
+    """A network with a finite value whose gradient is not."""
+
+    @nn.compact
+    def __call__(self, x, t, context=None):
+        edge = self.param("edge", nn.initializers.zeros, ())
+        return 0.0 * x + jnp.sqrt(jnp.abs(edge))
+
+
+def test_a_gradient_that_is_not_finite(tmp_path):
+    system = sda.VectorAutoregression()
+    blank = NetworkDenoiser(NoGradient(), None, sda.Cosine(), Preconditioned())
+    validation = sda.simulate(jax.random.key(0), system, 8, 4)[None]
+    training = Training(steps=20, batch=4, segment=8, block=5, checkpoint_every=5)
+    units = system.standardisation
+    with pytest.raises(DivergenceError, match=r"loss: got nan at step 1;"):
+        train_denoiser(blank, FromSimulator(system), validation, units, training, tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))

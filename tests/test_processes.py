@@ -1,7 +1,6 @@
 """Two processes with two devices each do what one device does."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -52,7 +51,6 @@ def test_every_device_has_its_place_in_the_mesh(tmp_path):
 
 
 FAILING = """
-import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec
 import sda_jax as sda
@@ -60,7 +58,7 @@ from sda_jax.errors import ProcessError
 from sda_jax.mesh import place
 from sda_jax.processes import by_first, is_first, join, together, whole
 
-join(sys.argv[1], 2, int(sys.argv[2]))
+join()
 
 def fail_here():
     raise ValueError("here")
@@ -81,15 +79,19 @@ with sda.use_mesh(2):
 
 
 def test_what_fails_in_one_is_told_to_the_other():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    """Joined by what Slurm sets."""
+    job = os.getpid()  # from which the port follows
+    slurm = {"SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": 2}
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", FAILING, address, str(i)],
+            [sys.executable, "-c", FAILING],
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"},
+            env=os.environ
+            | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+            | {k: str(v) for k, v in slurm.items()}
+            | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
         )
         for i in range(2)
     ]

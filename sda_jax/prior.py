@@ -77,7 +77,8 @@ class Prior:
     context: Standardisation | None = None
 
     def __post_init__(self) -> None:
-        if self.window is not None and (self.window < 1 or self.window % 2 == 0):
+        odd = type(self.window) is int and self.window > 0 and self.window % 2 == 1
+        if self.window is not None and not odd:
             raise ConfigError("window", self.window, "an odd number of states", "Use 2k + 1.")
 
 
@@ -218,6 +219,11 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
             "One of them is damaged or replaced: save the prior again.",
         )
     parts = {name: decode(description[name], table) for name in names}
+    for name, kind in (("standardisation", Standardisation), ("context", Standardisation | None)):
+        if not isinstance(parts[name], kind):
+            raise StorageError(
+                str(folder / "prior.json"), f"{name} {parts[name]!r}", f"{kind}", "Save it again."
+            )
     window = description["window"]
     measured = {
         name.removeprefix(MEASURED): jnp.asarray(weights.pop(name))

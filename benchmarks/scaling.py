@@ -49,7 +49,7 @@ def case(name: str, length: int) -> tuple[Any, ...]:
 def compiled(name: str, length: int) -> Any:
     """The compiled draw of one trajectory and its arguments."""
     prior, observation, sampler = case(name, length)
-    posterior = guided(prior, observation, length, GUIDANCE, 8 if prior.window else None, 1, None)
+    posterior = guided(prior, observation, length, GUIDANCE, None, 1, None)
     given = (jax.random.key(0), jnp.arange(1), posterior, prior.standardisation)
     program = _draw.lower(*given, sampler, (length, *prior.state_shape)).compile()
     return program, lambda: jax.block_until_ready(program(*given, sampler))

@@ -19,7 +19,7 @@ from sda_jax.types import component
 LENGTH, SAMPLES = 9, 10
 SAMPLERS = {
     "one level after another": sda.PredictorCorrector(
-        12, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1)
+        12, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1, relative=False)
     ),
     "remembering the level before": sda.PredictorCorrector(
         12, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=True
@@ -39,7 +39,12 @@ def observation():
 
 
 def drawn(path, prior, observation, sampler, **changes):
-    settings = {"guidance": sda.SDA(), "sampler": sampler, "chunk": 4, "save_every": 5} | changes
+    settings = {
+        "guidance": sda.TweedieCovariance(),
+        "sampler": sampler,
+        "chunk": 4,
+        "save_every": 5,
+    } | changes
     key = settings.pop("key", jax.random.key(3))
     assimilate_to_file(path, key, prior, observation, LENGTH, SAMPLES, **settings)
     return load_posterior(path)["ensemble"]
@@ -49,7 +54,14 @@ def drawn(path, prior, observation, sampler, **changes):
 def test_the_ensemble_is_the_one_in_memory(tmp_path, prior, observation, sampler):
     found = drawn(tmp_path / "p.h5", prior, observation, sampler)
     expected = sda.assimilate(
-        jax.random.key(3), prior, observation, LENGTH, SAMPLES, sda.SDA(), sampler, chunk=4
+        jax.random.key(3),
+        prior,
+        observation,
+        LENGTH,
+        SAMPLES,
+        sda.TweedieCovariance(),
+        sampler,
+        chunk=4,
     )
     assert found.shape == (SAMPLES, LENGTH, 2)
     assert found.std(axis=0).min() > 0.01

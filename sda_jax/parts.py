@@ -60,7 +60,7 @@ class Parts:
                 if shard.replica_id == 0:
                     row, column = (s.start or 0 for s in shard.index[:2])
                     name = partial / f"{row:08d}-{column:08d}.npy"
-                    with atomic(name) as temporary, open(temporary, "wb") as file:
+                    with atomic(name, own=True) as temporary, open(temporary, "wb") as file:
                         np.save(file, np.asarray(shard.data))
 
         by_first(lambda: shutil.rmtree(partial, ignore_errors=True))

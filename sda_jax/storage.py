@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import h5py
+import jax
 import numpy as np
 from safetensors import SafetensorError
 
 from sda_jax.errors import SDAError, StorageError
-from sda_jax.processes import by_first
+from sda_jax.processes import by_first, is_first
 
 FORMAT = "sda_jax"
 DIGEST = "digest"
@@ -27,22 +28,24 @@ FORMAT_VERSION = 2
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Generator[Path, None, None]:
+def atomic(path: str | Path, own: bool = False) -> Generator[Path, None, None]:
     """Gives a temporary path beside `path`, renamed to it when the block ends well.
 
-    Whatever stood at `path` stays untouched until then, also when the process is killed.
+    Whatever stood at `path` stays untouched until then, also when the process is killed. Of several
+    processes that all come here the first one's file stays, or with `own` that of each.
 
     Raises:
         StorageError: The folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f"{path.name}.{jax.process_index()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if own or is_first():
+            os.replace(temporary, path)
     except SDAError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -81,9 +84,11 @@ def write_records(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def append_record(path: str | Path, record: dict[str, Any]) -> None:
-    """Adds a line to a JSON-lines file; torn by a crash, `read_records` leaves it out."""
-    with open(path, "a") as file:
-        file.write(json.dumps(record) + "\n")
+    """Adds a line to a JSON-lines file, once for all processes; torn by a crash, `read_records`
+    leaves it out."""
+    if is_first():
+        with open(path, "a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 @contextlib.contextmanager

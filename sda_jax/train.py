@@ -33,7 +33,7 @@ from sda_jax.errors import (
 )
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, place, require_shared, scattered, split
-from sda_jax.processes import by_first, is_first
+from sda_jax.processes import by_first
 from sda_jax.sources import Source
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import append_record, read_records, write_records
@@ -295,8 +295,7 @@ def train(
                     _require_finite(validation_loss[None], done, folder, saved)
                     _require_finite(_total(state.variables)[None], done, folder, saved)
                     record["validation_loss"] = float(validation_loss)
-                if is_first():
-                    append_record(metrics, record)
+                append_record(metrics, record)
                 if due:
                     save(manager, done, state)
                     saved = done

@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import jax
 from orbax.checkpoint import v1 as ocp
 
 from sda_jax.errors import StorageError
+from sda_jax.processes import by_first
 
 
 @contextmanager
@@ -36,13 +38,15 @@ def checkpointer(
 
 
 def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
-    """Saves `state` as the checkpoint of `step` and waits until it is whole.
+    """Saves `state` as the checkpoint of `step` and waits until it is whole, in every process.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
     try:
         manager.save(step, state)
+    except jax.errors.JaxRuntimeError:  # another process is gone
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise StorageError(
             f"{manager.directory}/{step}",
@@ -52,18 +56,23 @@ def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
         ) from error
 
 
-def restore_latest(manager: ocp.training.Checkpointer, like: Any) -> Any | None:
-    """The latest complete checkpoint, with the structure of `like` and the shardings of its leaves,
-    whatever it was saved from; None without a checkpoint.
+def latest_step(manager: ocp.training.Checkpointer) -> int:
+    """The step of the latest complete checkpoint, as the first process sees it; -1 without one."""
+    latest = manager.latest
+    return by_first(lambda: -1 if latest is None else latest.step)
+
+
+def restore(manager: ocp.training.Checkpointer, step: int, like: Any) -> Any:
+    """The checkpoint of `step`, with the structure of `like` and the shardings of its leaves,
+    whatever it was saved from.
 
     Raises:
         StorageError: The checkpoint is damaged, or of another network or optimiser.
     """
-    if manager.latest is None:
-        return None
-    step = manager.latest.step
     try:
         return manager.load(step, like)
+    except jax.errors.JaxRuntimeError:
+        raise
     except Exception as error:
         reason: BaseException = error
         while reason.__cause__ is not None:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, over_batch, place, require_shared, scattered
-from sda_jax.parts import Parts, blocks
-from sda_jax.processes import by_first, whole
+from sda_jax.parts import Parts, blocks, remove_finished
+from sda_jax.processes import by_first, together, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import create_array, read_hdf5, write_hdf5
@@ -186,14 +186,20 @@ def generate(
     description = dumps(
         {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
     )
-    if by_first(path.exists):
+
+    def is_there() -> bool:
+        if not path.exists():
+            return False
         with read_hdf5(path, "dataset") as file:
             if file.attrs["description"] != description:
                 raise StorageError(
-                    str(path), "another data set", "this one or no file", "Choose another path."
+                    str(path), "another data set", "this one or no file", "Choose another --output."
                 )
-        return path
+        remove_finished(path)
+        return True
 
+    if by_first(is_there):
+        return path
     parts = Parts(path, description)
     key = jax.random.fold_in(jax.random.key(seed), STORED)
     chunks = blocks(trajectories, chunk)
@@ -280,11 +286,17 @@ def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *
 
 
 def load_shared(path: str | Path, split: str) -> Float[Array, "trajectory length *state"]:
-    """The same on the devices of the mesh in use, along batch a share on each; every process reads
-    the shares of its own devices."""
-    with _opened(path, split) as x:
-        shared = place(scattered(x.shape))
-        return jax.make_array_from_callback(x.shape, shared, lambda index: x[index])
+    """The same on the devices of the mesh in use, a share on each along batch where some axis can
+    be shared evenly; every process reads the shares of its own devices."""
+    found = []
+
+    def read() -> None:
+        with _opened(path, split) as x:
+            shared = place(scattered(x.shape))
+            found.append(jax.make_array_from_callback(x.shape, shared, lambda index: x[index]))
+
+    together(read)
+    return found[0]
 
 
 @contextlib.contextmanager

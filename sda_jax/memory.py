@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from sda_jax.errors import ResourceError
+from sda_jax.processes import least
 
 GIB = 2**30
 
@@ -61,6 +62,7 @@ def run_in_memory(function: Any, remedy: str, *arguments: Any) -> Any:
     """
     try:
         needed, free = needed_bytes(function.lower(*arguments).compile()), free_bytes()
+        free = None if free is None else least(free)  # so that all go on or none
         if free is not None and needed > free:
             raise ResourceError(
                 "memory",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ class Parts:
     """
 
     def __init__(self, path: str | Path, description: str):
-        path = Path(path)
-        self.folder = path.with_name(path.name + ".parts")
+        self.path = Path(path)
+        self.folder = self.path.with_name(self.path.name + ".parts")
         by_first(lambda: self._claim(description))
 
     def _claim(self, description: str) -> None:
@@ -43,6 +44,8 @@ class Parts:
                 "Remove the folder, or choose another path.",
             )
         hold(self.folder)
+        for left in self.folder.parent.glob(f"{self.path.name}.*.partial"):  # by who was killed
+            left.unlink()
         write_text(marker, description)
 
     def has(self, first: int, last: int) -> bool:
@@ -59,20 +62,25 @@ class Parts:
             for shard in x.addressable_shards:
                 if shard.replica_id == 0:
                     row, column = (s.start or 0 for s in shard.index[:2])
-                    name = partial / f"{row:08d}-{column:08d}.npy"
+                    data = np.asarray(shard.data)
+                    name = partial / f"{row:08d}-{column:08d}-{_checksum(data):08x}.npy"
                     with atomic(name, own=True) as temporary, open(temporary, "wb") as file:
-                        np.save(file, np.asarray(shard.data))
+                        np.save(file, data)
 
-        by_first(lambda: shutil.rmtree(partial, ignore_errors=True))
+        by_first(lambda: shutil.rmtree(partial) if partial.exists() else None)
         together(share)
         by_first(lambda: os.replace(partial, block))
 
     def copy(self, blocks: list[tuple[int, int]], first: int, data: Any) -> None:
-        """Copies rows from `first` on into the HDF5 data set `data`, as many as it has."""
+        """Copies rows from `first` on into the HDF5 data set `data`, as many as it has.
+
+        Raises:
+            StorageError: A part is damaged.
+        """
         for low, high in blocks:
             for path in sorted(self._block(low, high).glob("*.npy")):
-                row, column = map(int, path.stem.split("-"))
-                part = np.load(path, mmap_mode="r", allow_pickle=False)
+                row, column = map(int, path.stem.split("-")[:2])
+                part = _load(path)
                 begin = max(low + row, first)
                 end = min(low + row + len(part), high, first + len(data))
                 if begin < end:
@@ -82,11 +90,41 @@ class Parts:
 
     def remove(self) -> None:
         """Removes the folder, when the file is there."""
+        gone = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.partial")
+        os.replace(self.folder, gone)  # before another run can take it
         release(self.folder)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(gone)
 
     def _block(self, first: int, last: int) -> Path:
         return self.folder / f"{first:08d}-{last:08d}"
+
+
+def _checksum(data: np.ndarray) -> int:
+    return zlib.crc32(data.tobytes())
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        part = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, f"{error}") from error
+    if f"{_checksum(part):08x}" != path.stem.split("-")[2]:
+        raise _damaged(path, "contents other than it was written with")
+    return part
+
+
+def _damaged(path: Path, found: str) -> StorageError:
+    return StorageError(
+        str(path), found, "a whole part", f"Remove the folder {path.parent} and run again."
+    )
+
+
+def remove_finished(path: Path) -> None:
+    """Removes the parts of a file that is there, left by who was killed in between."""
+    folder = path.with_name(path.name + ".parts")
+    for left in (folder, *path.parent.glob(f"{folder.name}.*.partial")):
+        if left.exists():
+            shutil.rmtree(left)
 
 
 def blocks(rows: int, size: int) -> list[tuple[int, int]]:

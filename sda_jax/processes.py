@@ -3,7 +3,8 @@ do one for all or all together."""
 
 from __future__ import annotations
 
-import contextlib
+import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Array
 
 from sda_jax.errors import ConfigError, ProcessError
 
+SHUTDOWN_SECONDS = 60  # that a process that ends waits for the others
 REMEDY = "See what the other processes printed, then start all again; what was finished is kept."
 
 
@@ -47,7 +49,9 @@ def join(
     # on CPU, programs under way at the same time would mix up their messages
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(
+            coordinator, processes, process, shutdown_timeout_seconds=SHUTDOWN_SECONDS
+        )
     except ValueError as error:
         raise ConfigError(
             "--distributed",
@@ -65,23 +69,13 @@ def is_first() -> bool:
 
 
 def by_first(action: Callable[[], Any]) -> int:
-    """What the first process's action gives, if it is a number; the others wait for it.
+    """What the first process's action gives, if it is a number or a truth value, else 0; the others
+    wait for it.
 
     Raises:
         ProcessError: It failed there. The first process raises the failure itself.
     """
-    result, failure = 0, None
-    if is_first():
-        with _caught() as failures:
-            given = action()
-            result = int(given) if isinstance(given, int) else 0
-        failure = failures[0] if failures else None
-    if jax.process_count() > 1:
-        told = multihost_utils.broadcast_one_to_all(np.array([failure is not None, result]))
-        _raise(failure, [0] if told[0] else [])
-        return int(told[1])
-    _raise(failure, [])
-    return result
+    return int(_all_told(action if is_first() else lambda: 0)[0])
 
 
 def together(action: Callable[[], Any]) -> None:
@@ -90,14 +84,55 @@ def together(action: Callable[[], Any]) -> None:
     Raises:
         ProcessError: It failed in another process. One where it failed raises the failure itself.
     """
-    with _caught() as failures:
-        action()
-    failure = failures[0] if failures else None
-    failed: list[int] = []
-    if jax.process_count() > 1:
-        flags = multihost_utils.process_allgather(np.array(failure is not None))
-        failed = np.flatnonzero(flags).tolist()
-    _raise(failure, failed)
+    _all_told(action)
+
+
+def _all_told(action: Callable[[], Any]) -> np.ndarray:
+    """The number that each process's action gives."""
+    result, failure = 0, None
+    try:
+        given = action()
+        result = int(given) if isinstance(given, int) else 0
+    except Exception as error:  # raised again once the others know
+        failure = error
+    told = _gathered(np.array([failure is not None, result], np.int32))
+    if failure is not None:
+        raise failure
+    failed = np.flatnonzero(told[:, 0]).tolist()
+    if failed:
+        listed = ", ".join(map(str, failed))
+        raise ProcessError("process", f"a failure in {listed}", "all to succeed", REMEDY)
+    return told[:, 1]
+
+
+def _gathered(x: np.ndarray) -> np.ndarray:
+    """What each process has, stacked."""
+    if jax.process_count() == 1:
+        return x[None]
+    return np.asarray(multihost_utils.process_allgather(x))
+
+
+def least(number: float) -> float:
+    """The smallest of the numbers that the processes have."""
+    return float(_gathered(np.array(number, np.float32)).min())
+
+
+def require_same(argument: str, text: str) -> None:
+    """Raises `ConfigError` in every process if they do not all have the same text."""
+    found = _gathered(np.array(zlib.crc32(unaddressed(text).encode()), np.uint32))
+    differing = np.flatnonzero(found != found[0]).tolist()
+    if differing:
+        raise ConfigError(
+            argument,
+            f"others in process 0 than in {', '.join(map(str, differing))}",
+            "the same in every process",
+            "Give every process the same command.",
+        )
+
+
+def unaddressed(text: str) -> str:
+    """A text in which functions have names but no addresses, which differ from run to run."""
+    return re.sub(" at 0x[0-9a-f]+", "", text)
 
 
 def whole(x: Array) -> np.ndarray:
@@ -105,20 +140,3 @@ def whole(x: Array) -> np.ndarray:
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
-
-
-@contextlib.contextmanager
-def _caught() -> Any:
-    failures: list[Exception] = []
-    try:
-        yield failures
-    except Exception as error:  # raised again once the others know
-        failures.append(error)
-
-
-def _raise(failure: Exception | None, failed: list[int]) -> None:
-    if failure is not None:
-        raise failure
-    if failed:
-        listed = ", ".join(map(str, failed))
-        raise ProcessError("process", f"a failure in {listed}", "all to succeed", REMEDY)

@@ -86,9 +86,12 @@ def write_records(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
 def append_record(path: str | Path, record: dict[str, Any]) -> None:
     """Adds a line to a JSON-lines file, once for all processes; torn by a crash, `read_records`
     leaves it out."""
-    if is_first():
+
+    def append() -> None:
         with open(path, "a") as file:
             file.write(json.dumps(record) + "\n")
+
+    by_first(append)
 
 
 @contextlib.contextmanager
@@ -149,16 +152,20 @@ def _digest(file: h5py.File) -> str:
     """A hash of all attributes and of all data sets that have no checksums of their own."""
     found = hashlib.sha256()
 
+    def add_value(name: str, value: np.ndarray) -> None:
+        text = value.dtype.kind in "OSU"
+        found.update(f"{name}{value.shape}{'text' if text else value.dtype}".encode())
+        found.update(str(value.tolist()).encode() if text else value.tobytes())
+
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         found.update(name.encode())
         for key in sorted(item.attrs):
             if key != DIGEST:
-                found.update(f"{key}={item.attrs[key]!r}".encode())
-        if isinstance(item, h5py.Dataset):
+                add_value(key, np.asarray(item.attrs[key]))
+        if isinstance(item, h5py.Dataset) and item.fletcher32:
             found.update(f"{item.shape}{item.dtype}".encode())
-            if not item.fletcher32:
-                value = np.asarray(item[()])
-                found.update(repr(value[()]).encode() if value.dtype == object else value.tobytes())
+        elif isinstance(item, h5py.Dataset):
+            add_value("", np.asarray(item[()]))
 
     add("/", file)
     file.visititems(add)
@@ -181,19 +188,24 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         raise StorageError(
             str(path), f"{error}", f"a readable {kind} file", "It is damaged: make it again."
         ) from error
+    damaged = f"a complete {kind} file", "It is damaged: make it again."
     with file:
         try:
             attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
             _check_header(path, attributes, kind)
-            if file.attrs.get(DIGEST) != _digest(file):
-                raise ValueError("its contents are not those it was written with")
+            whole = file.attrs.get(DIGEST) == _digest(file)
+        except SDAError:
+            raise
+        except Exception as error:  # whatever HDF5 makes of it
+            raise StorageError(str(path), f"{error}", *damaged) from error
+        if not whole:
+            raise StorageError(str(path), "contents other than it was written with", *damaged)
+        try:
             yield file
         except SDAError:
             raise
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-            raise StorageError(
-                str(path), f"{error}", f"a complete {kind} file", "It is damaged: make it again."
-            ) from error
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            raise StorageError(str(path), f"{error}", *damaged) from error
 
 
 def _check_header(path: Path, attributes: dict[str, str], kind: str) -> None:
@@ -248,6 +260,11 @@ def hold(folder: str | Path) -> None:
             "a folder in which another run is at work",
             "one run at a time",
             "Wait for it to end, or choose another --output.",
+        ) from error
+    except OSError as error:
+        file.close()
+        raise StorageError(
+            str(folder), f"{error}", "a file system that can lock files", "Use another disk."
         ) from error
     _HELD[folder] = file
 

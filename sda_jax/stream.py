@@ -17,15 +17,15 @@ from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, check_sizes, diverged, guided
-from sda_jax.checkpoint import checkpointer, restore_latest, save
+from sda_jax.checkpoint import checkpointer, latest_step, restore, save
 from sda_jax.errors import StorageError, require_at_least
 from sda_jax.files import new_posterior
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, place, split
 from sda_jax.observation import Observation
-from sda_jax.parts import Parts, blocks
+from sda_jax.parts import Parts, blocks, remove_finished
 from sda_jax.prior import Prior
-from sda_jax.processes import by_first, whole
+from sda_jax.processes import by_first, unaddressed, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import create_array, read_hdf5
@@ -80,32 +80,40 @@ def assimilate_to_file(
     drawn_from = (jax.random.key_data(key), denoiser, sampler, prior.standardisation)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
     identity = dumps({"arrays": _digest(drawn_from), **sizes})
-    if by_first(path.exists):
+
+    def is_there() -> bool:
+        if not path.exists():
+            return False
         with read_hdf5(path, "posterior") as file:
             if file.attrs.get("identity") != identity:
                 raise StorageError(
-                    str(path), "another posterior", "this one or no file", "Choose another path."
+                    str(path),
+                    "another posterior",
+                    "this one or no file",
+                    "Choose another --output.",
                 )
-        return path
+        remove_finished(path)
+        return True
 
+    if by_first(is_there):
+        return path
     parts = Parts(path, identity)
     todo = blocks(samples, chunk)
-    bar = tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress)
-    for first, last in todo:
-        if parts.has(first, last):
-            bar.update(sampler.steps)
-            continue
-        # the last block is filled up, so that one compilation serves all
-        members = first + jnp.arange(chunk)
-        under_way = parts.folder / "under_way" / f"{first:08d}"
-        draw = partial(_levels, key, members, denoiser, sampler, shape)
-        state = draw(under_way, save_every, last - first, remedy, bar)
-        x = _end(denoiser, sampler, prior.standardisation, state)
-        if not (finite := _finite(x)[: last - first]).all():
-            raise diverged(int((~finite).sum()), last - first, float("nan"))
-        parts.write(first, last, x)
-        by_first(lambda folder=under_way: shutil.rmtree(folder))
-    bar.close()
+    with tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress) as bar:
+        for first, last in todo:
+            if parts.has(first, last):
+                bar.update(sampler.steps)
+                continue
+            # the last block is filled up, so that one compilation serves all
+            members = first + jnp.arange(chunk)
+            under_way = parts.folder / "under_way" / f"{first:08d}"
+            draw = partial(_levels, key, members, denoiser, sampler, shape)
+            state = draw(under_way, save_every, last - first, remedy, bar)
+            x = _end(denoiser, sampler, prior.standardisation, state)
+            if not (finite := _finite(x)[: last - first]).all():
+                raise diverged(int((~finite).sum()), last - first, float("nan"))
+            parts.write(first, last, x)
+            by_first(lambda folder=under_way: shutil.rmtree(folder))
 
     def assemble() -> None:
         with new_posterior(path, description, truth=truth) as file:
@@ -137,10 +145,12 @@ def _levels(
         like = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place(_spec(a, shape))), blank
         )
-        latest, state = manager.latest, restore_latest(manager, like)
-        done = 0 if latest is None else latest.step
-        if state is None:
+        latest = latest_step(manager)
+        if latest >= 0:
+            state = restore(manager, latest, like)
+        else:
             state = _begin(key, members, denoiser, sampler, shape)
+        done = max(latest, 0)
         bar.update(done)
         while done < sampler.steps:
             steps = min(save_every, sampler.steps - done)
@@ -208,8 +218,11 @@ def _finite(x: Array) -> np.ndarray:
 
 
 def _digest(tree: PyTree[Array]) -> str:
-    """A hash of all numbers in a tree."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        found.update(np.asarray(leaf).tobytes())
+    """A hash of a tree: its structure, in which functions have names but no addresses, and its
+    numbers."""
+    leaves, structure = jax.tree.flatten(tree)
+    found = hashlib.sha256(unaddressed(str(structure)).encode())
+    for leaf in map(np.asarray, leaves):
+        found.update(f"{leaf.shape}{leaf.dtype}".encode())
+        found.update(leaf.tobytes())
     return found.hexdigest()

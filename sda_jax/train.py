@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
-from sda_jax.checkpoint import checkpointer, restore_latest, save
+from sda_jax.checkpoint import checkpointer, latest_step, restore, save
 from sda_jax.dataset import UNSTABLE
 from sda_jax.denoise import NetworkDenoiser, UniformTime, denoising_loss
 from sda_jax.errors import (
@@ -250,10 +250,10 @@ def train(
         like = jax.tree.map(
             lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), blank, places
         )
-        restored = restore_latest(manager, like)
-        state = jax.device_put(begin(), places) if restored is None else restored
+        latest = latest_step(manager)
+        state = restore(manager, latest, like) if latest >= 0 else jax.device_put(begin(), places)
         done = int(state.step)
-        if restored is None:
+        if latest < 0:
             _require_finite_source(state.source, done)
         if done > training.steps:
             raise StorageError(

@@ -53,13 +53,17 @@ def start(command, config, output, *arguments, devices=1, **options):
     )
 
 
-def start_two(command, config, output, *arguments):
-    """The same in two processes with two devices each."""
+def start_two(command, config, output, *arguments, own=None):
+    """The same in two processes with two devices each; `own` is an option that is given each
+    one's number."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     given = ("--coordinator", f"localhost:{port}", "--processes", 2, "--process")
-    return [start(command, config, output, *arguments, *given, i, devices=2) for i in range(2)]
+    return [
+        start(command, config, output, *arguments, *given, i, *([own, i] if own else ()), devices=2)
+        for i in range(2)
+    ]
 
 
 def finish(*processes):

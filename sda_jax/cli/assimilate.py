@@ -11,7 +11,7 @@ import numpy as np
 from sda_jax.assimilate import check_observation
 from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
 from sda_jax.files import save_observation
-from sda_jax.processes import by_first, whole
+from sda_jax.processes import by_first, is_first, whole
 from sda_jax.serialize import dumps
 from sda_jax.storage import claim, read_hdf5
 from sda_jax.stream import assimilate_to_file
@@ -40,7 +40,6 @@ def assimilate(arguments: Arguments) -> None:
     )
     check_observation(prior, observation, length)
     folder = claim(options.output / options.case, dumps(description))
-    by_first(lambda: save_observation(folder / "observation.h5", observation, length))
     start = time.perf_counter()
     path = assimilate_to_file(
         folder / "posterior.h5",
@@ -61,10 +60,12 @@ def assimilate(arguments: Arguments) -> None:
         True,
     )
     seconds = time.perf_counter() - start
-    print(
-        f"posterior: {path} ({settings.samples} members of {length} states, "
-        f"spread {_spread(path):.3f}, {seconds:.1f} s)"
-    )
+    by_first(lambda: save_observation(folder / "observation.h5", observation, length))
+    if is_first():
+        print(
+            f"posterior: {path} ({settings.samples} members of {length} states, "
+            f"spread {_spread(path):.3f}, {seconds:.1f} s)"
+        )
 
 
 def _spread(path: Path) -> float:

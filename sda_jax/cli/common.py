@@ -26,7 +26,7 @@ from sda_jax.files import load_observation
 from sda_jax.mesh import Mesh, use_mesh
 from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior, load_prior
-from sda_jax.processes import REMEDY, is_first, join, whole
+from sda_jax.processes import REMEDY, is_first, join, require_same, whole
 from sda_jax.types import PRNGKey
 
 
@@ -100,6 +100,7 @@ def run(
             if options.output is None:
                 options.output = Path("runs") / Path(options.config).stem
             cache_compilations()
+            require_same("arguments", f"{config} {_common(options)}")
             with use_mesh(config.mesh.batch, config.mesh.time):
                 command(Arguments(options, config))
     except SDAError as error:
@@ -115,6 +116,11 @@ def run(
         print(f"\n{name}interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return 0
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that several processes have in common."""
+    return {k: v for k, v in vars(options).items() if k != "process"}
 
 
 @contextlib.contextmanager

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from sda_jax.cli.common import Arguments, Draw, draw_case, posterior, run, the_prior
+from sda_jax.cli.common import Arguments, Draw, described, draw_case, posterior, run, the_prior
 from sda_jax.config import Experiment
 from sda_jax.errors import ConfigError
 from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
+from sda_jax.processes import by_first
 from sda_jax.samplers import Correctors, PredictorCorrector
 from sda_jax.serialize import dumps
 from sda_jax.storage import append_record, claim, read_records, write_records
@@ -124,10 +125,10 @@ def evaluate(arguments: Arguments) -> None:
     """Appends to `evaluation/records.jsonl`, skipping what is there, and prints the table."""
     config, output = arguments.config, arguments.options.output
     prior = the_prior(config, output)
-    folder = claim(output / "evaluation", dumps(config))
+    folder = claim(output / "evaluation", dumps(described(config)))
     path = folder / "records.jsonl"
+    by_first(lambda: write_records(path, read_records(path)))
     records = read_records(path)
-    write_records(path, records)
     done = {(r["case"], r["observation"], r["corrections"]) for r in records}
     for index in range(config.evaluation.observations):
         for case in config.evaluation.cases:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.cli.common import Arguments, run
@@ -19,7 +18,7 @@ from sda_jax.dataset import FITTED, HELD_OUT, load, load_shared, simulate
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
 from sda_jax.errors import ConfigError
 from sda_jax.prior import Prior, load_prior, save_prior
-from sda_jax.processes import by_first
+from sda_jax.processes import by_first, whole
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.spectral import SpectralPreconditioned
@@ -64,7 +63,7 @@ def _fitted(config: Experiment, output: Path) -> Any:
         length = max(data.length, config.training.segment)
         trajectories = simulate(key, system, length, batch=data.chunk, chunk=data.chunk)
     standardised, _ = with_context(system.standardisation.forward(trajectories), config.context)
-    return parameterisation.fitted(np.asarray(standardised), config.training.segment)
+    return parameterisation.fitted(whole(standardised), config.training.segment)
 
 
 def states_and_context(config: Experiment) -> tuple[Standardisation, Standardisation | None]:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from sda_jax.checkpoint import checkpointer, restore_latest
 from sda_jax.cli.train import main as train_main
 from sda_jax.dataset import load
 from sda_jax.errors import SDAError
@@ -33,12 +32,6 @@ def posterior_of(out):
 def prior_of(out):
     prior = load_prior(out / "prior")
     return [repr(prior), *(np.asarray(x).tolist() for x in jax.tree.leaves(prior.denoiser))]
-
-
-def checkpoint_of(out):
-    with checkpointer(out / "train" / "checkpoints") as manager:
-        like = jax.tree.map(np.zeros_like, manager.load(manager.latest.step))
-        return [np.asarray(x).tolist() for x in jax.tree.leaves(restore_latest(manager, like))]
 
 
 READERS = {

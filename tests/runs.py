@@ -38,18 +38,26 @@ def write_config(folder, levels=8, trajectories=8, steps=10):
     return path
 
 
-def start(command, config, output, *arguments, devices=1, **options):
-    """A command as a process of its own."""
+LIMITED = """
+import resource, runpy, sys
+kind, size = getattr(resource, sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(kind, (size, size))
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def start(command, config, output, *arguments, devices=1, limit=()):
+    """A command as a process of its own, `limit` being a resource's name and how much there is."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     script = ROOT / "scripts" / f"{command}.py"
     given = ["--config", config, "--output", output, *map(str, arguments)]
     return subprocess.Popen(
-        [sys.executable, script, *given],
+        [sys.executable, *(["-c", LIMITED, *map(str, limit)] if limit else []), script, *given],
         env=os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 

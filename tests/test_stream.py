@@ -102,6 +102,11 @@ def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior
     drawn(path, prior, observation, sampler)
     assert path.stat().st_mtime_ns == before
     louder = dataclasses.replace(observation, std=0.4)
+    elsewhere = dataclasses.replace(observation, operator=sda.Every(2, sda.Channels((1,))))
+    with pytest.raises(StorageError, match="another posterior"):
+        drawn(path, prior, elsewhere, sampler)
+    with pytest.raises(StorageError, match="another posterior"):
+        drawn(path, prior, observation, dataclasses.replace(sampler, steps=13))
     for changes in ({"key": jax.random.key(4)}, {"guidance": sda.SDA(0.5)}, {"chunk": 5}):
         with pytest.raises(StorageError, match="another posterior"):
             drawn(path, prior, observation, sampler, **changes)
@@ -120,6 +125,45 @@ def test_parts_of_another_are_refused(tmp_path, prior, observation, monkeypatch)
         drawn(tmp_path / "p.h5", prior, observation, sampler)
     with pytest.raises(StorageError, match="parts of something else"):
         drawn(tmp_path / "p.h5", prior, observation, sampler, key=jax.random.key(4))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_part_is_refused(tmp_path, prior, observation, monkeypatch, damage):
+    sampler = SAMPLERS["one level after another"]
+
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stream, "new_posterior", stop)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(tmp_path / "p.h5", prior, observation, sampler)
+    parts = sorted((tmp_path / "p.h5.parts").rglob("*.npy"))
+    assert len(parts) == 3
+    parts[1].write_bytes(damage(parts[1].read_bytes()))
+    with pytest.raises(StorageError, match=f"{parts[1].parent} and run again"):
+        drawn(tmp_path / "p.h5", prior, observation, sampler)
+    for path in parts[1].parent.iterdir():
+        path.unlink()
+    parts[1].parent.rmdir()
+    whole = drawn(tmp_path / "whole.h5", prior, observation, sampler)
+    np.testing.assert_array_equal(drawn(tmp_path / "p.h5", prior, observation, sampler), whole)
+
+
+def test_parts_of_a_finished_file_do_not_stay(tmp_path, prior, observation, monkeypatch):
+    """Killed between the file and the removal of its parts."""
+    sampler, path = SAMPLERS["one level after another"], tmp_path / "p.h5"
+
+    def stop(parts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stream.Parts, "remove", stop)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(path, prior, observation, sampler)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5", "p.h5.parts"]
+    drawn(path, prior, observation, sampler)
+    assert [p.name for p in tmp_path.iterdir()] == ["p.h5"]
 
 
 def test_a_block_that_diverges_says_at_which_level(tmp_path, observation):

@@ -1,7 +1,6 @@
 """Full disks, folders that cannot be written, too little memory, two runs at once, clocks that jump
 and numbers that are not finite."""
 
-import resource
 import shutil
 import time
 
@@ -44,11 +43,7 @@ def ran(command, whole, output, *arguments):
 def test_a_full_disk_is_reported_and_the_run_goes_on_later(whole, tmp_path, command):
     """A limit on file size stands in for a full disk: the operating system refuses to write on."""
     copy = without(whole, tmp_path, command)
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-
-    process = start(command, whole[0], copy, preexec_fn=limited)
+    process = start(command, whole[0], copy, limit=("RLIMIT_FSIZE", 5000))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors[-2000:]
     assert "error: " in errors and "run again" in errors and str(copy) in errors
@@ -69,13 +64,15 @@ def test_a_folder_that_cannot_be_written_is_named(whole, command, capsys):
 
 def test_too_little_memory_is_foreseen(whole, tmp_path):
     copy = without(whole, tmp_path, "assimilate")
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
-
     many = ("--assimilation.samples", 20000, "--assimilation.chunk", 20000)
     process = start(
-        "assimilate", whole[0], copy, *many, "--cases.lo.length", 2048, preexec_fn=limited
+        "assimilate",
+        whole[0],
+        copy,
+        *many,
+        "--cases.lo.length",
+        2048,
+        limit=("RLIMIT_AS", 6 * 2**30),
     )
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors[-2000:]

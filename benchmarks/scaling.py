@@ -1,9 +1,9 @@
 """What each device needs and receives when one trajectory is shared along time, by the compiler's
 analysis of the samplers; nothing is run but for the overhead of a mesh of one device.
 
-The volume is what a device receives from its neighbours and in sums over all devices, every
-exchange in the compiled program counted once; the program has one evaluation of the guided network
-in the predictor and one in the corrector.
+The volume is what a device receives from its neighbours and in sums over all devices in one
+evaluation of the guided network: what the compiled program exchanges, loops counted as often as
+they run, over the evaluations of a draw.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import math
 import re
 import statistics
 import time
+from collections import Counter
+from functools import cache
 from typing import Any
 
 import jax
@@ -28,6 +30,7 @@ import sda_jax as sda
 from sda_jax.assimilate import _draw, guided
 
 EXCHANGES = r"= \(?f32\[([\d,]*)\]\S* (all-gather|all-to-all|all-reduce|collective-permute)"
+CALLED = r"(?:body|to_apply|calls|branch_computations|true_computation|false_computation)="
 DEVICES = (1, 2, 4, 8)
 GUIDANCE = sda.GaussianCovariance(10)
 
@@ -55,18 +58,39 @@ def compiled(name: str, length: int) -> Any:
     return program, lambda: jax.block_until_ready(program(*given, sampler))
 
 
+def exchanged(program: str) -> Counter[str]:
+    """Bytes that a device receives while a compiled program runs, by kind of exchange."""
+    parts = re.split(r"^(?:ENTRY )?%?([\w.-]+) .*\{$", program, flags=re.M)
+    bodies = dict(zip(parts[1::2], parts[2::2], strict=True))
+    entry = re.findall(r"^ENTRY %?([\w.-]+)", program, flags=re.M)[0]
+
+    @cache
+    def volume(name: str) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for line in bodies[name].splitlines():
+            for shape, kind in re.findall(EXCHANGES, line):
+                found[kind] += 4 * math.prod(int(n) for n in shape.split(",") if n)
+            times = re.findall(r'"known_trip_count":\{"n":"(\d+)"', line)
+            for called in re.findall(CALLED + r"\{?((?:%?[\w.-]+(?:, )?)+)", line):
+                for inner in re.findall(r"[\w.-]+", called):
+                    for kind, size in volume(inner).items() if inner in bodies else ():
+                        found[kind] += size * int(times[0] if times else 1)
+        return found
+
+    return volume(entry)
+
+
 def row(name: str, length: int, devices: int) -> str:
     """A line of the table: what one device of so many needs and receives."""
     with sda.use_mesh(1, devices):
         program, _ = compiled(name, length)
     stats = program.memory_analysis()
     memory = (stats.temp_size_in_bytes + stats.output_size_in_bytes) / 2**20
-    volumes: dict[str, int] = {}
-    for shape, kind in re.findall(EXCHANGES, program.as_text()):
-        size = 4 * math.prod(int(n) for n in shape.split(",") if n)
-        volumes[kind] = volumes.get(kind, 0) + size
+    prior, _, sampler = case(name, length)
+    evaluations = sampler.evaluations(prior.denoiser.schedule)
+    volumes = exchanged(program.as_text())
     known = " | ".join(
-        f"{volumes.get(kind, 0) / 2**10:.1f}"
+        f"{volumes[kind] / evaluations / 2**10:.1f}"
         for kind in ("collective-permute", "all-reduce", "all-gather", "all-to-all")
     )
     line = f"| {name} | {length} | {devices} | {memory:.1f} | {known} |"

@@ -77,9 +77,11 @@ def assimilate_to_file(
     denoiser = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
     chunk, remedy = check_sizes(prior, length, samples, chunk)
     shape = (length, *prior.state_shape)
-    drawn_from = (jax.random.key_data(key), denoiser, sampler, prior.standardisation)
+    # of what is given, not of what follows from it, which other devices round differently
+    given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
+    given += (observation, guidance, sampler, window_stride, context)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
-    identity = dumps({"arrays": _digest(drawn_from), **sizes})
+    identity = dumps({"given": _digest(given), **sizes})
 
     def is_there() -> bool:
         if not path.exists():
@@ -217,12 +219,14 @@ def _finite(x: Array) -> np.ndarray:
     return whole(jnp.isfinite(x).reshape(len(x), -1).all(axis=1))
 
 
-def _digest(tree: PyTree[Array]) -> str:
-    """A hash of a tree: its structure, in which functions have names but no addresses, and its
-    numbers."""
+def _digest(tree: PyTree) -> str:
+    """A hash of a tree: its structure and its leaves, in which functions have names but no
+    addresses."""
     leaves, structure = jax.tree.flatten(tree)
     found = hashlib.sha256(unaddressed(str(structure)).encode())
-    for leaf in map(np.asarray, leaves):
-        found.update(f"{leaf.shape}{leaf.dtype}".encode())
-        found.update(leaf.tobytes())
+    for leaf in leaves:
+        value = np.asarray(leaf)
+        found.update(f"{value.shape}{value.dtype}".encode())
+        numbers = value.dtype != object
+        found.update(value.tobytes() if numbers else unaddressed(repr(leaf)).encode())
     return found.hexdigest()

@@ -94,7 +94,7 @@ def run(
         if options.distributed or any(w is not None for w in where):
             join(*where)
             name = f"process {jax.process_index()}: "
-        with _quiet(), _one_line_errors():
+        with _quiet(), _lost_processes():
             config, doc = load_config(options.config)
             config = override(config, ["--help"] if options.fields else rest, doc)
             if options.output is None:
@@ -138,8 +138,8 @@ def _quiet() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _one_line_errors() -> Generator[None, None, None]:
-    """A process that is gone shows in the others as an error of the runtime."""
+def _lost_processes() -> Generator[None, None, None]:
+    """Makes a message of the runtime's error that shows in others when a process is gone."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

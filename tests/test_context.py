@@ -14,7 +14,7 @@ from sda_jax.cli import train as train_cli
 from sda_jax.denoise import NetworkDenoiser, Preconditioned, predicted_noise
 from sda_jax.errors import ConfigError
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
-from sda_jax.prior import load_prior, save_prior
+from sda_jax.prior import description_digest, load_prior, save_prior
 
 NETWORKS = [
     (ResidualMLP(width=16, blocks=1), (5, 3), 5),
@@ -155,5 +155,6 @@ def load_prior_of(folder):
     path = folder / "run" / "prior" / "prior.json"
     description = json.loads(path.read_text())
     description["system"] = None
+    description["description_sha256"] = description_digest(description)
     path.write_text(json.dumps(description))
     return sda.load_prior(folder / "run" / "prior")

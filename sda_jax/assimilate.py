@@ -25,7 +25,7 @@ from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
-from sda_jax.processes import whole
+from sda_jax.processes import finite_rows
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.schedule import EvenLogRatio
 from sda_jax.standardise import Standardisation
@@ -186,7 +186,7 @@ def _ensemble(
         )
         parts.append(drawn[: samples - start])
     ensemble = jnp.concatenate(parts)
-    finite = whole(jnp.isfinite(ensemble).reshape(samples, -1).all(axis=1))
+    finite = finite_rows(ensemble)
     if not finite.all():
         first = jax.random.fold_in(key, int(np.argmin(finite)))
         level = float(_level_of_divergence(first, denoiser, sampler, shape))

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
-from sda_jax.errors import ConfigError, DivergenceError, StorageError, require_at_least
+from sda_jax.errors import ConfigError, DivergenceError, require_at_least
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, over_batch, place, require_shared, scattered
-from sda_jax.parts import Parts, blocks, remove_finished
-from sda_jax.processes import by_first, together, whole
+from sda_jax.parts import Parts, blocks, is_finished
+from sda_jax.processes import by_first, finite_rows, together
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import create_array, read_hdf5, write_hdf5
@@ -186,19 +186,7 @@ def generate(
     description = dumps(
         {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
     )
-
-    def is_there() -> bool:
-        if not path.exists():
-            return False
-        with read_hdf5(path, "dataset") as file:
-            if file.attrs["description"] != description:
-                raise StorageError(
-                    str(path), "another data set", "this one or no file", "Choose another --output."
-                )
-        remove_finished(path)
-        return True
-
-    if by_first(is_there):
+    if is_finished(path, "dataset", "description", description, "data set"):
         return path
     parts = Parts(path, description)
     key = jax.random.fold_in(jax.random.key(seed), STORED)
@@ -232,7 +220,7 @@ def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | Non
     `x` is what `_simulate_members` gave, or `_simulate` where `members` is None.
     """
     batch = x[None] if members is None else x
-    finite = whole(jnp.isfinite(batch).reshape(len(batch), -1).all(-1))
+    finite = finite_rows(batch)
     if finite.all():
         return
     row, name = int(np.argmin(finite)), "the trajectory"

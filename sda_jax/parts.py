@@ -14,7 +14,7 @@ import numpy as np
 
 from sda_jax.errors import StorageError
 from sda_jax.processes import by_first, together
-from sda_jax.storage import atomic, hold, release, write_text
+from sda_jax.storage import atomic, hold, read_hdf5, release, write_text
 
 
 class Parts:
@@ -119,12 +119,29 @@ def _damaged(path: Path, found: str) -> StorageError:
     )
 
 
-def remove_finished(path: Path) -> None:
-    """Removes the parts of a file that is there, left by who was killed in between."""
-    folder = path.with_name(path.name + ".parts")
-    for left in (folder, *path.parent.glob(f"{folder.name}.*.partial")):
-        if left.exists():
-            shutil.rmtree(left)
+def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) -> bool:
+    """Whether a file of that kind and with that attribute is there, as the first process sees it;
+    parts that were left by who was killed in between are removed.
+
+    Raises:
+        StorageError: It is there with another attribute, and so another `name`.
+    """
+
+    def found() -> bool:
+        if not path.exists():
+            return False
+        with read_hdf5(path, kind) as file:
+            if file.attrs.get(attribute) != value:
+                raise StorageError(
+                    str(path), f"another {name}", "this one or no file", "Choose another --output."
+                )
+        folder = path.with_name(path.name + ".parts")
+        for left in (folder, *path.parent.glob(f"{folder.name}.*.partial")):
+            if left.exists():
+                shutil.rmtree(left)
+        return True
+
+    return bool(by_first(found))
 
 
 def blocks(rows: int, size: int) -> list[tuple[int, int]]:

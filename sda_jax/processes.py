@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array
@@ -128,6 +129,11 @@ def require_same(argument: str, text: str) -> None:
             "the same in every process",
             "Give every process the same command.",
         )
+
+
+def finite_rows(x: Array) -> np.ndarray:
+    """Which rows of an array, perhaps shared by several processes, have finite numbers only."""
+    return whole(jnp.isfinite(x).reshape(len(x), -1).all(axis=1))
 
 
 def unaddressed(text: str) -> str:

@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, check_sizes, diverged, guided
 from sda_jax.checkpoint import checkpointer, latest_step, restore, save
-from sda_jax.errors import StorageError, require_at_least
+from sda_jax.errors import require_at_least
 from sda_jax.files import new_posterior
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, place, split
 from sda_jax.observation import Observation
-from sda_jax.parts import Parts, blocks, remove_finished
+from sda_jax.parts import Parts, blocks, is_finished
 from sda_jax.prior import Prior
-from sda_jax.processes import by_first, unaddressed, whole
+from sda_jax.processes import by_first, finite_rows, unaddressed, whole
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import create_array, read_hdf5
+from sda_jax.storage import create_array
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
@@ -82,22 +82,7 @@ def assimilate_to_file(
     given += (observation, guidance, sampler, window_stride, context)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
     identity = dumps({"given": _digest(given), **sizes})
-
-    def is_there() -> bool:
-        if not path.exists():
-            return False
-        with read_hdf5(path, "posterior") as file:
-            if file.attrs.get("identity") != identity:
-                raise StorageError(
-                    str(path),
-                    "another posterior",
-                    "this one or no file",
-                    "Choose another --output.",
-                )
-        remove_finished(path)
-        return True
-
-    if by_first(is_there):
+    if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
     parts = Parts(path, identity)
     todo = blocks(samples, chunk)
@@ -112,7 +97,7 @@ def assimilate_to_file(
             draw = partial(_levels, key, members, denoiser, sampler, shape)
             state = draw(under_way, save_every, last - first, remedy, bar)
             x = _end(denoiser, sampler, prior.standardisation, state)
-            if not (finite := _finite(x)[: last - first]).all():
+            if not (finite := finite_rows(x)[: last - first]).all():
                 raise diverged(int((~finite).sum()), last - first, float("nan"))
             parts.write(first, last, x)
             by_first(lambda folder=under_way: shutil.rmtree(folder))
@@ -213,10 +198,6 @@ def _end(
 
 def _pinned(state: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
     return jax.tree.map(lambda leaf: split(leaf, *_spec(leaf, shape)), state)
-
-
-def _finite(x: Array) -> np.ndarray:
-    return whole(jnp.isfinite(x).reshape(len(x), -1).all(axis=1))
 
 
 def _digest(tree: PyTree) -> str:

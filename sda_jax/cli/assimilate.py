@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sda_jax.assimilate import check_observation
-from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
+from sda_jax.cli.common import Arguments, asked, described, draw_case, of_file, run, the_prior
 from sda_jax.files import save_observation
 from sda_jax.processes import by_first, is_first, whole
 from sda_jax.serialize import dumps
@@ -43,21 +43,11 @@ def assimilate(arguments: Arguments) -> None:
     start = time.perf_counter()
     path = assimilate_to_file(
         folder / "posterior.h5",
-        test.assimilation,
-        prior,
-        observation,
-        length,
-        settings.samples,
-        settings.guidance,
-        settings.sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
-        test.context,
-        options.save_every,
-        description,
-        whole(test.truth) if options.observation is None else None,
-        True,
+        **asked(prior, test, settings),
+        save_every=options.save_every,
+        description=description,
+        truth=whole(test.truth) if options.observation is None else None,
+        progress=True,
     )
     seconds = time.perf_counter() - start
     by_first(lambda: save_observation(folder / "observation.h5", observation, length))

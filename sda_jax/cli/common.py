@@ -232,6 +232,23 @@ def of_file(test: Draw, prior: Prior, path: str) -> Draw:
     return test._replace(observation=observation, truth=unknown, context=None)
 
 
+def asked(prior: Prior, test: Draw, settings: Assimilation) -> dict[str, Any]:
+    """What `assimilate` and `assimilate_to_file` are to be called with."""
+    return {
+        "key": test.assimilation,
+        "prior": prior,
+        "observation": test.observation,
+        "length": len(test.truth),
+        "samples": settings.samples,
+        "guidance": settings.guidance,
+        "sampler": settings.sampler,
+        "chunk": settings.chunk,
+        "window_chunk": settings.window_chunk,
+        "window_stride": settings.window_stride,
+        "context": test.context,
+    }
+
+
 def posterior(
     prior: Prior,
     test: Draw,
@@ -239,18 +256,4 @@ def posterior(
     progress: bool = False,
 ) -> Float[np.ndarray, "samples length *state"]:
     """The ensemble that the configured settings draw."""
-    ensemble = assimilate(
-        test.assimilation,
-        prior,
-        test.observation,
-        len(test.truth),
-        settings.samples,
-        settings.guidance,
-        settings.sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
-        test.context,
-        progress,
-    )
-    return whole(ensemble)
+    return whole(assimilate(**asked(prior, test, settings), progress=progress))

@@ -72,19 +72,12 @@ def inject(out, name, reader, count):
     return noticed
 
 
+@pytest.mark.parametrize("count", [20, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", READERS)
-def test_cut_and_flipped(whole, name, record_property):
-    noticed = inject(whole[1], name, READERS[name], 20)
-    assert noticed > 20
-    record_property(f"damages of {name}, {noticed} noticed, the others harmless", 40)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
-def test_cut_and_flipped_often(whole, name, record_property):
-    noticed = inject(whole[1], name, READERS[name], 500)
-    assert noticed > 500
-    record_property(f"damages of {name}, {noticed} noticed, the others harmless", 1000)
+def test_cut_and_flipped(whole, name, count, record_property):
+    noticed = inject(whole[1], name, READERS[name], count)
+    assert noticed > count
+    record_property(f"damages of {name}, {noticed} noticed, the others harmless", 2 * count)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's readers

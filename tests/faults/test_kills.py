@@ -79,19 +79,13 @@ def assert_same(found, expected, tolerance=0.0):
         )
 
 
-def test_killed_twice_each(undisturbed, tmp_path, record_property):
+@pytest.mark.parametrize(
+    ("kills", "fewest"), [(2, 3), pytest.param(10, 20, marks=pytest.mark.slow)]
+)
+def test_killed_so_often_each(undisturbed, tmp_path, record_property, kills, fewest):
     config, expected = undisturbed
-    met = disturbed(config, tmp_path, 2)
-    assert met >= 3
-    assert_same(results(tmp_path), expected)
-    record_property("kills, all gone on from", met)
-
-
-@pytest.mark.slow
-def test_killed_ten_times_each(undisturbed, tmp_path, record_property):
-    config, expected = undisturbed
-    met = disturbed(config, tmp_path, 10)
-    assert met >= 20
+    met = disturbed(config, tmp_path, kills)
+    assert met >= fewest
     assert_same(results(tmp_path), expected)
     record_property("kills, all gone on from", met)
 

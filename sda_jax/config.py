@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from sda_jax import denoise, guidance, samplers, schedule
+from sda_jax.archive import Files
 from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.errors import ConfigError, require_at_least, require_choice
 from sda_jax.files import LAWS, OPERATORS
@@ -29,11 +30,12 @@ class Data:
     Attributes:
         source: "simulator" for fresh segments from running simulations, "replay" for a buffer on
             the device that the running simulator refreshes, "stored" for a set in a file
-            (`simulate` writes it).
+            (`simulate` writes it), "files" for trajectories of your own.
         trajectories: Of the stored set, split 80/10/10, or of the buffer.
         length: States of each.
         chunk: Trajectories simulated at once.
         refresh: Steps of training between two refreshed trajectories of the buffer.
+        files: Your own, with the source "files".
     """
 
     source: str = "simulator"
@@ -41,9 +43,10 @@ class Data:
     length: int = 1024
     chunk: int = 64
     refresh: int = 16
+    files: Files = Files()
 
     def __post_init__(self) -> None:
-        require_choice("data.source", self.source, ("simulator", "replay", "stored"))
+        require_choice("data.source", self.source, ("simulator", "replay", "stored", "files"))
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class Experiment:
     """Everything that the commands need to know.
 
     Attributes:
-        system: What is simulated.
-        network: Score network.
+        system: What is simulated; None where the data are your own.
+        network: Score network; None for one chosen by the form of your own data.
         window: A local network's window, 2k + 1; None for one that takes any length.
         context: How many of the data's last channels are context: known to the network and never
             sampled (parameters, static fields, the season).
@@ -131,8 +134,8 @@ class Experiment:
         seed: Of everything.
     """
 
-    system: Any
-    network: Any
+    system: Any = None
+    network: Any = None
     window: int | None = None
     context: int = 0
     schedule: Any = Cosine()
@@ -161,7 +164,7 @@ TABLE = (
     COMPONENTS
     | OPERATORS
     | LAWS
-    | class_table([Experiment, Data, Case, Assimilation, Evaluation, Mesh, Training])
+    | class_table([Experiment, Data, Files, Case, Assimilation, Evaluation, Mesh, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
     | class_table(
         [schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras, schedule.Concentrated]

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
 
 from sda_jax.errors import ConfigError, require_positive
 from sda_jax.networks import Network
@@ -204,6 +205,7 @@ def with_measured_errors(
     key: PRNGKey,
     denoiser: NetworkDenoiser,
     x: Float[Array, "batches batch length *state"],
+    valid: Bool[np.ndarray, "*state"] | None = None,
 ) -> NetworkDenoiser:
     """The denoiser with its parameterisation's errors measured: what guidance takes for the
     covariance of x given x_t (`gaussian_spread`).
@@ -213,8 +215,10 @@ def with_measured_errors(
         denoiser: Trained.
         x: Segments that it was not trained on, in standardised units, with the context as last
             channels.
+        valid: Where states have values; elsewhere errors do not count.
     """
     schedule = denoiser.schedule
+    share = 1.0 if valid is None else valid.reshape(-1, valid.shape[-1]).mean(axis=0)
     low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
     ratios = jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
 
@@ -233,7 +237,8 @@ def with_measured_errors(
                 e = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
             else:
                 e = jax.vmap(lambda x, c: denoiser.told(c)(x, t))(x_t, known) - x
-            squares = jnp.mean(e.reshape(-1, x.shape[-1]) ** 2, axis=0)
+            e = e if valid is None else jnp.where(valid, e, 0.0)
+            squares = jnp.mean(e.reshape(-1, x.shape[-1]) ** 2, axis=0) / share
             return squares, autocovariance(e) if states else jnp.zeros(())
 
         found = jax.lax.map(one, (jax.random.split(key, len(x)), x))

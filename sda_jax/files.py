@@ -12,6 +12,7 @@ import numpy as np
 
 from sda_jax import laws, operators
 from sda_jax.errors import StorageError
+from sda_jax.interpolation import Interpolate
 from sda_jax.observation import Observation
 from sda_jax.serialize import class_table, dumps, loads
 from sda_jax.storage import create_array, read_hdf5, write_hdf5
@@ -31,6 +32,7 @@ OPERATORS = class_table(
         operators.Ring,
         operators.Vorticity,
         operators.Saturate,
+        Interpolate,
     ]
 )
 LAWS = class_table([laws.StudentT, laws.Poisson, laws.Normal, laws.JoinedLaw])

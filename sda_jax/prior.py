@@ -24,6 +24,7 @@ from jaxtyping import Array, PyTree
 from sda_jax import denoise, networks, schedule, spectral, systems
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
+from sda_jax.layout import Axis, Channel, Layout
 from sda_jax.serialize import class_table, decode, encode
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions, write_text
@@ -51,6 +52,9 @@ COMPONENTS = class_table(
         denoise.Preconditioned,
         spectral.SpectralPreconditioned,
         Standardisation,
+        Layout,
+        Channel,
+        Axis,
     ]
 )
 
@@ -67,6 +71,7 @@ class Prior:
             trajectories of any length.
         system: What it was trained on, or None; never used by the method itself.
         context: Statistics of what its network asks to be told of a trajectory; None if nothing.
+        layout: What states that came from a user's files look like; None for a system's.
     """
 
     denoiser: Any
@@ -75,11 +80,19 @@ class Prior:
     window: int | None = static(None)
     system: Any = None
     context: Standardisation | None = None
+    layout: Layout | None = static(None)
 
     def __post_init__(self) -> None:
         odd = type(self.window) is int and self.window > 0 and self.window % 2 == 1
         if self.window is not None and not odd:
             raise ConfigError("window", self.window, "an odd number of states", "Use 2k + 1.")
+        if self.layout is not None and self.layout.state_shape != self.state_shape:
+            raise ConfigError(
+                "layout",
+                f"states of shape {self.layout.state_shape}",
+                f"the prior's, {self.state_shape}",
+                "Give the layout of what it was trained on.",
+            )
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
@@ -133,6 +146,8 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         "system": encode(prior.system),
         "notes": notes or {},
     }
+    if prior.layout is not None:
+        description["layout"] = encode(prior.layout)
     description["description_sha256"] = description_digest(description)
     write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path
@@ -255,7 +270,13 @@ def _load(folder: Path, table: dict[str, type]) -> Prior:
         ) from error
     denoiser = dataclasses.replace(denoiser, variables=_unflat(folder, weights, expected))
     return Prior(
-        denoiser, parts["standardisation"], state_shape, window, parts["system"], parts["context"]
+        denoiser,
+        parts["standardisation"],
+        state_shape,
+        window,
+        parts["system"],
+        parts["context"],
+        decode(description["layout"], table) if "layout" in description else None,
     )
 
 

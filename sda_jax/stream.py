@@ -81,7 +81,7 @@ def assimilate_to_file(
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
     given += (observation, guidance, sampler, window_stride, context)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
-    identity = dumps({"given": _digest(given), **sizes})
+    identity = dumps({"given": digest(given), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
     parts = Parts(path, identity)
@@ -200,7 +200,7 @@ def _pinned(state: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
     return jax.tree.map(lambda leaf: split(leaf, *_spec(leaf, shape)), state)
 
 
-def _digest(tree: PyTree) -> str:
+def digest(tree: PyTree) -> str:
     """A hash of a tree: its structure and its leaves, in which functions have names but no
     addresses."""
     leaves, structure = jax.tree.flatten(tree)

@@ -31,6 +31,7 @@ from sda_jax.errors import (
     require_choice,
     require_positive,
 )
+from sda_jax.feed import Feed
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, place, require_shared, scattered, split
 from sda_jax.processes import by_first
@@ -121,7 +122,11 @@ def streams(seed: int, training: Training) -> Array:
 
 
 def init_state(
-    seed: int, denoiser: NetworkDenoiser, source: Source, training: Training, shape: tuple[int, ...]
+    seed: int,
+    denoiser: NetworkDenoiser,
+    source: Source | Feed,
+    training: Training,
+    shape: tuple[int, ...],
 ) -> TrainState:
     """The state before the first step; `shape` is that of one state of the data, with its context.
 
@@ -204,7 +209,7 @@ def _validation_loss(
 
 def train(
     denoiser: NetworkDenoiser,
-    source: Source,
+    source: Source | Feed,
     validation: Float[Array, "batches batch length *state"],
     standardisation: Standardisation,
     training: Training,
@@ -217,8 +222,8 @@ def train(
     Args:
         denoiser: Network, schedule and parameterisation; with variables, training starts from
             them, with None from random ones.
-        source: Where segments come from, in physical units; the last channels are the context that
-            the denoiser asks for.
+        source: Where segments come from, in physical units: drawn on the device, or read from files
+            (`Feed`); the last channels are the context that the denoiser asks for.
         validation: Fixed segments for the validation loss, in physical units.
         standardisation: Physical to standardised units.
         training: Optimiser, budget and cadence.
@@ -276,7 +281,11 @@ def train(
         with bar:
             while done < training.steps:
                 steps = min(training.block, training.steps - done)
-                state, losses = run_in_memory(block, BATCH_REMEDY, key, source, state, steps)
+                given = source
+                if isinstance(source, Feed):
+                    then = min(training.block, training.steps - done - steps)
+                    given = source.at(done, steps, then)
+                state, losses = run_in_memory(block, BATCH_REMEDY, key, given, state, steps)
                 done += steps
                 if not np.isfinite(losses).all():
                     _require_finite_source(state.source, done)

@@ -114,11 +114,57 @@ def test_circular_convolution_is_the_librarys(stride, size, key):
     variables = theirs.init(key, x)
     expected = theirs.apply(variables, x)
     np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+    _both_ways_agree(ours, variables, x)
+
+
+def _both_ways_agree(ours, variables, x):
+    kernel, stride = variables["params"]["kernel"], (ours.stride, ours.stride)
+    padded = unet._padded(x, kernel.shape[:2], ours.periodic)
     np.testing.assert_allclose(
-        unet._by_convolution(x, variables["params"]["kernel"], stride),
-        unet._by_matmul(x, variables["params"]["kernel"], stride),
+        unet._by_convolution(padded, kernel, stride),
+        unet._by_matmul(padded, kernel, stride, x.shape[1:3]),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("periodic", [(False, False), (False, True), (True, False)])
+def test_axes_with_two_ends_are_padded_with_zeros(stride, periodic, key):
+    x = jax.random.normal(key, (2, 7, 6, 3))
+    ours = CircularConvolution(4, 3, stride, periodic=periodic)
+    by_hand = x
+    for axis, wraps in enumerate(periodic, 1):
+        widths = [(1, 1) if k == axis else (0, 0) for k in range(4)]
+        by_hand = jnp.pad(by_hand, widths, mode="wrap" if wraps else "constant")
+    theirs = nn.Conv(4, (3, 3), strides=stride, padding="VALID")
+    variables = theirs.init(key, by_hand)
+    expected = theirs.apply(variables, by_hand)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, atol=1e-5)
+    _both_ways_agree(ours, variables, x)
+
+
+def test_unet_on_a_line_and_on_any_number_of_points_with_two_ends(key):
+    line = UNET.clone(forcing=None, periodic=(True,))
+    x, level = jax.random.normal(key, (5, 8, 2)), jnp.ones(())
+    variables = line.init(key, x, level)
+    out = line.apply(variables, x, level)
+    assert out.shape == x.shape
+    moved = line.apply(variables, jnp.roll(x, 4, 1), level)
+    np.testing.assert_allclose(moved, jnp.roll(out, 4, 1), atol=1e-5)
+    ends = UNET.clone(forcing=None, periodic=(False, True))
+    x = jax.random.normal(key, (5, 7, 8, 2))
+    variables = ends.init(key, x, level)
+    out = ends.apply(variables, x, level)
+    assert out.shape == x.shape
+    moved = ends.apply(variables, jnp.roll(x, 4, 2), level)
+    np.testing.assert_allclose(moved, jnp.roll(out, 4, 2), atol=1e-5)
+    assert (
+        jnp.abs(ends.apply(variables, jnp.roll(x, 4, 1), level) - jnp.roll(out, 4, 1)).max() > 1e-3
+    )
+    with pytest.raises(ConfigError, match="periodic: got .True,.; expected a value for each of 2"):
+        line.init(key, x, level)
+    with pytest.raises(ConfigError, match="grid: got 8 x 7"):
+        ends.init(key, jnp.zeros((5, 8, 7, 2)), level)
 
 
 def test_unet_sizes_and_refusals():

@@ -10,6 +10,8 @@ import numpy as np
 
 from sda_jax.assimilate import check_observation
 from sda_jax.cli.common import Arguments, asked, described, draw_case, of_file, run, the_prior
+from sda_jax.cli.own import assimilate_own, is_own, observation_options
+from sda_jax.errors import ConfigError
 from sda_jax.files import save_observation
 from sda_jax.processes import by_first, is_first, whole
 from sda_jax.serialize import dumps
@@ -24,12 +26,23 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-every", type=int, default=16, help="noise levels between two checkpoints"
     )
+    observation_options(parser)
 
 
 def assimilate(arguments: Arguments) -> None:
     """Writes `<case>/observation.h5` and `<case>/posterior.h5`; interrupted, it goes on where it
     stopped."""
     config, options = arguments.config, arguments.options
+    if is_own(options):
+        assimilate_own(arguments)
+        return
+    if config.system is None:
+        raise ConfigError(
+            "--config, --points, --gridded, --operator",
+            None,
+            "what was observed",
+            "Give a config with cases, or files of observations with --start.",
+        )
     prior = the_prior(config, options.output)
     test = draw_case(config, options.case, options.index)
     if options.observation is not None:
@@ -75,4 +88,4 @@ def _spread(path: Path) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/assimilate.py."""
-    return run(assimilate, str(__doc__), arguments, add_options=_options)
+    return run(assimilate, str(__doc__), arguments, add_options=_options, own_data=True)

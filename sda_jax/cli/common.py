@@ -52,6 +52,7 @@ def run(
     arguments: list[str] | None = None,
     default_config: str | None = None,
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
+    own_data: bool = False,
 ) -> int:
     """Parses the command line, runs `command` and turns expected errors into messages.
 
@@ -61,6 +62,7 @@ def run(
         arguments: The command line; None for the process's own.
         default_config: Config file if --config is not given; None makes it required.
         add_options: Adds the command's own options.
+        own_data: Whether no config at all will do, where the data are the user's own.
 
     Returns:
         The exit status: 0, or 2 after an error of this package.
@@ -70,9 +72,8 @@ def run(
         epilog="Every field of the config can be set, as in --training.steps 100; "
         "--fields lists them.",
     )
-    parser.add_argument(
-        "--config", default=default_config, required=default_config is None, help="config file"
-    )
+    needed = default_config is None and not own_data
+    parser.add_argument("--config", default=default_config, required=needed, help="config file")
     parser.add_argument(
         "--output", type=Path, default=None, help="folder (default: runs/ and the config's name)"
     )
@@ -95,10 +96,12 @@ def run(
             join(*where)
             name = f"process {jax.process_index()}: "
         with _quiet(), _lost_processes():
-            config, doc = load_config(options.config)
+            config, doc = (
+                (Experiment(), "") if options.config is None else load_config(options.config)
+            )
             config = override(config, ["--help"] if options.fields else rest, doc)
             if options.output is None:
-                options.output = Path("runs") / Path(options.config).stem
+                options.output = Path("runs") / Path(options.config or "own").stem
             cache_compilations()
             require_same("arguments", f"{config} {_common(options)}")
             with use_mesh(config.mesh.batch, config.mesh.time):
@@ -164,6 +167,8 @@ def the_prior(config: Experiment, output: Path) -> Prior:
     own = (config.system, config.network, config.schedule, config.parameterisation)
     path = config.prior if config.prior is not None else output / "prior"
     prior = load_prior(path, components=[type(part) for part in own])
+    if config.system is None:
+        return prior
     *space, channels = config.system.state_shape
     if prior.state_shape != (expected := (*space, channels - config.context)):
         raise ConfigError(

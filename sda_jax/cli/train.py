@@ -1,7 +1,8 @@
-"""Trains the prior of an experiment."""
+"""Trains the prior of an experiment, or of your own data."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.own import train_own
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import FITTED, HELD_OUT, load, load_shared, simulate
@@ -127,6 +129,17 @@ def _shapes(variables: PyTree) -> PyTree:
 def train(arguments: Arguments) -> None:
     """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
     config, output = arguments.config, arguments.options.output
+    if arguments.options.data:
+        files = dataclasses.replace(config.data.files, paths=tuple(arguments.options.data))
+        data = dataclasses.replace(config.data, source="files", files=files)
+        config = dataclasses.replace(config, data=data)
+    if config.data.source == "files":
+        train_own(config, output)
+        return
+    if config.system is None:
+        raise ConfigError(
+            "--config, --data", None, "what to train on", "Give a config, or files with --data."
+        )
     start = _start(config, output)
     only_training = dataclasses.replace(
         config,
@@ -156,9 +169,15 @@ def train(arguments: Arguments) -> None:
     print(f"prior: {output / 'prior'}")
 
 
-_FIXED = Experiment(system=None, network=None)
+_FIXED = Experiment()
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", nargs="+", default=[], help="your own trajectories: NetCDF, HDF5 or Zarr files"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/train.py."""
-    return run(train, str(__doc__), arguments)
+    return run(train, str(__doc__), arguments, add_options=_options, own_data=True)

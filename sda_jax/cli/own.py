@@ -1,0 +1,254 @@
+"""What train and assimilate do with a user's own data."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from sda_jax.archive import open_archive, open_dataset
+from sda_jax.cli.common import Arguments, described, the_prior
+from sda_jax.config import Assimilation, Evaluation, Experiment
+from sda_jax.dataset import HELD_OUT
+from sda_jax.denoise import NetworkDenoiser, with_measured_errors
+from sda_jax.errors import ConfigError, StorageError
+from sda_jax.export import provenance, require_format, summarise, write_posterior
+from sda_jax.feed import Feed
+from sda_jax.layout import Layout
+from sda_jax.mesh import Mesh
+from sda_jax.points import Gridded, Operated, Points, Used, read_all
+from sda_jax.prior import Prior, save_prior
+from sda_jax.processes import by_first, is_first
+from sda_jax.recipe import completed
+from sda_jax.serialize import dumps
+from sda_jax.standardise import Standardisation
+from sda_jax.storage import atomic, claim, read_hdf5, read_records
+from sda_jax.stream import assimilate_to_file, digest
+from sda_jax.survey import summary, surveyed
+from sda_jax.train import train as train_denoiser
+
+
+def train_own(config: Experiment, output: Path) -> None:
+    """Trains a prior on files; see `sda_jax.cli.train`."""
+    archive = open_archive(config.data.files)
+    config = completed(config, archive.layout)
+    told = dataclasses.replace(
+        config,
+        prior=None,
+        cases={},
+        assimilation=Assimilation(),
+        evaluation=Evaluation(),
+        mesh=Mesh(),
+    )
+    folder = claim(output / "train", dumps(told))
+    found = surveyed(folder / "survey.json", archive, progress=True)
+    config = completed(config, found.layout)  # a mask is one more thing that the network is told
+    training, layout = config.training, found.layout
+    print(summary(archive, found, training.segment), flush=True)
+    states = found.standardisation
+    known = layout.context_channels
+    context = Standardisation((0.0,) * known, (1.0,) * known) if known else None
+    both = Standardisation((*states.mean, *(0.0,) * known), (*states.std, *(1.0,) * known))
+    start = NetworkDenoiser(config.network, None, config.schedule, config.parameterisation, known)
+    Prior(start, states, layout.state_shape, config.window, None, context, layout)  # checked early
+    shape = (training.segment, *layout.state_shape)
+    jax.eval_shape(lambda: start.init(jax.random.key(0), shape))
+    feed = Feed(archive, found, config.seed, training.batch, training.segment)
+    held_out = Feed(archive, found, HELD_OUT, training.batch, training.segment, "valid")
+    validation = jnp.asarray(held_out.segments(0, training.validation_batches))
+    denoiser = train_denoiser(start, feed, validation, both, training, folder, config.seed, True)
+    denoiser = with_measured_errors(
+        jax.random.key(config.seed),
+        denoiser,
+        both.forward(validation),
+        layout.valid if layout.mask is not None else None,
+    )
+    prior = Prior(denoiser, states, layout.state_shape, config.window, None, context, layout)
+    notes = {
+        "training": json.loads((folder / "config.json").read_text()),
+        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
+    }
+    by_first(lambda: save_prior(output / "prior", prior, notes))
+    print(f"prior: {output / 'prior'}")
+
+
+def observation_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what was observed of one's own states, and when."""
+    group = parser.add_argument_group("observations of your own states")
+    group.add_argument("--start", default=None, help="time of the first state of the trajectory")
+    group.add_argument("--end", default=None, help="time of the last one, or")
+    group.add_argument("--length", type=int, default=None, help="number of states")
+    group.add_argument("--points", nargs="+", default=[], help="CSV or Parquet tables")
+    group.add_argument("--gridded", nargs="+", default=[], help="NetCDF, HDF5 or Zarr files")
+    group.add_argument("--operator", default=None, help="module:function of your own, with")
+    group.add_argument("--y", default=None, help="the file of what it saw (.npy or one variable)")
+    group.add_argument("--std", type=float, default=None, help="noise, where a file has none")
+    group.add_argument(
+        "--columns", nargs="+", default=[], help="such as value=temp: a column's name in the tables"
+    )
+    group.add_argument("--method", default="linear", help="linear or nearest interpolation")
+    group.add_argument("--posterior", default=None, help="file to write (.nc or .zarr)")
+    group.add_argument(
+        "--quantiles", type=float, nargs="*", default=None,
+        help="also write mean, spread and these quantiles beside the posterior",
+    )  # fmt: skip
+
+
+def is_own(options: argparse.Namespace) -> bool:
+    """Whether the command is told of observations in files of one's own."""
+    return bool(options.points or options.gridded or options.operator or options.start)
+
+
+def sources_of(options: argparse.Namespace) -> list[Points | Gridded | Operated]:
+    """The files of observations.
+
+    Raises:
+        ConfigError: Options that do not go together.
+    """
+    columns = dict(pair.split("=", 1) for pair in options.columns if "=" in pair)
+    if len(columns) != len(options.columns):
+        raise ConfigError(
+            "--columns", options.columns, "pairs such as value=temp", "Write them so."
+        )
+    if (options.operator is None) != (options.y is None):
+        raise ConfigError(
+            "--operator, --y", (options.operator, options.y), "both or none", "Give the other too."
+        )
+    found: list[Points | Gridded | Operated] = [
+        Points(path, options.std, columns, options.method) for path in options.points
+    ]
+    found += [Gridded(path, options.std, None, options.method) for path in options.gridded]
+    if options.operator is not None:
+        if options.std is None:
+            raise ConfigError("--std", None, "the noise of y", "Give --std.")
+        found.append(Operated(options.operator, options.y, options.std))
+    return found
+
+
+def period(options: argparse.Namespace, layout: Layout) -> tuple[float, int]:
+    """The trajectory's first time, as a number, and its number of states.
+
+    Raises:
+        ConfigError: It is not said, or twice.
+    """
+    if options.start is None or (options.end is None) == (options.length is None):
+        raise ConfigError(
+            "--start, --end, --length",
+            (options.start, options.end, options.length),
+            "a start, and an end or a length",
+            "Say which trajectory is asked for.",
+        )
+    start = layout.number(options.start, "--start")
+    if options.length is not None:
+        return start, options.length
+    end = layout.number(options.end, "--end")
+    length = 1 + round((end - start) / layout.step)
+    if length < 1 or abs(start + layout.step * (length - 1) - end) > 0.2 * layout.step:
+        raise ConfigError(
+            "--end",
+            options.end,
+            f"a whole number of steps of {layout.step:g} after {options.start}",
+            "Correct it, or give --length.",
+        )
+    return start, length
+
+
+def assimilate_own(arguments: Arguments) -> None:
+    """Writes the posterior of observations in files; interrupted, it goes on where it stopped."""
+    config, options = arguments.config, arguments.options
+    prior = the_prior(config, options.output)
+    layout = prior.layout
+    if layout is None:
+        raise ConfigError(
+            "prior",
+            "one of a simulated system",
+            "one trained on files, whose states have times and places",
+            "Use --case or --observation with it.",
+        )
+    start, length = period(options, layout)
+    used = read_all(sources_of(options), layout, start, length)
+    print(used.report, flush=True)
+    path = require_format(options.posterior or options.output / "posterior.nc")
+    asked = ("start", "end", "length", "points", "gridded", "operator", "y", "std", "columns",
+             "method")  # fmt: skip
+    description = described(
+        config,
+        **{name: getattr(options, name) for name in asked},
+        contents=digest((used.observation, prior.denoiser)),
+    )
+    said = dumps(description)
+    if not _is_there(path, said):
+        _draw(arguments, prior, used, (start, length), path, said)
+    if is_first():
+        print(f"posterior: {path} ({config.assimilation.samples} members of {length} states)")
+    if options.quantiles is not None:
+        out = path.with_name(f"{path.stem}_summary.nc")
+        by_first(lambda: _summarise(path, out, options.quantiles))
+        print(f"summary: {out}")
+
+
+def _is_there(path: Path, said: str) -> bool:
+    """Whether the file is this very posterior.
+
+    Raises:
+        StorageError: It is another file.
+    """
+    if not path.exists():
+        return False
+    with open_dataset(path) as dataset:
+        if dataset.attrs.get("sda_config") == said:
+            return True
+    raise StorageError(
+        str(path),
+        "a file that is there, of another command",
+        "a new name, or the posterior of this very command",
+        "Choose another --posterior, or remove the file.",
+    )
+
+
+def _draw(
+    arguments: Arguments, prior: Prior, used: Used, when: tuple[float, int], path: Path, said: str
+) -> None:
+    """Samples into a folder beside `path`, and makes the file of it."""
+    config, options = arguments.config, arguments.options
+    layout, (start, length) = prior.layout, when
+    assert layout is not None
+    folder = claim(path.with_name(path.name + ".parts"), said)
+    settings = config.assimilation
+    context = layout.context(layout.times(start, length)) if layout.context_channels else None
+    drawn = assimilate_to_file(
+        folder / "posterior.h5",
+        jax.random.key(config.seed),
+        prior,
+        used.observation,
+        length,
+        settings.samples,
+        settings.guidance,
+        settings.sampler,
+        settings.chunk,
+        settings.window_chunk,
+        settings.window_stride,
+        context,
+        options.save_every,
+        progress=True,
+    )
+
+    def export() -> None:
+        name = config.prior if config.prior is not None else str(options.output / "prior")
+        attributes = provenance(name, said, config.seed, sda_observations=used.report)
+        with read_hdf5(drawn, "posterior") as file:
+            members = (file["ensemble"][i] for i in range(settings.samples))
+            write_posterior(path, members, settings.samples, layout, start, attributes)
+        shutil.rmtree(folder)
+
+    by_first(export)
+
+
+def _summarise(path: Path, out: Path, quantiles: list[float]) -> None:
+    with open_dataset(path) as dataset, atomic(out) as temporary:
+        summarise(dataset, quantiles).to_netcdf(temporary, engine="h5netcdf")

@@ -1,0 +1,259 @@
+"""What the channels, axes and times of a user's own states are called, and where they lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from sda_jax.errors import ConfigError, ObservationError, require_choice
+from sda_jax.types import component, static
+
+EPOCH = "seconds since 1970-01-01"
+STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+CYCLES = {"day": 86400.0, "year": 365.2425 * 86400.0}  # seconds
+
+
+@component
+class Channel:
+    """One number of a state at every point.
+
+    Attributes:
+        name: The variable's name in its files.
+        units, long_name, standard_name: Its attributes there.
+        at: Where it lies along dimensions that are neither time nor space: pairs of a dimension's
+            name and a coordinate (a pressure level, a station).
+    """
+
+    name: str = static()
+    units: str = static("")
+    long_name: str = static("")
+    standard_name: str = static("")
+    at: tuple[tuple[str, Any], ...] = static(())
+
+    @property
+    def label(self) -> str:
+        """Such as `t[level=850.0]`."""
+        where = ", ".join(f"{dimension}={value}" for dimension, value in self.at)
+        return f"{self.name}[{where}]" if where else self.name
+
+
+@component
+class Axis:
+    """A dimension of space.
+
+    Attributes:
+        name: Its name in the files.
+        coordinates: Of its points, rising or falling.
+        units, standard_name: Of the coordinates.
+        period: What is added to a coordinate to come to the same place again; None for an axis
+            with two ends.
+    """
+
+    name: str = static()
+    coordinates: tuple[float, ...] = static()
+    units: str = static("")
+    standard_name: str = static("")
+    period: float | None = static(None)
+
+
+@component
+class Layout:
+    """The form of states that were read from files.
+
+    Attributes:
+        channels: In order, the last axis of a state.
+        axes: Of space, in order, before it.
+        time: The time dimension's name.
+        step: Between two states: seconds, or in `time_units` where times are plain numbers.
+        calendar: Of the times (CF conventions); None where they are plain numbers.
+        time_units: Of times that are plain numbers.
+        mask: The elements of a state that never have a value (land in an ocean's data), packed
+            by `pack`; None if there are none.
+        cycles: What the network is told of the time, "day" and "year": the phase's sine and cosine.
+    """
+
+    channels: tuple[Channel, ...] = static()
+    axes: tuple[Axis, ...] = static(())
+    time: str = static("time")
+    step: float = static(1.0)
+    calendar: str | None = static(None)
+    time_units: str = static("")
+    mask: str | None = static(None)
+    cycles: tuple[str, ...] = static(())
+
+    def __post_init__(self) -> None:
+        for cycle in self.cycles:
+            require_choice("cycles", cycle, tuple(CYCLES))
+        if self.cycles and self.calendar is None:
+            raise ConfigError(
+                "cycles", self.cycles, "none: the times are numbers without a date", "Leave it out."
+            )
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """`(*space, channels)`."""
+        return (*(len(axis.coordinates) for axis in self.axes), len(self.channels))
+
+    @property
+    def valid(self) -> Bool[np.ndarray, "*state"]:
+        """Where a state has values."""
+        shape = self.state_shape
+        if self.mask is None:
+            return np.ones(shape, bool)
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(self.mask), np.uint8))
+        return ~bits[: int(np.prod(shape))].astype(bool).reshape(shape)
+
+    @property
+    def context_channels(self) -> int:
+        """Channels of `context`."""
+        ends = sum(axis.period is None for axis in self.axes)
+        return ends + int(self.mask is not None and bool(self.axes)) + 2 * len(self.cycles)
+
+    def context(self, times: Float[np.ndarray, " length"]) -> Float[np.ndarray, " length *known"]:
+        """What a network is told of states at these times: the place along axes with two ends, from
+        -1 to 1; where there are values; the phases of the cycles.
+
+        Returns:
+            `(length, *space, context_channels)`, of magnitude one.
+        """
+        space = self.state_shape[:-1]
+        fields = []
+        for i, axis in enumerate(self.axes):
+            if axis.period is None:
+                places = np.linspace(-1, 1, space[i]).reshape(
+                    [-1 if j == i else 1 for j in range(len(space))]
+                )
+                fields.append(np.broadcast_to(places, space))
+        if self.mask is not None and self.axes:
+            fields.append(2.0 * self.valid.mean(axis=-1) - 1)
+        shape = (len(times), *space)
+        known = [np.broadcast_to(field, shape) for field in fields]
+        for cycle in self.cycles:
+            phase = 2 * np.pi * np.asarray(times, float) / CYCLES[cycle]
+            for wave in (np.sin(phase), np.cos(phase)):
+                known.append(np.broadcast_to(wave.reshape(-1, *(1 for _ in space)), shape))
+        if not known:
+            return np.zeros((*shape, 0), np.float32)
+        return np.stack(known, axis=-1).astype(np.float32)
+
+    def times(self, start: float, length: int) -> Float[np.ndarray, " length"]:
+        """Of `length` states from `start` on."""
+        return start + self.step * np.arange(length)
+
+    def number(self, text: Any, argument: str) -> float:
+        """A time that a user wrote, as a number.
+
+        Raises:
+            ObservationError: It is no time of this calendar.
+        """
+        return float(self.numbers(np.array([text], object), argument)[0])
+
+    def numbers(self, values: Any, argument: str) -> Float[np.ndarray, " n"]:
+        """Times of a column or of a coordinate: seconds since 1970, or the numbers that they are.
+
+        Times without a zone are taken as UTC.
+
+        Args:
+            values: Texts, dates or numbers.
+            argument: What they are, for messages: file and column.
+
+        Raises:
+            ObservationError: They are no times of this calendar, naming the first; or some have a
+                zone and others none.
+        """
+        values = np.asarray(values)
+        if self.calendar is None:
+            return _plain_numbers(values, argument, self.time_units)
+        if np.issubdtype(values.dtype, np.number):
+            raise ObservationError(
+                argument,
+                f"the number {values.flat[0] if values.size else ''}",
+                "dates, such as 2001-02-03T04:05",
+                "The states have dates: write the times as such.",
+            )
+        found = []
+        zones = set()
+        for place, value in enumerate(values.ravel().tolist() if values.dtype.kind != "M" else ()):
+            seconds, zone = _seconds(value, self.calendar, f"{argument}, row {place + 1}")
+            found.append(seconds)
+            zones.add(zone)
+        if values.dtype.kind == "M":
+            stamps = values.astype("datetime64[ns]").ravel()
+            if np.isnat(stamps).any():
+                place = int(np.argmax(np.isnat(stamps)))
+                raise ObservationError(
+                    f"{argument}, row {place + 1}", "no time", "a date", "Fill in or remove it."
+                )
+            return stamps.astype(np.int64) / 1e9
+        if len(zones) > 1:
+            raise ObservationError(
+                argument,
+                "times with a zone beside times without one",
+                "one or the other",
+                "Write all in UTC, as 2001-02-03T04:05Z.",
+            )
+        return np.array(found, float)
+
+    def dates(self, numbers: Float[np.ndarray, " n"]) -> np.ndarray:
+        """Times for files and people: `datetime64`, dates of another calendar, or numbers."""
+        if self.calendar is None:
+            return np.asarray(numbers, float)
+        if self.calendar in STANDARD:
+            return (np.round(np.asarray(numbers) * 1e6)).astype("datetime64[us]")
+        import cftime
+
+        return cftime.num2date(np.asarray(numbers), EPOCH, calendar=self.calendar)
+
+    def written(self, number: float) -> str:
+        """One time for people."""
+        if self.calendar is None:
+            return f"{number:g} {self.time_units}".rstrip()
+        date = self.dates(np.array([number]))[0]
+        return str(np.datetime_as_string(date, "s") if self.calendar in STANDARD else date)
+
+
+def pack(missing: Bool[np.ndarray, "*state"]) -> str | None:
+    """A mask as text: bits in row-major order, hexadecimal; None if nothing is missing."""
+    return np.packbits(missing.ravel()).tobytes().hex() if missing.any() else None
+
+
+def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.ndarray, " n"]:
+    try:
+        return values.astype(float)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(
+            argument,
+            f"{values.flat[0]!r}",
+            f"numbers{f' ({units})' if units else ''}: the states' times are no dates",
+            "Give times in the same unit.",
+        ) from error
+
+
+def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
+    """Seconds since 1970, and whether the value named a zone."""
+    # here, so that importing the package does not load them
+    import cftime
+    import pandas as pd
+
+    if isinstance(value, cftime.datetime):
+        return float(cftime.date2num(value, EPOCH, calendar=calendar)), False
+    try:
+        stamp = pd.Timestamp(value)
+        if stamp is pd.NaT:
+            raise ValueError("no time")
+        zone = stamp.tzinfo is not None
+        naive = (stamp.tz_convert("UTC").tz_localize(None) if zone else stamp).to_pydatetime()
+        if calendar in STANDARD:
+            return (naive - pd.Timestamp(0).to_pydatetime()).total_seconds(), zone
+        parts = (naive.year, naive.month, naive.day, naive.hour, naive.minute, naive.second)
+        date = cftime.datetime(*parts, calendar=calendar)
+        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ObservationError(
+            argument,
+            repr(value),
+            f"a date of the {calendar} calendar, such as 2001-02-03T04:05",
+            "Correct or remove it.",
+        ) from error

@@ -1,0 +1,206 @@
+"""Observations from tables, grids and operators of one's own."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from own import save, stations, waves
+
+from sda_jax.archive import Files, open_archive
+from sda_jax.errors import ObservationError, StorageError
+from sda_jax.points import Gridded, Operated, Points, read, read_all
+from sda_jax.survey import survey
+
+
+@pytest.fixture
+def data():
+    return waves()
+
+
+@pytest.fixture
+def layout(tmp_path, data):
+    return survey(open_archive(Files((save(data, tmp_path / "a.nc"),)))).layout
+
+
+def trajectory(data, length=12):
+    return np.stack([data.temp.values, data.wind.values], axis=-1)[:length]
+
+
+def start(layout):
+    return layout.number("2020-01-01", "--start")
+
+
+def write(table, path):
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_stations_see_what_xarray_interpolates(tmp_path, data, layout, suffix):
+    table, exact = stations(data, np.random.default_rng(0), 300)
+    used = read(Points(write(table, tmp_path / f"s.{suffix}")), layout, start(layout), 12)
+    seen = used.observation.operator(trajectory(data))
+    np.testing.assert_allclose(seen, exact, atol=2e-6 * np.abs(exact).max())
+    np.testing.assert_allclose(used.observation.y, table.value.values, rtol=1e-6)
+    assert "300 of 300 values used" in used.report
+
+
+def test_falling_axes_and_meridians_by_other_names(tmp_path, data):
+    region = data.isel(lon=slice(2, 7)).isel(lat=slice(None, None, -1))
+    layout = survey(open_archive(Files((save(region, tmp_path / "r.nc"),)))).layout
+    assert layout.axes[1].period is None
+    lat, lon = np.array([-20.0, 13.0]), np.array([200.0, 130.0])
+    table = pd.DataFrame(
+        {"time": "2020-01-01T09:00", "lat": lat, "lon": [-160.0, 490.0], "variable": "temp",
+         "value": 1.0, "std": 1.0}
+    )  # fmt: skip
+    used = read(Points(write(table, tmp_path / "s.csv")), layout, start(layout), 12)
+    at = {"lat": xr.DataArray(lat, dims="p"), "lon": xr.DataArray(lon, dims="p")}
+    exact = data.temp.astype(float).isel(time=[1, 2]).mean("time").interp(at).values
+    x = trajectory(region)
+    np.testing.assert_allclose(used.observation.operator(x), exact, rtol=1e-6)
+
+
+def test_the_nearest_is_xarrays(tmp_path, data, layout):
+    table, _ = stations(data, np.random.default_rng(1), 100)
+    table = table[table.lon < 315]
+    path = write(table, tmp_path / "s.csv")
+    used = read(Points(path, method="nearest"), layout, start(layout), 12)
+    at = {n: xr.DataArray(table[n].values, dims="p") for n in ("lat", "lon")}
+    when = pd.to_datetime(table.time.str.rstrip("Z")).values.astype("datetime64[ns]")
+    exact = data.temp.sel(time=xr.DataArray(when, dims="p"), **at, method="nearest").values
+    np.testing.assert_array_equal(used.observation.operator(trajectory(data)), exact)
+
+
+def test_what_cannot_be_used_is_counted_with_its_reason(tmp_path, data):
+    data.temp.values[:, 0, :2] = np.nan
+    data.wind.values[:, 0, :2] = np.nan
+    layout = survey(open_archive(Files((save(data, tmp_path / "a.nc"),)))).layout
+    rows = [
+        ("2020-01-01T03:00", 12.0, 300.0, "temp", "1.5"),
+        ("2019-12-31", 12.0, 300.0, "temp", "1"),
+        ("2020-01-02", 70.0, 300.0, "wind", "1"),
+        ("2020-01-02", -48.0, 50.0, "temp", "1"),
+        ("2020-01-02", 12.0, 300.0, "temp", ""),
+        ("2020-01-02", 12.0, -300.0, "wind", "2"),
+    ]
+    table = pd.DataFrame(rows, columns=["time", "lat", "lon", "variable", "value"])
+    used = read(Points(write(table, tmp_path / "s.csv"), std=0.5), layout, start(layout), 12)
+    assert used.report.splitlines() == [
+        f"{tmp_path / 's.csv'}: 2 of 6 values used",
+        "  left out: 1 no value (the first: line 6)",
+        "  left out: 1 outside 2020-01-01T00:00:00 to 2020-01-03T18:00:00 (the first: line 3)",
+        "  left out: 1 outside lat -50 to 50 degrees_north (the first: line 4)",
+        "  left out: 1 next to points without values (the first: line 5)",
+    ]
+    assert used.observation.y.tolist() == [1.5, 2.0] and (used.observation.std == 0.5).all()
+
+
+GOOD = {"time": "2020-01-01T03:00", "lat": "1", "lon": "2", "variable": "temp", "value": "3"}
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"value": "warm"}, r"s.csv, line 3, value: got 'warm'; expected a number"),
+        ({"lat": ""}, r"s.csv, line 3, lat: got nothing"),
+        ({"std": "-1"}, r"line 3, std: got -1.0; expected above zero"),
+        ({"std": "1e999"}, r"line 3, std: got inf"),
+        ({"time": "yesterday"}, r"column time, row 2: got 'yesterday'; expected a date"),
+        ({"time": "2020-01-01T03:00Z"}, "times with a zone beside times without one"),
+        (
+            {"variable": "sst"},
+            r"line 3: got variable 'sst'; expected one of the prior's: temp, win",
+        ),
+        ({"units": "K"}, r"line 3, units: got 'K'; expected 'degC'"),
+        ({"lat": "1", "std": "1", "units": "degC", "value": "3"}, "a row that is there before; 1"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, layout, change, message):
+    good = {**GOOD, "std": "1", "units": "degC"}
+    table = pd.DataFrame([good, {**good, **change}])
+    with pytest.raises(ObservationError, match=message):
+        read(Points(write(table, tmp_path / "s.csv")), layout, start(layout), 12)
+
+
+def test_bad_tables_are_named(tmp_path, layout):
+    def taken(table, **said):
+        return read(Points(write(table, tmp_path / "s.csv"), **said), layout, start(layout), 12)
+
+    good = pd.DataFrame([GOOD])
+    with pytest.raises(StorageError, match="no rows"):
+        taken(good.iloc[:0])
+    with pytest.raises(StorageError, match=r"one called value.*--columns value=NAME"):
+        taken(good.rename(columns={"value": "t2m"}))
+    assert taken(good.rename(columns={"value": "t2m"}), std=1.0, columns={"value": "t2m"})
+    with pytest.raises(ObservationError, match=r"no column std.*--std"):
+        taken(good)
+    with pytest.raises(ObservationError, match=r"none of 1 values.*\n.*outside lat"):
+        taken(good.assign(lat="80"), std=1.0)
+    with pytest.raises(StorageError, match="no such file"):
+        read(Points(str(tmp_path / "none.csv")), layout, start(layout), 12)
+    (tmp_path / "s.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(StorageError, match=r"s\.parquet"):
+        read(Points(str(tmp_path / "s.parquet")), layout, start(layout), 12)
+
+
+def test_grids_see_every_value_that_is_there(tmp_path, data, layout):
+    coarse = data.isel(lat=slice(None, None, 2), lon=slice(1, None, 3), time=slice(2, 9, 3))
+    coarse.temp.values[0, 0, 0] = np.nan
+    coarse["wind_std"] = coarse.wind * 0 + 0.7
+    path = save(coarse, tmp_path / "g.nc")
+    used = read(Gridded(path, {"temp": 0.1}), layout, start(layout), 12)
+    assert "53 of 54 values used" in used.report and "1 no value" in used.report
+    x = trajectory(data)
+    np.testing.assert_array_equal(used.observation.operator(x), used.observation.y)
+    assert sorted(set(np.asarray(used.observation.std).tolist())) == [
+        np.float32(0.1),
+        np.float32(0.7),
+    ]
+    with pytest.raises(ObservationError, match="g.nc, temp: got no std"):
+        read(Gridded(path), layout, start(layout), 12)
+    coarse.temp.attrs["units"] = "K"
+    with pytest.raises(ObservationError, match="units 'K'"):
+        read(Gridded(save(coarse, tmp_path / "k.nc"), 1.0), layout, start(layout), 12)
+    with pytest.raises(StorageError, match="lat, as the prior's states have it"):
+        read(
+            Gridded(save(coarse.rename(lat="y"), tmp_path / "y.nc"), 1.0), layout, start(layout), 12
+        )
+
+
+def test_an_operator_of_ones_own(tmp_path, layout, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def mean(x):\n    return x.mean(axis=(1, 2))\n")
+    np.save(tmp_path / "y.npy", np.ones((12, 2)))
+    used = read(Operated("mine:mean", "y.npy", 0.1), layout, start(layout), 12)
+    assert "24 of 24" in used.report and used.observation.operator(np.ones((12, 6, 8, 2))).all()
+    for operator in ("mine", "mine:median", "yours:mean"):
+        with pytest.raises(ObservationError, match="module:function"):
+            read(Operated(operator, "y.npy", 0.1), layout, start(layout), 12)
+
+
+def test_several_sources_are_one_observation(tmp_path, data, layout):
+    table, _ = stations(data, np.random.default_rng(0), 5)
+    points = Points(write(table, tmp_path / "s.csv"))
+    grid = Gridded(save(data.isel(time=[3]), tmp_path / "g.nc"), 0.9)
+    used = read_all([points, grid], layout, start(layout), 12)
+    m = 5 + 2 * 6 * 8
+    assert used.observation.y.shape == (m,) and len(used.report.splitlines()) == 2
+    std = np.asarray(used.observation.std)
+    assert np.allclose(std, [0.2] * 5 + [0.9] * (m - 5))
+
+
+def test_weights_sum_to_one_at_every_corner_case(tmp_path, data, layout):
+    times = ["2020-01-01", "2020-01-03T18:00"]
+    rows = itertools.product(times, [-50.0, 50.0], [0.0, 359.999, 360.0, -0.001])
+    table = pd.DataFrame(rows, columns=["time", "lat", "lon"])
+    table = table.assign(variable="wind", value=0.0, std=1.0)
+    used = read(Points(write(table, tmp_path / "s.csv")), layout, start(layout), 12)
+    assert "16 of 16" in used.report
+    ones = np.ones((12, 6, 8, 2), np.float32)
+    np.testing.assert_allclose(used.observation.operator(ones), 1.0, rtol=1e-6)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -159,9 +160,9 @@ def exact(operator: sda.Observation, held: np.ndarray) -> tuple[np.ndarray, np.n
     return held @ mean + towards @ update, np.sqrt(variance)
 
 
-def rows_of(operator: object) -> np.ndarray:
+def rows_of(operator: Any) -> np.ndarray:
     """A sparse operator as a matrix."""
-    indices, weights = np.asarray(operator.indices), np.asarray(operator.weights)  # type: ignore[attr-defined]
+    indices, weights = np.asarray(operator.indices), np.asarray(operator.weights)
     matrix = np.zeros((len(indices), LENGTH * LAT * LON))
     np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
     return matrix

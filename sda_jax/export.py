@@ -76,6 +76,30 @@ def to_xarray(
     return xr.Dataset(variables, coordinates, said)
 
 
+def from_xarray(dataset: xr.Dataset, layout: Layout) -> Float[np.ndarray, "*member length *state"]:
+    """The arrays of a data set with a layout's variables: an ensemble or a single trajectory.
+
+    Raises:
+        StorageError: A variable is missing, or its dimensions are not the layout's.
+    """
+    space = [axis.name for axis in layout.axes]
+    lead = [MEMBER] if MEMBER in dataset.dims else []
+    channels = []
+    for channel in layout.channels:
+        try:
+            x = dataset[channel.name].sel(dict(channel.at))
+            values = x.transpose(*lead, layout.time, *space).values
+        except (KeyError, ValueError) as error:
+            raise StorageError(
+                channel.label,
+                f"{error}".strip("'\""),
+                f"{channel.label} along {', '.join([*lead, layout.time, *space])}",
+                "Give a file with the prior's variables.",
+            ) from error
+        channels.append(np.asarray(values, np.float32))
+    return np.stack(channels, axis=-1)
+
+
 def _times(layout: Layout, start: float, length: int) -> xr.Variable:
     numbers = layout.times(start, length)
     if layout.calendar is None:

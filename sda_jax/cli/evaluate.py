@@ -1,4 +1,5 @@
-"""Compares posteriors with the particle smoother's over many observations."""
+"""Compares posteriors with the particle smoother's over many observations, or scores a posterior
+file of your own states."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from sda_jax.cli.common import Arguments, Draw, described, draw_case, posterior, run, the_prior
+from sda_jax.cli.report import evaluate_own, options
 from sda_jax.config import Experiment
 from sda_jax.errors import ConfigError
 from sda_jax.metrics import compare, crps, rmse
@@ -124,6 +126,9 @@ def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
 def evaluate(arguments: Arguments) -> None:
     """Appends to `evaluation/records.jsonl`, skipping what is there, and prints the table."""
     config, output = arguments.config, arguments.options.output
+    if arguments.options.posterior is not None or config.system is None:
+        evaluate_own(arguments)
+        return
     prior = the_prior(config, output)
     folder = claim(output / "evaluation", dumps(described(config)))
     path = folder / "records.jsonl"
@@ -154,4 +159,4 @@ def evaluate(arguments: Arguments) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/evaluate.py."""
-    return run(evaluate, str(__doc__), arguments)
+    return run(evaluate, str(__doc__), arguments, add_options=options, own_data=True)

@@ -14,7 +14,8 @@ from sda_jax.figures.common import OBSERVED, POSTERIOR, REFERENCE, SECOND, TRUTH
 NAMES = ("x", "y", "z")
 
 
-def _band(axis: Axes, time: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+def band(axis: Axes, time: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+    """The members' median and central 50 and 90 per cent over time."""
     low, q1, middle, q3, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     axis.fill_between(time, low, high, color=color, alpha=0.2, lw=0, label=f"{label}, 90 %")
     axis.fill_between(time, q1, q3, color=color, alpha=0.35, lw=0, label=f"{label}, 50 %")
@@ -43,7 +44,7 @@ def posterior_over_time(
     time = dt * np.arange(ensemble.shape[1])
     figure, axes = new_figure(channels, 1, (9, 2.3 * channels), sharex=True)
     for c, axis in enumerate(axes[:, 0]):
-        _band(axis, time, ensemble[..., c], POSTERIOR, "posterior")
+        band(axis, time, ensemble[..., c], POSTERIOR, "posterior")
         if reference is not None:
             low, middle, high = np.quantile(reference[..., c], [0.05, 0.5, 0.95], axis=0)
             axis.plot(time, middle, color=REFERENCE, lw=1.2, ls="--", label="smoother, median")

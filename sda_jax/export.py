@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5netcdf
+import h5py
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -183,18 +184,39 @@ def write_posterior(
 
 
 def _write_netcdf(path: Path, each: Iterable[xr.Dataset], count: int) -> Path:
-    with atomic(path) as temporary:
-        rest = iter(each)
-        first = next(rest)
-        first.to_netcdf(temporary, engine="h5netcdf", unlimited_dims=[MEMBER])
-        with h5netcdf.File(temporary, "a") as file:
-            file.resize_dimension(MEMBER, count)
-            for i, dataset in enumerate(rest, 1):
-                file.variables[MEMBER][i] = i
-                for name, variable in dataset.data_vars.items():
-                    values = variable.values[0]
-                    file.variables[str(name)][i] = np.where(np.isnan(values), FILL, values)
+    with atomic(path) as temporary, h5netcdf.File(temporary, "w") as file:
+        for i, dataset in enumerate(each):
+            if i == 0:
+                _begin_netcdf(file, dataset, count)
+            for name, variable in dataset.data_vars.items():
+                values = variable.values[0]
+                file.variables[str(name)][i] = np.where(np.isnan(values), FILL, values)
     return path
+
+
+def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
+    """Everything but the members."""
+    # "no fill value" for coordinates, where xarray would declare NaN
+    plain = first.copy()
+    for name in plain.coords:
+        plain[name].encoding.setdefault("_FillValue", None)
+    variables, attributes = xr.conventions.cf_encoder(plain.variables, plain.attrs)
+    file.dimensions = {str(d): n for d, n in first.sizes.items()} | {MEMBER: count}
+    file.attrs.update(attributes)
+    for name, variable in variables.items():
+        attrs = dict(variable.attrs)
+        fill = attrs.pop("_FillValue", None)
+        member = variable.dims[:1] == (MEMBER,)
+        blocks = (
+            (1, min(variable.shape[1], STATES), *variable.shape[2:]) if variable.ndim > 1 else None
+        )
+        text = variable.dtype.kind in "OU"
+        dtype = h5py.string_dtype() if text else variable.dtype
+        made = file.create_variable(str(name), variable.dims, dtype, fillvalue=fill, chunks=blocks)
+        made.attrs.update(attrs)
+        if not member:
+            made[:] = variable.values.astype(object) if text else variable.values
+    file.variables[MEMBER][:] = np.arange(count)
 
 
 def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:

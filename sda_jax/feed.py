@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -85,6 +86,7 @@ class Feed:
             self.kept = [archive.read(*run) for run in self.runs]
         self.reader = ThreadPoolExecutor(1, "reader")
         self.ahead: tuple[tuple[int, int], Future[np.ndarray]] | None = None
+        self.waited = 0.0  # seconds for the reader, in the last call of `at`
 
     def init(self, key: PRNGKey, batch: int) -> Array:
         """See `FromBlock.init`."""
@@ -99,7 +101,9 @@ class Feed:
         self._require_room(steps)
         if self.ahead is None or self.ahead[0] != (first, steps):
             self.ahead = ((first, steps), self.reader.submit(self.segments, first, steps))
+        before = time.perf_counter()
         segments = self.ahead[1].result()
+        self.waited = time.perf_counter() - before
         self.ahead = None
         if then:
             following = (first + steps, then)

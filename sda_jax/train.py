@@ -228,7 +228,7 @@ def train(
         standardisation: Physical to standardised units.
         training: Optimiser, budget and cadence.
         folder: Receives `checkpoints/` and `metrics.jsonl` (one line a block: step, loss,
-            validation loss at checkpoints, learning rate, seconds).
+            validation loss at checkpoints, learning rate, seconds, those waited for files).
         seed: With the step number, the source of all randomness.
         progress: Shows a bar with the loss and the time left.
 
@@ -296,6 +296,8 @@ def train(
                     "learning_rate": float(np.asarray(rate(done))),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
+                if isinstance(source, Feed):
+                    record["waited"] = round(source.waited, 3)
                 due = done - saved >= training.checkpoint_every or done == training.steps
                 if due:
                     _require_finite_source(state.source, done)

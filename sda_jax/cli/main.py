@@ -50,3 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: no command {name!r}; there are:\n{listed}", file=sys.stderr)
         return 2
     return import_module(f"sda_jax.cli.{name}").main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

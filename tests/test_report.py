@@ -1,0 +1,163 @@
+"""The page of a posterior: what it says, and that a browser shows it from the file alone."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from own import save, waves
+
+from sda_jax import report
+from sda_jax.archive import Files, open_archive
+from sda_jax.cli import report as own_report
+from sda_jax.export import provenance, write_posterior
+from sda_jax.points import Points, read
+from sda_jax.prior import Prior
+from sda_jax.survey import survey
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Options:
+    """As the command line gives them."""
+
+    def __init__(self, folder, **given):
+        self.output, self.std, self.columns = folder, 0.5, []
+        self.posterior, self.held_out, self.truth = str(folder / "posterior.nc"), [], None
+        vars(self).update(given)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A posterior whose truth is one more draw of the same law."""
+    monkeypatch.chdir(tmp_path)
+    data = waves()
+    data.temp.values[:, 0, 0] = np.nan
+    archive = open_archive(Files((save(data, tmp_path / "a.nc"),)))
+    found = survey(archive)
+    layout = found.layout
+    rng = np.random.default_rng(0)
+    length, members = 8, 63
+    draws = 3 * rng.standard_normal((members + 1, length, *layout.state_shape)).astype("f4")
+    start = layout.number("2020-01-01", "start")
+    said = {
+        "experiment": None, "start": "2020-01-01", "end": None, "length": length,
+        "points": ["seen.csv"], "gridded": [], "operator": None, "y": None, "std": 0.5,
+        "columns": [], "method": "linear",
+    }  # fmt: skip
+    from sda_jax.serialize import dumps
+
+    attributes = provenance("run/prior", dumps(said), 3, sda_observations="seen.csv: <40 & more>")
+    write_posterior(tmp_path / "posterior.nc", draws[1:], members, layout, start, attributes)
+    write_posterior(tmp_path / "truth.nc", draws[:1], 1, layout, start)
+    with xr.open_dataset(tmp_path / "truth.nc") as file:
+        file.isel(member=0, drop=True).load().to_netcdf(tmp_path / "true.nc", engine="h5netcdf")
+    times = layout.dates(layout.times(start, length))
+    for name, count in (("seen", 40), ("held", 800)):
+        i, j, k = (rng.integers(0, n, count) for n in (length, 6, 8))
+        j = np.maximum(j, 1)
+        values = draws[0, i, j, k, 0] + 0.5 * rng.standard_normal(count)
+        table = {
+            "time": times[i], "lat": np.asarray(layout.axes[0].coordinates)[j], "lon": 45.0 * k,
+            "variable": "temp", "value": values,
+        }  # fmt: skip
+        pd.DataFrame(table).drop_duplicates(["time", "lat", "lon"]).to_csv(
+            f"{name}.csv", index=False
+        )
+    prior = Prior(None, found.standardisation, layout.state_shape, 5, None, None, layout)
+    monkeypatch.setattr(own_report, "the_prior", lambda config, output: prior)
+    return tmp_path, layout, start, draws
+
+
+def written(folder, **given):
+    class Arguments:
+        options = Options(folder, **given)
+
+        class config:
+            seed = 0
+
+    own_report.evaluate_own(Arguments)
+    return (folder / "posterior_report.html").read_text()
+
+
+def test_scores_of_a_calibrated_ensemble(made, key):
+    folder, layout, start, draws = made
+    held = read(Points(str(folder / "held.csv"), 0.5), layout, start, 8).observation
+    prior = own_report.the_prior(None, None)
+    filled = np.where(layout.valid, draws[1:], 0.0).astype("f4")
+    scores, places = own_report.points_scores(key, prior, held, filled)
+    m = scores["values"]
+    # truth and members are draws of one law: RMSE^2 = 9 (1 + 1/n) + 0.25
+    expected = np.sqrt(9 * (1 + 1 / 63) + 0.25)
+    assert abs(scores["rmse"] / expected - 1) < 4 / np.sqrt(2 * m)
+    assert abs(scores["spread_skill"] - 1) < 4 / np.sqrt(2 * m)
+    assert abs(scores["inside_90"] - 0.9) < 4 * np.sqrt(0.09 / m) + 2 / 64
+    # CRPS of a calibrated normal law of standard deviation s is s / sqrt(pi)
+    assert abs(scores["crps"] / (np.sqrt(9.25) / np.sqrt(np.pi)) - 1) < 6 / np.sqrt(m)
+    assert len(places) == m
+
+
+def test_the_page_says_what_was_done_and_how_it_scores(made, capsys):
+    folder, *_ = made
+    page = written(folder, held_out=["held.csv"], truth=str(folder / "true.nc"))
+    for text in (
+        "innovation chi-square", "spread / skill", "inside the central 90 %", "CRPS",
+        "sda-jax assimilate", "--points seen.csv", "--seed 3", "seen.csv: &lt;40 &amp; more&gt;",
+        "climate&#x27;s RMSE", "temp (degC)", "data:image/gif;base64,",
+    ):  # fmt: skip
+        assert text in page, text
+    assert page.count("<figure>") == 2 + 1 + 2 * 2
+    assert "http" not in page.replace("arXiv", "") and "<script" not in page
+    assert "report:" in capsys.readouterr().out
+
+
+def test_without_truth_or_files_the_page_says_so(made):
+    folder, *_ = made
+    (folder / "seen.csv").unlink()
+    page = written(folder)
+    assert "are there to compare with" in page and "climate&#x27;s RMSE" not in page
+
+
+CHECK = """<script>addEventListener("load", () => {
+  const images = [...document.images];
+  document.title = JSON.stringify({
+    images: images.length, shown: images.filter(i => i.complete && i.naturalWidth > 100).length,
+    fetched: performance.getEntriesByType("resource")
+      .filter(r => !r.name.startsWith("data:")).length,
+    overflow: document.documentElement.scrollWidth > innerWidth,
+    anchors: [...document.querySelectorAll("nav a")].every(
+      a => document.querySelector(a.getAttribute("href")))});
+});</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_it_from_the_file_alone(made, width):
+    folder, *_ = made
+    page = written(folder, held_out=["held.csv"])
+    (folder / "checked.html").write_text(page.replace("</body>", CHECK + "</body>"))
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900",
+        "--virtual-time-budget=5000", "--dump-dom", (folder / "checked.html").as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    title = shown.split("<title>")[1].split("</title>")[0].replace("&quot;", '"')
+    found = json.loads(title)
+    assert found == {
+        "images": 6, "shown": 6, "fetched": 0, "overflow": False, "anchors": True,
+    }  # fmt: skip
+
+
+def test_text_is_escaped(tmp_path):
+    path = report.write_page(
+        tmp_path / "p.html",
+        "<b>",
+        [("a & b", report.paragraph("<i>") + report.table(["x"], [["<", ">"]]))],
+    )
+    page = path.read_text()
+    assert "<b>" not in page and "<i>" not in page and "&lt;</td><td class=number>&gt;" in page

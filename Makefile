@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-kolmogorov test check setup clean
+.PHONY: demo demo-kolmogorov test check docs setup clean
 
 setup: $(VENV)/.ready
 
@@ -19,12 +19,15 @@ demo-kolmogorov: setup
 	$(BIN)/python scripts/experiment.py --config configs/kolmogorov_assimilation.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check --python $(VENV)
 
+docs: setup
+	$(BIN)/mkdocs build --quiet --strict
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5netcdf
 import h5py
@@ -37,7 +38,8 @@ def to_xarray(
         attributes: Of the whole data set: where it comes from.
 
     Returns:
-        Dimensions `member`, time, those that became channels, space; NaN under the mask.
+        Dimensions time, `member`, those that became channels, space, for CDO wants time first;
+        NaN under the mask.
     """
     ensemble = np.where(layout.valid, np.asarray(ensemble, np.float32), np.float32(np.nan))
     members, length = ensemble.shape[:2]
@@ -70,14 +72,15 @@ def to_xarray(
             for key in ("units", "long_name", "standard_name")
             if (value := getattr(first, key))
         }
-        variable = xr.Variable((MEMBER, layout.time, *stacked, *space), values, attrs)
+        dims = (layout.time, MEMBER, *stacked, *space)
+        variable = xr.Variable(dims, np.swapaxes(values, 0, 1), attrs)
         variable.encoding = {"_FillValue": FILL, "dtype": "float32"}
         variables[name] = variable
     said = {"Conventions": "CF-1.11", **(attributes or {})}
     return xr.Dataset(variables, coordinates, said)
 
 
-def from_xarray(dataset: xr.Dataset, layout: Layout) -> Float[np.ndarray, "*member length *state"]:
+def from_xarray(dataset: xr.Dataset, layout: Layout) -> Float[np.ndarray, "*lead state"]:
     """The arrays of a data set with a layout's variables: an ensemble or a single trajectory.
 
     Raises:
@@ -189,8 +192,8 @@ def _write_netcdf(path: Path, each: Iterable[xr.Dataset], count: int) -> Path:
             if i == 0:
                 _begin_netcdf(file, dataset, count)
             for name, variable in dataset.data_vars.items():
-                values = variable.values[0]
-                file.variables[str(name)][i] = np.where(np.isnan(values), FILL, values)
+                values = variable.values[:, 0]
+                file.variables[str(name)][:, i] = np.where(np.isnan(values), FILL, values)
     return path
 
 
@@ -202,21 +205,28 @@ def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
         plain[name].encoding.setdefault("_FillValue", None)
     variables, attributes = xr.conventions.cf_encoder(plain.variables, plain.attrs)
     file.dimensions = {str(d): n for d, n in first.sizes.items()} | {MEMBER: count}
-    file.attrs.update(attributes)
+    file.attrs.update(_characters(attributes))
     for name, variable in variables.items():
         attrs = dict(variable.attrs)
         fill = attrs.pop("_FillValue", None)
-        member = variable.dims[:1] == (MEMBER,)
-        blocks = (
-            (1, min(variable.shape[1], STATES), *variable.shape[2:]) if variable.ndim > 1 else None
-        )
+        blocks = None
+        if MEMBER in variable.dims[1:]:
+            blocks = (min(variable.shape[0], STATES), 1, *variable.shape[2:])
         text = variable.dtype.kind in "OU"
         dtype = h5py.string_dtype() if text else variable.dtype
         made = file.create_variable(str(name), variable.dims, dtype, fillvalue=fill, chunks=blocks)
-        made.attrs.update(attrs)
-        if not member:
+        made.attrs.update(_characters(attrs))
+        if MEMBER not in variable.dims:
             made[:] = variable.values.astype(object) if text else variable.values
     file.variables[MEMBER][:] = np.arange(count)
+
+
+def _characters(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Texts as characters, which tools older than NetCDF's strings read too."""
+    return {
+        key: np.bytes_(value.encode()) if isinstance(value, str) and value else value
+        for key, value in attributes.items()
+    }
 
 
 def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
@@ -258,7 +268,7 @@ def summarise(dataset: xr.Dataset, quantiles: Sequence[float] = (0.05, 0.5, 0.95
         )
     if not all(0 <= q <= 1 for q in quantiles):
         raise ConfigError("quantiles", tuple(quantiles), "numbers from 0 to 1", "Correct them.")
-    (time,) = (d for d in dataset[next(iter(dataset.data_vars))].dims[1:2])
+    time = dataset[next(iter(dataset.data_vars))].dims[0]
     blocks = []
     for first in range(0, dataset.sizes[time], STATES):
         part = dataset.isel({time: slice(first, first + STATES)}).load()

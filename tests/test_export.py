@@ -11,7 +11,7 @@ from own import save, waves
 
 from sda_jax.archive import Files, open_archive
 from sda_jax.errors import ConfigError
-from sda_jax.export import provenance, summarise, to_xarray, write_posterior
+from sda_jax.export import from_xarray, provenance, summarise, to_xarray, write_posterior
 from sda_jax.survey import survey
 
 
@@ -37,7 +37,8 @@ def test_written_files_keep_everything(tmp_path, layout, suffix):
         options = {"engine": "zarr", "consolidated": False} if suffix == ".zarr" else {}
         with xr.open_dataset(path, chunks=None, **options) as found:
             found.load()
-    assert found.temp.dims == ("member", "time", "lat", "lon")
+    assert found.temp.dims == ("time", "member", "lat", "lon")
+    x = np.swapaxes(x, 0, 1)
     shown = np.where(layout.valid, x, np.nan)
     np.testing.assert_array_equal(found.temp.values, shown[..., 0])
     np.testing.assert_array_equal(found.wind.values, x[..., 1])
@@ -51,7 +52,10 @@ def test_written_files_keep_everything(tmp_path, layout, suffix):
         "axis": "Y",
     }
     assert found.attrs["Conventions"] == "CF-1.11" and found.attrs["sda_seed"] == "7"
-    again = to_xarray(x, layout, start, said)
+    again = to_xarray(np.swapaxes(x, 0, 1), layout, start, said)
+    np.testing.assert_array_equal(
+        from_xarray(found, layout), np.where(layout.valid, np.swapaxes(x, 0, 1), np.nan)
+    )
     xr.testing.assert_equal(found, again)
     assert not list(tmp_path.glob("*.partial"))
 
@@ -62,6 +66,7 @@ def test_netcdfs_own_library_reads_the_file(tmp_path, layout):
     path = write_posterior(tmp_path / "p.nc", iter(x), 3, layout, 0.0)
     with netCDF4.Dataset(path) as file:
         temp = file["temp"][:]
+        x = np.swapaxes(x, 0, 1)
         assert temp.shape == x.shape[:-1] and file["time"].units == "seconds since 1970-01-01"
         np.testing.assert_array_equal(temp.mask[0, 0], ~layout.valid[..., 0])
         np.testing.assert_array_equal(temp.data[~temp.mask], x[..., 0][~temp.mask])
@@ -80,7 +85,7 @@ def test_channels_along_other_dimensions_come_back(tmp_path):
     np.testing.assert_array_equal(got, data.temp.values[2])
     again = write_posterior(tmp_path / "p.nc", [x], 1, layout, 0.0)
     with xr.open_dataset(again) as found:
-        assert found.wind.dims == ("member", "time", "level")
+        assert found.wind.dims == ("time", "member", "level")
         np.testing.assert_array_equal(found.wind.values, out.wind.values)
 
 

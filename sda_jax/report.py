@@ -38,11 +38,14 @@ def paragraph(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; a first row of headings, the second column of numbers."""
+    """A table under a row of headings; what begins like a number is set like one."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = ""
     for row in rows:
-        cells = (f"<td{' class=number' * (k == 1)}>{escape(c)}</td>" for k, c in enumerate(row))
+        cells = (
+            f"<td{' class=number' if c[:1] in tuple('+-0123456789') else ''}>{escape(c)}</td>"
+            for c in row
+        )
         body += f"<tr>{''.join(cells)}</tr>"
     filled = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide">{filled}</div>'

@@ -88,7 +88,9 @@ def test_scores_of_a_calibrated_ensemble(made, key):
     held = read(Points(str(folder / "held.csv"), 0.5), layout, start, 8).observation
     prior = own_report.the_prior(None, None)
     filled = np.where(layout.valid, draws[1:], 0.0).astype("f4")
-    scores, places = own_report.points_scores(key, prior, held, filled)
+    found, places = own_report.points_scores(key, prior, held, filled)
+    assert list(found) == ["temp (degC)"]
+    scores = found["temp (degC)"]
     m = scores["values"]
     # truth and members are draws of one law: RMSE^2 = 9 (1 + 1/n) + 0.25
     expected = np.sqrt(9 * (1 + 1 / 63) + 0.25)
@@ -160,4 +162,4 @@ def test_text_is_escaped(tmp_path):
         [("a & b", report.paragraph("<i>") + report.table(["x"], [["<", ">"]]))],
     )
     page = path.read_text()
-    assert "<b>" not in page and "<i>" not in page and "&lt;</td><td class=number>&gt;" in page
+    assert "<b>" not in page and "<i>" not in page and "&lt;</td><td>&gt;" in page

@@ -44,33 +44,48 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def points_scores(
     key: jax.Array, prior: Prior, held_out: Observation, ensemble: np.ndarray
-) -> tuple[dict[str, float], np.ndarray]:
-    """Scores of an ensemble at observed values that it was not given, and their ranks.
+) -> tuple[dict[str, dict[str, float]], np.ndarray]:
+    """Scores of an ensemble at observed values that it was not given, by variable, and their ranks.
 
     The members' predictions get noise as the observations have it. Beside them the climate that
-    the prior was standardised with: its mean, and its spread as a normal law.
+    the prior was standardised with: its mean.
     """
+    assert prior.layout is not None
     predict = jax.jit(lambda o, x: jax.lax.map(o.operator, x))
     predicted = np.asarray(predict(held_out, ensemble), np.float64)
-    y, std = np.asarray(held_out.y, np.float64), np.asarray(held_out.std, np.float64)
+    y = np.asarray(held_out.y, np.float64)
+    std = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)
     climate = np.broadcast_to(np.asarray(prior.standardisation.mean, float), ensemble.shape[1:])
     usual = np.asarray(held_out.operator(climate.astype(np.float32)), np.float64)
-    n = len(ensemble)
-    error = predicted.mean(axis=0) - y
-    variance = (1 + 1 / n) * predicted.var(axis=0, ddof=1) + std**2
     noisy = predicted + std * np.random.default_rng(0).standard_normal(predicted.shape)
-    place = held_out_ranks(key, held_out, jnp.asarray(ensemble))
-    found = {
-        "values": float(y.size),
-        "rmse": float(np.sqrt((error**2).mean())),
-        "bias": float(error.mean()),
-        "crps": crps(noisy, y),
-        "spread_skill": float(np.sqrt(variance.mean() / (error**2).mean())),
-        "inside_90": float(np.mean((place > 0.05 * n) & (place < 0.95 * n + 1))),
-        "climate_rmse": float(np.sqrt(((usual - y) ** 2).mean())),
-        "noise": float(np.sqrt((std**2).mean())),
-    }
+    place = np.asarray(held_out_ranks(key, held_out, jnp.asarray(ensemble)))
+    n, found = len(ensemble), {}
+    channel = _channel_of(held_out, prior.layout)
+    for name in dict.fromkeys(c.name for c in prior.layout.channels):
+        own = [i for i, c in enumerate(prior.layout.channels) if c.name == name]
+        here = np.isin(channel, own)
+        if not here.any():
+            continue
+        error = predicted[:, here].mean(axis=0) - y[here]
+        variance = (1 + 1 / n) * predicted[:, here].var(axis=0, ddof=1) + std[here] ** 2
+        inside = (place[here] > 0.05 * n) & (place[here] < 0.95 * n + 1)
+        found[f"{name} ({prior.layout.channels[own[0]].units or 'no unit'})"] = {
+            "values": float(here.sum()),
+            "rmse": float(np.sqrt((error**2).mean())),
+            "climate_rmse": float(np.sqrt(((usual - y)[here] ** 2).mean())),
+            "bias": float(error.mean()),
+            "crps": crps(noisy[:, here], y[here]),
+            "spread_skill": float(np.sqrt(variance.mean() / (error**2).mean())),
+            "inside_90": float(np.mean(inside)),
+        }
     return found, place
+
+
+def _channel_of(observation: Observation, layout: Layout) -> np.ndarray:
+    """The channel of every value of points; those of several tables follow each other."""
+    operators = getattr(observation.operator, "operators", (observation.operator,))
+    flat = np.concatenate([np.asarray(o.indices)[:, 0] for o in operators])
+    return flat % len(layout.channels)
 
 
 def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
@@ -172,7 +187,7 @@ def evaluate_own(arguments: Arguments) -> None:
     truth = None if given.truth is None else _truth(given.truth, layout, start, length)
 
     rows: list[Row] = []
-    pictures = []
+    pictures, held = [], ""
     if observation is not None and observation.law is None:
         fit = innovation_chi_square(observation, jnp.asarray(filled))
         rows.append(
@@ -190,7 +205,7 @@ def evaluate_own(arguments: Arguments) -> None:
         used = read_all(tables, layout, start, length)
         print(used.report)
         scores, place = points_scores(jax.random.key(config.seed), prior, used.observation, filled)
-        rows += _held_out_rows(scores)
+        held = _held_out_table(scores)
         pictures.append(
             report.drawn(
                 draw.rank_histogram(np.asarray(place), len(ensemble)),
@@ -207,7 +222,7 @@ def evaluate_own(arguments: Arguments) -> None:
             )
         )
     for name, value, _ in rows:
-        print(f"{name:32s}{value:>12s}")
+        print(f"{name}: {value}")
     out = path.with_name(f"{path.stem}_report.html")
     first, last = (layout.written(float(t)) for t in layout.times(start, length)[[0, -1]])
     summary = report.paragraph(
@@ -233,7 +248,7 @@ def evaluate_own(arguments: Arguments) -> None:
     )
     sections = [
         ("Summary", summary),
-        ("Scores", scored + _fields_table(prior, ensemble, truth) + "".join(pictures)),
+        ("Scores", scored + held + _fields_table(prior, ensemble, truth) + "".join(pictures)),
         ("Figures", _figures(ensemble, layout, start, truth, observation)),
         ("How to reproduce", _reproduce(said, str(path), attributes)),
         ("Configuration", report.code(json.dumps(json.loads(attributes["sda_config"]), indent=1))),
@@ -242,37 +257,28 @@ def evaluate_own(arguments: Arguments) -> None:
     print(f"report: {out}")
 
 
-def _held_out_rows(scores: dict[str, float]) -> list[Row]:
-    return [
-        (
-            "held-out values",
-            f"{scores['values']:.0f}",
-            f"Observations that the posterior was not given; their noise is {scores['noise']:.3g}.",
-        ),
-        (
-            "RMSE of the mean",
-            f"{scores['rmse']:.3g}",
-            f"At held-out values, their noise included. The climate's mean has "
-            f"{scores['climate_rmse']:.3g}.",
-        ),
-        ("bias", f"{scores['bias']:+.3g}", "Mean of prediction less held-out value: 0 is best."),
-        (
-            "CRPS",
-            f"{scores['crps']:.3g}",
-            "Continuous ranked probability score of the members, in the variable's unit: rewards "
-            "being sharp and right; smaller is better.",
-        ),
-        (
-            "spread / skill",
-            f"{scores['spread_skill']:.2f}",
-            "Expected over actual error: 1 is calibrated, below is too sure, above too cautious.",
-        ),
-        (
-            "inside the central 90 %",
-            f"{scores['inside_90']:.1%}",
-            "Share of held-out values in the members' central 90 %.",
-        ),
-    ]
+def _held_out_table(scores: dict[str, dict[str, float]]) -> str:
+    """Scores at held-out values, printed too."""
+    rows = []
+    for name, s in scores.items():
+        cells = [f"{s['values']:.0f}"]
+        cells += [f"{s[k]:.3g}" for k in ("rmse", "climate_rmse", "bias", "crps", "spread_skill")]
+        rows.append([name, *cells, f"{s['inside_90']:.1%}"])
+        print(
+            f"held-out {name}: {cells[0]} values, RMSE {cells[1]} (climate {cells[2]}), CRPS "
+            f"{cells[4]}, spread/skill {cells[5]}, {rows[-1][-1]} in the central 90 %"
+        )
+    header = [
+        "held out", "values", "RMSE of the mean", "climate's RMSE", "bias", "CRPS",
+        "spread / skill", "inside the central 90 %",
+    ]  # fmt: skip
+    meaning = (
+        "Held-out values were not assimilated; their noise is part of the errors and of what is "
+        "expected. The climate is the mean of what was trained on. CRPS, the continuous ranked "
+        "probability score, rewards being sharp and right: smaller is better. Spread over skill "
+        "is the expected over the actual error: 1 is calibrated, less is too sure."
+    )
+    return report.table(header, rows) + report.paragraph(meaning)
 
 
 def _figures(

@@ -6,9 +6,13 @@ import pytest
 from own import save, waves
 
 from sda_jax.archive import Files, open_archive
+from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ResourceError
 from sda_jax.feed import Feed
+from sda_jax.networks import TemporalConv
+from sda_jax.schedule import Cosine
 from sda_jax.survey import survey
+from sda_jax.train import Training, train
 
 
 @pytest.fixture
@@ -60,3 +64,31 @@ def test_blocks_that_do_not_fit_are_refused(known, monkeypatch):
     archive, found = known
     with pytest.raises(ResourceError, match="Lower training.block"):
         Feed(archive, found, 0, batch=64, length=5).at(0, 100, 0)
+
+
+def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    series = waves(400).isel(lat=2, lon=3, drop=True)
+    archive = open_archive(Files((save(series, tmp_path / "a.nc"),)))
+    found = survey(archive)
+    training = Training(steps=6, batch=4, segment=8, block=2, checkpoint_every=2)
+    start = NetworkDenoiser(TemporalConv(8, (1, 2)), None, Cosine(), Preconditioned())
+    held = Feed(archive, found, 1, 4, 8, "valid").segments(0, 2)
+
+    def trained(folder):
+        feed = Feed(archive, found, 0, 4, 8)
+        return train(start, feed, held, found.standardisation, training, tmp_path / folder)
+
+    whole = trained("whole")
+    at = Feed.at
+
+    def interrupted(feed, first, *rest):
+        if first == 4:
+            raise KeyboardInterrupt
+        return at(feed, first, *rest)
+
+    monkeypatch.setattr(Feed, "at", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained("cut")
+    monkeypatch.setattr(Feed, "at", at)
+    again = trained("cut")
+    jax.tree.map(np.testing.assert_array_equal, again.variables, whole.variables)

@@ -23,6 +23,7 @@ from sda_jax.feed import Feed
 from sda_jax.survey import surveyed
 
 GRID, CHANNELS, BLOCK = 64, ("t", "u", "v", "q"), 256
+BATCH, STEPS = 8, 8  # segments a step, steps a block
 GIB = 2**30
 
 
@@ -61,7 +62,7 @@ def main() -> None:
     if options.reading:
         archive = open_archive(Files((str(source),)))
         found = surveyed(options.reading, archive)
-        feed = Feed(archive, found, 0, 16, 5)
+        feed = Feed(archive, found, 0, BATCH, 5)
         start = time.perf_counter()
         size = sum(feed.segments(i, 16).nbytes for i in range(0, 64, 16))
         print(json.dumps({"mib": size / 2**20, "seconds": time.perf_counter() - start}))
@@ -72,8 +73,9 @@ def main() -> None:
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "sda_jax.cli.main", "train", "--data", str(source),
-         "--output", str(output), "--training.steps", str(options.steps), "--training.block", "8",
-         "--training.validation-batches", "2"],
+         "--output", str(output), "--training.steps", str(options.steps),
+         "--training.block", str(STEPS),
+         "--training.batch", str(BATCH), "--training.validation-batches", "2"],
         check=True,
     )  # fmt: skip
     seconds = time.perf_counter() - start
@@ -87,12 +89,12 @@ def main() -> None:
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     reading = json.loads(printed.splitlines()[-1])
     rate = reading["mib"] / reading["seconds"]
-    per_step = 4 * 16 * 5 * GRID * GRID * len(CHANNELS) / 2**20
+    per_step = 4 * BATCH * 5 * GRID * GRID * len(CHANNELS) / 2**20
     body = "\n".join(
         [
             f"{states} states of {GRID} x {GRID} x {len(CHANNELS)}, "
-            f"{source.stat().st_size / GIB:.1f} GiB; {options.steps} steps of 16 segments of 5 "
-            "states, in blocks of 8.\n",
+            f"{source.stat().st_size / GIB:.1f} GiB; {options.steps} steps of {BATCH} segments of 5 "
+            f"states, in blocks of {STEPS}.\n",
             "| | |",
             "|---|---|",
             f"| peak resident memory of the whole command | {peak:.2f} GiB |",

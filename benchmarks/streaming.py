@@ -93,8 +93,8 @@ def main() -> None:
     body = "\n".join(
         [
             f"{states} states of {GRID} x {GRID} x {len(CHANNELS)}, "
-            f"5 states, in blocks of {STEPS}.\n",
-            f"5 states, in blocks of {STEPS}.\n",
+            f"{source.stat().st_size / GIB:.1f} GiB; {options.steps} steps of {BATCH} segments "
+            f"of 5 states, in blocks of {STEPS}.\n",
             "| | |",
             "|---|---|",
             f"| peak resident memory of the whole command | {peak:.2f} GiB |",

@@ -18,7 +18,8 @@ import h5netcdf
 import numpy as np
 from common import record
 
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files
 from sda_jax.feed import Feed
 from sda_jax.survey import surveyed
 

@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files
 from sda_jax.errors import ConfigError, StorageError
 from sda_jax.survey import parts_of, runs, summary, survey, surveyed
 

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files
 from sda_jax.errors import ConfigError
 from sda_jax.export import from_xarray, provenance, summarise, to_xarray, write_posterior
 from sda_jax.survey import survey

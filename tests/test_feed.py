@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from own import save, waves
 
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files
 from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import ResourceError
 from sda_jax.feed import Feed

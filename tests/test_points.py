@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 from own import save, stations, waves
 
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files
 from sda_jax.errors import ObservationError, StorageError
 from sda_jax.points import Gridded, Operated, Points, read, read_all
 from sda_jax.survey import survey

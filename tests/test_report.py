@@ -11,8 +11,9 @@ import xarray as xr
 from own import save, waves
 
 from sda_jax import report
-from sda_jax.archive import Files, open_archive
+from sda_jax.archive import open_archive
 from sda_jax.cli import report as own_report
+from sda_jax.conventions import Files
 from sda_jax.export import provenance, write_posterior
 from sda_jax.points import Points, read
 from sda_jax.prior import Prior

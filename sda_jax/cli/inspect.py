@@ -13,7 +13,8 @@ import h5py
 import jax
 import numpy as np
 
-from sda_jax.archive import Files, open_archive, open_dataset
+from sda_jax.archive import open_archive
+from sda_jax.conventions import Files, open_dataset
 from sda_jax.errors import SDAError, StorageError
 from sda_jax.export import MEMBER
 from sda_jax.files import load_observation

@@ -11,9 +11,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from sda_jax.archive import open_archive, open_dataset
+from sda_jax.archive import open_archive
 from sda_jax.cli.common import Arguments, described, the_prior
 from sda_jax.config import Assimilation, Evaluation, Experiment
+from sda_jax.conventions import open_dataset
 from sda_jax.dataset import HELD_OUT
 from sda_jax.denoise import NetworkDenoiser, with_measured_errors
 from sda_jax.errors import ConfigError, StorageError

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax import report
-from sda_jax.archive import open_dataset, time_numbers
 from sda_jax.cli.common import Arguments, the_prior
 from sda_jax.cli.own import sources_of
 from sda_jax.config import TABLE
+from sda_jax.conventions import open_dataset, time_numbers
 from sda_jax.diagnostics import held_out_ranks, innovation_chi_square
 from sda_jax.errors import ConfigError, SDAError, StorageError
 from sda_jax.export import from_xarray

@@ -22,7 +22,7 @@ from sda_jax.conventions import (
     time_numbers,
 )
 from sda_jax.errors import ConfigError, StorageError
-from sda_jax.layout import Axis, Layout
+from sda_jax.layout import STANDARD, Axis, Layout
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -131,21 +131,26 @@ def open_archive(files: Files) -> Archive:
                 channels_of(dataset, found),
                 axes,
                 found.time,
-                0.0,
-                calendar,
-                units,
-                None,
-                files.cycles,
+                calendar=calendar,
+                time_units=units,
+                cycles=files.cycles,
             )
             members = dataset.sizes[found.trajectory] if found.trajectory else 0
-        _require_rising(path, found.time, numbers, own)
-        if layout is None:
+        require_rising(path, found.time, numbers, own)
+        if layout is None or roles is None:
             roles, layout = found, own
-        elif (differing := _differing(layout, own)) is not None:
+        elif (found.time, found.trajectory) != (roles.time, roles.trajectory):
             raise StorageError(
                 path,
-                differing[1],
-                f"{differing[0]} as in {files.paths[0]}: {differing[2]}",
+                f"the time {found.time} and trajectories along {found.trajectory}",
+                f"{roles.time} and {roles.trajectory}, as in {files.paths[0]}",
+                "Rename the dimensions.",
+            )
+        elif (other := differing(layout, own)) is not None:
+            raise StorageError(
+                path,
+                other[1],
+                f"{other[0]} as in {files.paths[0]}: {other[2]}",
                 "Files of one set have the same variables, units and grid.",
             )
         times.append((index, members, numbers))
@@ -181,10 +186,27 @@ def open_archive(files: Files) -> Archive:
         )
     regular = spacings[np.abs(spacings - np.median(spacings)) <= REGULAR * np.median(spacings)]
     step = float(np.mean(regular))
-    return Archive(files, roles, dataclasses.replace(layout, step=step), parts, records)
+    layout = dataclasses.replace(layout, step=step, months=_months(layout, records))
+    return Archive(files, roles, layout, parts, records)
 
 
-def _require_rising(path: str, name: str, numbers: np.ndarray, layout: Layout) -> None:
+def _months(layout: Layout, records: list[np.ndarray]) -> int:
+    """The calendar months between two states, if there are always as many; otherwise 0."""
+    if layout.calendar is None:
+        return 0
+    found = set()
+    for record in records:
+        dates = layout.dates(record)
+        if layout.calendar in STANDARD:
+            months = dates.astype("datetime64[M]").astype(int)
+        else:
+            months = np.array([d.year * 12 + d.month for d in dates])
+        found |= set(np.diff(months).tolist())
+    return int(found.pop()) if len(found) == 1 and 0 not in found else 0
+
+
+def require_rising(path: str, name: str, numbers: np.ndarray, layout: Layout) -> None:
+    """Raises `StorageError` unless times rise."""
     if not len(numbers):
         raise StorageError(f"{path}, {name}", "no states", "at least one", "Leave the file out.")
     bad = np.flatnonzero(np.diff(numbers) <= 0)
@@ -199,7 +221,7 @@ def _require_rising(path: str, name: str, numbers: np.ndarray, layout: Layout) -
         )
 
 
-def _differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
+def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
     """What differs between the layouts of two files, and what it is in the second and the first."""
     names = [[c.label for c in layout.channels] for layout in (one, other)]
     if names[0] != names[1]:
@@ -207,11 +229,14 @@ def _differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
     for a, b in zip(one.channels, other.channels, strict=True):
         if a.units != b.units:
             return f"the units of {a.label}", b.units or "none", a.units or "none"
-    for a, b in zip(one.axes, other.axes, strict=False):
+    names = [[a.name for a in layout.axes] for layout in (one, other)]
+    if names[0] != names[1]:
+        return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
+    for a, b in zip(one.axes, other.axes, strict=True):
         same = len(a.coordinates) == len(b.coordinates) and np.allclose(
             a.coordinates, b.coordinates, rtol=1e-5, atol=1e-8
         )
-        if a.name != b.name or a.units != b.units or not same:
+        if a.units != b.units or not same:
             return "the grid", _described(b), _described(a)
     if (one.calendar, one.time_units) != (other.calendar, other.time_units):
         return (

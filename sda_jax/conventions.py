@@ -309,6 +309,10 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
     return Axis(name, tuple(values.tolist()), units, standard, period)
 
 
+def _labels(coordinate: xr.DataArray) -> list[Any]:
+    return [v.decode() if isinstance(v, bytes) else v for v in coordinate.values.tolist()]
+
+
 def channels_of(dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
     """The channels that the variables make."""
     found = []
@@ -317,7 +321,7 @@ def channels_of(dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
         said = [str(attrs.get(key, "")) for key in ("units", "long_name", "standard_name")]
         along = [d for d in roles.stacked if d in dataset[v].dims]
         labels = [
-            dataset.coords[d].values.tolist() if d in dataset.coords else range(dataset.sizes[d])
+            _labels(dataset.coords[d]) if d in dataset.coords else list(range(dataset.sizes[d]))
             for d in along
         ]
         for place in np.ndindex(*(dataset.sizes[d] for d in along)):

@@ -98,7 +98,7 @@ class Feed:
         Raises:
             ResourceError: It takes more than a quarter of the free memory.
         """
-        self._require_room(steps)
+        self.require_room(steps, "training.block")
         if self.ahead is None or self.ahead[0] != (first, steps):
             self.ahead = ((first, steps), self.reader.submit(self.segments, first, steps))
         before = time.perf_counter()
@@ -147,14 +147,16 @@ class Feed:
         known = self.layout.context(self.archive.times[i][first:last])
         return np.concatenate([x, known], axis=-1)
 
-    def _require_room(self, steps: int) -> None:
+    def require_room(self, steps: int, argument: str) -> None:
+        """Raises `ResourceError` if so many batches take more than a quarter of the memory that is
+        free; `argument` is what asks for them."""
         channels = len(self.mean) + self.layout.context_channels
         segment = 4 * self.length * int(np.prod(self.layout.state_shape[:-1])) * channels
         needed, free = 3 * steps * self.batch * segment, free_bytes()  # this one and the next
         if free is not None and needed > free / 4:
             raise ResourceError(
-                "training.block",
-                f"{steps} steps, whose segments take {needed / GIB:.1f} GiB with those read ahead",
+                argument,
+                f"{steps} batches, which take {needed / GIB:.1f} GiB with those read ahead",
                 f"a quarter of the {free / GIB:.1f} GiB that are free",
-                "Lower training.block or training.batch.",
+                f"Lower {argument} or training.batch.",
             )

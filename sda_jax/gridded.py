@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sda_jax.archive import require_rising
 from sda_jax.conventions import open_dataset, time_numbers
 from sda_jax.errors import ObservationError, StorageError, require_choice
 from sda_jax.interpolation import METHODS
@@ -36,8 +37,8 @@ class Gridded:
         require_choice("method", self.method, METHODS)
 
 
-def read_grid(source: Gridded, layout: Layout) -> Rows:
-    """Every value of the prior's variables, as rows.
+def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Rows:
+    """The values of the prior's variables around the trajectory's times, as rows.
 
     Raises:
         StorageError: A coordinate or all variables are missing.
@@ -62,14 +63,27 @@ def read_grid(source: Gridded, layout: Layout) -> Rows:
                 f"one of {', '.join(dict.fromkeys(c.name for c in layout.channels))}",
                 "Rename the variable in the file.",
             )
-        times, calendar, _ = time_numbers(source.path, dataset.coords[layout.time])
-        if calendar != layout.calendar:
+        times, calendar, units = time_numbers(source.path, dataset.coords[layout.time])
+        if (calendar, units) != (layout.calendar, layout.time_units):
             raise ObservationError(
                 f"{source.path}, {layout.time}",
-                f"times of the calendar {calendar}",
-                f"{layout.calendar}, as the prior's",
+                f"times of the calendar {calendar}" if calendar else f"times in {units!r}",
+                f"{layout.calendar or layout.time_units!r}, as the prior's",
                 "Convert the times.",
             )
+        require_rising(source.path, layout.time, times, layout)
+        places = layout.places(times, start, length)
+        near = np.flatnonzero((places > -1) & (places < length))
+        unread = len(times) - len(near)
+        if not len(near):
+            raise ObservationError(
+                f"{source.path}, {layout.time}",
+                f"{layout.written(float(times[0]))} to {layout.written(float(times[-1]))}",
+                "times of the trajectory asked for",
+                "Check --start and --end.",
+            )
+        times = times[near]
+        dataset = dataset.isel({layout.time: near})
         parts = []
         for i, channel in enumerate(layout.channels):
             if channel.name not in names:
@@ -98,7 +112,9 @@ def read_grid(source: Gridded, layout: Layout) -> Rows:
                     "Give the variable along these alone.",
                 )  # fmt: skip
             values = x.transpose(*dims).values.astype(float)
-            std = noise.transpose(*dims).values if np.ndim(noise) else np.full(x.shape, noise)
+            std = np.asarray(noise)
+            if np.ndim(noise):
+                std = noise.broadcast_like(x).transpose(*dims).values
             parts.append((i, values, np.broadcast_to(std, values.shape).astype(float)))
         grid = [np.asarray(dataset.coords[axis.name].values, float) for axis in layout.axes]
     shape = parts[0][1].shape
@@ -124,6 +140,7 @@ def read_grid(source: Gridded, layout: Layout) -> Rows:
         values,
         np.where(seen, std, 1.0),
         where,
+        f"{unread} of {unread + len(near)} times far from the trajectory's" if unread else "",
     )
 
 

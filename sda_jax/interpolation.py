@@ -14,7 +14,8 @@ from sda_jax.layout import Axis, Layout
 from sda_jax.types import Trajectory, component, static
 
 METHODS = ("linear", "nearest")
-CLOSE = 1e-6  # in steps or spacings, of what counts as on the edge
+CLOSE = 1e-6  # in steps or spacings, of what counts as on a point or on the edge
+NEGLIGIBLE = 1e-3  # weight of a point without values that coordinates in single precision may give
 CIRCLE = 360.0
 
 
@@ -76,6 +77,8 @@ def _between(
         return [(nearest, np.ones(len(place)))], outside
     if not wraps:
         place = np.clip(place, 0, size - 1)
+    # what lies on a point, but for rounding, does not need its neighbour
+    place = np.where(np.abs(place - np.round(place)) < CLOSE, np.round(place), place)
     below = np.floor(place).astype(int)
     share = place - below
     if wraps:
@@ -121,8 +124,8 @@ def interpolation(
         method: "linear" or "nearest", in space and time.
     """
     shape = (length, *layout.state_shape)
-    step, outside = _between((times - start) / layout.step, length, method, wraps=False)
-    last = layout.written(start + layout.step * (length - 1))
+    step, outside = _between(layout.places(times, start, length), length, method, wraps=False)
+    last = layout.written(float(layout.times(start, length)[-1]))
     reasons = [(f"outside {layout.written(start)} to {last}", outside)]
     corners = [step]
     for axis, x in zip(layout.axes, coordinates, strict=True):
@@ -138,9 +141,13 @@ def interpolation(
     for corner in itertools.product(*corners):
         index = np.ravel_multi_index((*(i for i, _ in corner), channels), shape)
         weight = np.prod([w for _, w in corner], axis=0)
-        on_mask |= (weight > 0) & ~valid[index % state]
+        masked = ~valid[index % state]
+        on_mask |= (weight > NEGLIGIBLE) & masked
+        weight = np.where(masked, 0.0, weight)
         if (weight > 0).any():
             indices.append(index)
             weights.append(weight)
     reasons.append(("next to points without values", on_mask))
-    return Found(np.stack(indices, axis=1), np.stack(weights, axis=1), reasons)
+    total = np.sum(weights, axis=0)
+    shares = np.stack(weights, axis=1) / np.where(total > 0, total, 1.0)[:, None]
+    return Found(np.stack(indices, axis=1), shares, reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from sda_jax.types import component, static
 
 EPOCH = "seconds since 1970-01-01"
 STANDARD = ("standard", "gregorian", "proleptic_gregorian")
-CYCLES = {"day": 86400.0, "year": 365.2425 * 86400.0}  # seconds
+DAY = 86400.0  # seconds
+CYCLES = ("day", "year")
+YEARS = {
+    "360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0,
+    "julian": 365.25,
+}  # fmt: skip
+ISO = re.compile(
+    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2}(?:\.\d+)?))?)?)?)?"
+    r"(Z|[+-]\d{2}:?\d{2})?"
+)
 
 
 @component
@@ -66,7 +76,9 @@ class Layout:
         channels: In order, the last axis of a state.
         axes: Of space, in order, before it.
         time: The time dimension's name.
-        step: Between two states: seconds, or in `time_units` where times are plain numbers.
+        step: Between two states: seconds, or in `time_units` where times are plain numbers; the
+            mean where it is of months.
+        months: Between two states, where they are whole calendar months; otherwise 0.
         calendar: Of the times (CF conventions); None where they are plain numbers.
         time_units: Of times that are plain numbers.
         mask: The elements of a state that never have a value (land in an ocean's data), packed
@@ -78,6 +90,7 @@ class Layout:
     axes: tuple[Axis, ...] = static(())
     time: str = static("time")
     step: float = static(1.0)
+    months: int = static(0)
     calendar: str | None = static(None)
     time_units: str = static("")
     mask: str | None = static(None)
@@ -85,7 +98,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         for cycle in self.cycles:
-            require_choice("cycles", cycle, tuple(CYCLES))
+            require_choice("cycles", cycle, CYCLES)
         if self.cycles and self.calendar is None:
             raise ConfigError(
                 "cycles", self.cycles, "none: the times are numbers without a date", "Leave it out."
@@ -131,7 +144,8 @@ class Layout:
         shape = (len(times), *space)
         known = [np.broadcast_to(field, shape) for field in fields]
         for cycle in self.cycles:
-            phase = 2 * np.pi * np.asarray(times, float) / CYCLES[cycle]
+            days = 1.0 if cycle == "day" else YEARS.get(str(self.calendar), 365.2425)
+            phase = 2 * np.pi * np.asarray(times, float) / (DAY * days)
             for wave in (np.sin(phase), np.cos(phase)):
                 known.append(np.broadcast_to(wave.reshape(-1, *(1 for _ in space)), shape))
         if not known:
@@ -140,7 +154,29 @@ class Layout:
 
     def times(self, start: float, length: int) -> Float[np.ndarray, " length"]:
         """Of `length` states from `start` on."""
-        return start + self.step * np.arange(length)
+        if not self.months:
+            return start + self.step * np.arange(length)
+        first = self.dates(np.array([start]))[0]
+        if self.calendar in STANDARD:
+            month = first.astype("datetime64[M]")
+            later = month + self.months * np.arange(length)
+            return (later.astype("datetime64[us]") + (first - month)).astype(np.int64) / 1e6
+        import cftime
+
+        whole = first.year * 12 + first.month - 1 + self.months * np.arange(length)
+        dates = [
+            first.replace(year=int(m // 12), month=int(m % 12) + 1, day=min(first.day, 28))
+            for m in whole
+        ]
+        return cftime.date2num(np.array(dates), EPOCH, calendar=self.calendar).astype(float)
+
+    def places(
+        self, times: Float[np.ndarray, " n"], start: float, length: int
+    ) -> Float[np.ndarray, " n"]:
+        """Where times lie among `length` states from `start` on, counted in states."""
+        grid = self.times(start, length + 1)
+        k = np.clip(np.searchsorted(grid, times, side="right") - 1, 0, length - 1)
+        return k + (times - grid[k]) / (grid[k + 1] - grid[k])
 
     def number(self, text: Any, argument: str) -> float:
         """A time that a user wrote, as a number.
@@ -220,15 +256,18 @@ def pack(missing: Bool[np.ndarray, "*state"]) -> str | None:
 
 
 def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.ndarray, " n"]:
-    try:
-        return values.astype(float)
-    except (TypeError, ValueError) as error:
-        raise ObservationError(
-            argument,
-            f"{values.flat[0]!r}",
-            f"numbers{f' ({units})' if units else ''}: the states' times are no dates",
-            "Give times in the same unit.",
-        ) from error
+    found = np.empty(values.size)
+    for row, value in enumerate(values.ravel().tolist()):
+        try:
+            found[row] = float(value)
+        except (TypeError, ValueError) as error:
+            raise ObservationError(
+                f"{argument}, row {row + 1}",
+                f"{value!r}",
+                f"a number{f' ({units})' if units else ''}: the states' times are no dates",
+                "Give times in the same unit.",
+            ) from error
+    return found
 
 
 def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
@@ -240,16 +279,22 @@ def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
     if isinstance(value, cftime.datetime):
         return float(cftime.date2num(value, EPOCH, calendar=calendar)), False
     try:
-        stamp = pd.Timestamp(value)
-        if stamp is pd.NaT:
-            raise ValueError("no time")
-        zone = stamp.tzinfo is not None
-        naive = (stamp.tz_convert("UTC").tz_localize(None) if zone else stamp).to_pydatetime()
+        text = value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
+        parts = ISO.fullmatch(text)
+        if parts is None:
+            raise ValueError("no date")
+        zone = parts[7]
         if calendar in STANDARD:
-            return (naive - pd.Timestamp(0).to_pydatetime()).total_seconds(), zone
-        parts = (naive.year, naive.month, naive.day, naive.hour, naive.minute, naive.second)
-        date = cftime.datetime(*parts, calendar=calendar)
-        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone
+            stamp = pd.Timestamp(text)
+            naive = stamp.tz_convert("UTC").tz_localize(None) if zone else stamp
+            since = naive.to_pydatetime() - pd.Timestamp(0).to_pydatetime()
+            return since.total_seconds(), zone is not None
+        if zone not in (None, "Z"):
+            raise ValueError("a zone other than UTC")
+        numbers = [int(float(n)) for n in (*parts.groups(default="0")[:6],)]
+        numbers[2] = numbers[2] or 1
+        date = cftime.datetime(*numbers, calendar=calendar)
+        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone is not None
     except (ValueError, TypeError, OverflowError) as error:
         raise ObservationError(
             argument,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -44,10 +45,12 @@ class Used(NamedTuple):
     Attributes:
         observation: In physical units.
         report: How many numbers are used, and why others are not; a line each.
+        code: A hash of the module that an operator of one's own is in.
     """
 
     observation: Observation
     report: str
+    code: str = ""
 
 
 def read(source: Points | Gridded | Operated, layout: Layout, start: float, length: int) -> Used:
@@ -65,30 +68,41 @@ def read(source: Points | Gridded | Operated, layout: Layout, start: float, leng
     """
     if isinstance(source, Operated):
         return _operated(source)
-    rows = read_table(source, layout) if isinstance(source, Points) else read_grid(source, layout)
-    seen = ~np.isnan(rows.values)
+    if isinstance(source, Points):
+        rows = read_table(source, layout)
+    else:
+        rows = read_grid(source, layout, start, length)
+    lines = [f"  not read: {rows.unread}"] * bool(rows.unread)
+    missing = np.flatnonzero(np.isnan(rows.values))
+    if len(missing):
+        where = rows.where(int(missing[0]))
+        lines.append(f"  left out: {len(missing)} no value (the first: {where})")
+    seen = np.flatnonzero(~np.isnan(rows.values))
+    places = [x[seen] for x in rows.coordinates]
     found = interpolation(
-        layout, start, length, rows.times, rows.coordinates, rows.channels, source.method
+        layout, start, length, rows.times[seen], places, rows.channels[seen], source.method
     )
-    used, lines = seen.copy(), []
-    for reason, out in [("no value", ~seen), *found.reasons]:
-        new = out & (used | ~seen) if reason == "no value" else out & used
+    used = np.ones(len(seen), bool)
+    for reason, out in found.reasons:
+        new = out & used
         if new.any():
-            first = rows.where(int(np.argmax(new)))
-            lines.append(f"  left out: {int(new.sum())} {reason} (the first: {first})")
+            where = rows.where(int(seen[np.argmax(new)]))
+            lines.append(f"  left out: {int(new.sum())} {reason} (the first: {where})")
         used &= ~out
     if not used.any():
         raise ObservationError(
             source.path,
-            f"none of {len(used)} values that can be used:\n" + "\n".join(lines) + "\n",
+            f"none of {len(rows.values)} values that can be used:\n" + "\n".join(lines) + "\n",
             "observations of the trajectory asked for",
             "Check the period, the coordinates and their units.",
         )
     operator = Interpolate(found.indices[used], found.weights[used], (length, *layout.state_shape))
     observation = Observation(
-        rows.values[used].astype(np.float32), operator, std=rows.std[used].astype(np.float32)
+        rows.values[seen[used]].astype(np.float32),
+        operator,
+        std=rows.std[seen[used]].astype(np.float32),
     )
-    head = f"{source.path}: {int(used.sum())} of {len(used)} values used"
+    head = f"{source.path}: {int(used.sum())} of {len(rows.values)} values used"
     return Used(observation, "\n".join([head, *lines]))
 
 
@@ -104,7 +118,8 @@ def read_all(
     observation = (
         found[0].observation if len(found) == 1 else combine(*(u.observation for u in found))
     )
-    return Used(observation, "\n".join(u.report for u in found))
+    reports, codes = ([getattr(u, name) for u in found] for name in ("report", "code"))
+    return Used(observation, "\n".join(reports), "".join(codes))
 
 
 def _operated(source: Operated) -> Used:
@@ -114,7 +129,8 @@ def _operated(source: Operated) -> Used:
         raise ObservationError("operator", repr(source.operator), expected, "Write both names.")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+        function = getattr(found, name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ObservationError(
             "operator", repr(source.operator), expected, f"Importing it says: {error}."
@@ -124,7 +140,9 @@ def _operated(source: Operated) -> Used:
     y = _array(source.path)
     observation = Observation(y, function, std=source.std)
     seen = int((~np.isnan(y)).sum())
-    return Used(observation, f"{source.path}: {seen} of {y.size} values used, by {source.operator}")
+    code = hashlib.sha256(Path(str(found.__file__)).read_bytes()).hexdigest()
+    report = f"{source.path}: {seen} of {y.size} values used, by {source.operator}"
+    return Used(observation, report, code)
 
 
 def _array(path: str) -> np.ndarray:

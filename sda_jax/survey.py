@@ -215,9 +215,14 @@ def _ranges(states: list[tuple[int, int]]) -> tuple[Range, ...]:
 
 def identity(archive: Archive) -> tuple[Any, ...]:
     """Names, sizes and dates of change of the files."""
-    stats = [Path(path).stat() for path in archive.files.paths]
-    paths = zip(archive.files.paths, stats, strict=True)
-    return tuple((path, stat.st_size, str(stat.st_mtime_ns)) for path, stat in paths)
+    return tuple((path, *_size_and_change(Path(path))) for path in archive.files.paths)
+
+
+def _size_and_change(path: Path) -> tuple[int, str]:
+    """Of a file, or of all files of a Zarr store."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    stats = [p.stat() for p in files]
+    return sum(s.st_size for s in stats), str(max(s.st_mtime_ns for s in stats))
 
 
 def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Survey:
@@ -274,11 +279,18 @@ def summary(archive: Archive, found: Survey, length: int) -> str:
     if layout.mask is not None:
         share = 1 - layout.valid.mean()
         lines.append(f"mask: {share:.1%} of each state never has a value")
-    lost = sum(b - a for _, a, b in found.gaps)
+    lost, total = sum(b - a for _, a, b in found.gaps), 0
     if lost:
-        lines.append(f"gaps: {lost} states miss values and are skipped")
+        where = archive.place(found.gaps[0][0], found.gaps[0][1])
+        lines.append(f"gaps: {lost} states miss values and are skipped (the first: {where})")
     for part in SPLITS:
         stretches = runs(archive, found, part, length)
         used = sum(b - a for _, a, b in stretches)
+        total += used
         lines.append(f"{part}: {used} states in {len(stretches)} stretches of at least {length}")
+    if rest := found.states - lost - total:
+        lines.append(
+            f"not used: {rest} states between the parts, or in stretches shorter than {length} "
+            "between gaps and breaks in time"
+        )
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import pandas as pd
 
 from sda_jax.errors import ObservationError, StorageError, require_choice
 from sda_jax.interpolation import METHODS
-from sda_jax.layout import Layout
+from sda_jax.layout import Channel, Layout
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Rows(NamedTuple):
         times, coordinates, channels: Where they are, with an array for each axis of space.
         values, std: What was seen, NaN where nothing, and its noise.
         where: From a row to its place in the file, for people.
+        unread: What was not even looked at, for the report.
     """
 
     times: np.ndarray
@@ -53,6 +55,7 @@ class Rows(NamedTuple):
     values: np.ndarray
     std: np.ndarray
     where: Any
+    unread: str = ""
 
 
 def read_table(source: Points, layout: Layout) -> Rows:
@@ -70,9 +73,17 @@ def read_table(source: Points, layout: Layout) -> Rows:
             table = pd.read_parquet(path)
             first = 0
         else:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-            first = 2  # the row's line in the file
-    except (ValueError, OSError, ImportError, pd.errors.ParserError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # too many fields
+                table = pd.read_csv(
+                    path, dtype=str, keep_default_na=False, skipinitialspace=True,
+                    index_col=False, skip_blank_lines=False,
+                )  # fmt: skip
+            table = table[~(table.isna() | (table == "")).all(axis=1)]
+            first = 2  # the line in the file of what pandas counts as row 0
+    except (
+        ValueError, OSError, ImportError, pd.errors.ParserError, pd.errors.ParserWarning
+    ) as error:  # fmt: skip
         raise StorageError(
             source.path,
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
@@ -81,7 +92,11 @@ def read_table(source: Points, layout: Layout) -> Rows:
         ) from error
     if table.empty:
         raise StorageError(source.path, "no rows", "at least one observation", "Check the file.")
-    _require_distinct(source.path, table, first)
+
+    def line(row: int) -> str:
+        return f"line {int(table.index[row]) + first}"
+
+    _require_distinct(source.path, table, line)
 
     def column(name: str) -> pd.Series:
         called = source.columns.get(name, name)
@@ -107,7 +122,7 @@ def read_table(source: Points, layout: Layout) -> Rows:
             if bad.any():
                 row = int(np.argmax(bad))
                 raise ObservationError(
-                    f"{source.path}, line {row + first}, {label}",
+                    f"{source.path}, {line(row)}, {label}",
                     repr(stripped.iloc[row]),
                     "a number",
                     "Correct the row, or leave the value empty if nothing was seen.",
@@ -116,7 +131,7 @@ def read_table(source: Points, layout: Layout) -> Rows:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ObservationError(
-                f"{source.path}, line {row + first}, {label}",
+                f"{source.path}, {line(row)}, {label}",
                 "nothing" if np.isnan(found[row]) else f"{found[row]}",
                 "a finite number",
                 "Fill in or remove the row.",
@@ -138,18 +153,18 @@ def read_table(source: Points, layout: Layout) -> Rows:
     if not (std > 0).all():
         row = int(np.argmin(std > 0))
         raise ObservationError(
-            f"{source.path}, line {row + first}, std", std[row], "above zero", "Correct the row."
+            f"{source.path}, {line(row)}, std", std[row], "above zero", "Correct the row."
         )
-    channels = _channels_of(source, layout, table, column, first)
+    channels = _channels_of(source, layout, table, column, line)
     coordinates = [numbers(axis.name) for axis in layout.axes]
-    return Rows(times, coordinates, channels, values, std, lambda row: f"line {row + first}")
+    return Rows(times, coordinates, channels, values, std, line)
 
 
-def _require_distinct(path: str, table: pd.DataFrame, first: int) -> None:
+def _require_distinct(path: str, table: pd.DataFrame, line: Any) -> None:
     again = table.duplicated().to_numpy()
     if again.any():
         raise ObservationError(
-            f"{path}, line {int(np.argmax(again)) + first}",
+            f"{path}, {line(int(np.argmax(again)))}",
             f"a row that is there before; {int(again.sum())} such rows",
             "every observation once",
             "Remove the others: they would count twice.",
@@ -157,31 +172,34 @@ def _require_distinct(path: str, table: pd.DataFrame, first: int) -> None:
 
 
 def _channels_of(
-    source: Points, layout: Layout, table: pd.DataFrame, column: Any, first: int
+    source: Points, layout: Layout, table: pd.DataFrame, column: Any, line: Any
 ) -> np.ndarray:
     """The channel of every row, by variable and place, its units compared."""
-    rows = len(table)
-    names = ["variable"] if len({c.name for c in layout.channels}) > 1 else []
-    names += list(dict.fromkeys(d for c in layout.channels for d, _ in c.at))
-    if not names and source.columns.get("variable", "variable") in table:
-        names = ["variable"]
+    dimensions = list(dict.fromkeys(d for c in layout.channels for d, _ in c.at))
+    several = len({c.name for c in layout.channels}) > 1
+    everywhere = [d for d in dimensions if all(d in dict(c.at) for c in layout.channels)]
+    needed = ["variable"] * several + everywhere
+    names = [
+        name
+        for name in ("variable", *dimensions)
+        if name in needed or source.columns.get(name, name) in table
+    ]
     texts = [column(name).astype(str).str.strip().to_numpy(object) for name in names]
-
-    def key(values: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(_text(values[name]) for name in names)
-
-    known = {key({"variable": c.name, **dict(c.at)}): i for i, c in enumerate(layout.channels)}
-    found = np.zeros(rows, int)
-    for row in range(rows):
-        wanted = key({name: text[row] for name, text in zip(names, texts, strict=True)})
+    known: dict[tuple[str, ...], int] = {}
+    found = np.zeros(len(table), int)
+    for row, wanted in enumerate(zip(*texts, strict=True) if names else ()):
         if wanted not in known:
-            said = ", ".join(f"{n} {w!r}" for n, w in zip(names, wanted, strict=True))
-            raise ObservationError(
-                f"{source.path}, line {row + first}",
-                said,
-                "one of the prior's: " + ", ".join(c.label for c in layout.channels),
-                "Correct or remove the row.",
-            )
+            given = dict(zip(names, wanted, strict=True))
+            fits = [i for i, c in enumerate(layout.channels) if _is_of(given, c)]
+            if len(fits) != 1:
+                said = ", ".join(f"{n} {w!r}" for n, w in given.items())
+                raise ObservationError(
+                    f"{source.path}, {line(row)}",
+                    said,
+                    "one of the prior's: " + ", ".join(c.label for c in layout.channels),
+                    "Correct or remove the row.",
+                )
+            known[wanted] = fits[0]
         found[row] = known[wanted]
     called = source.columns.get("units", "units")
     if called in table:
@@ -189,7 +207,7 @@ def _channels_of(
             ours = layout.channels[found[row]].units
             if units and ours and units != ours:
                 raise ObservationError(
-                    f"{source.path}, line {row + first}, {called}",
+                    f"{source.path}, {line(row)}, {called}",
                     repr(units),
                     f"{ours!r}, in which the prior has {layout.channels[found[row]].name}",
                     "Convert the values.",
@@ -197,9 +215,19 @@ def _channels_of(
     return found
 
 
-def _text(value: Any) -> str:
-    """A number in one way of writing, so that 850 and 850.0 are one level."""
+def _is_of(given: dict[str, str], channel: Channel) -> bool:
+    """Whether a row's variable and place are a channel's."""
+    if given.get("variable", channel.name) != channel.name:
+        return False
+    return all(d in given and _same(given[d], label) for d, label in channel.at)
+
+
+def _same(text: str, label: Any) -> bool:
+    """Whether a text names a label: numbers by their value, so that 850 is 850.0, texts as they
+    are."""
+    if isinstance(label, str):
+        return text == label
     try:
-        return f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
+        return float(text) == float(label)
+    except ValueError:
+        return False

@@ -205,3 +205,93 @@ def test_weights_sum_to_one_at_every_corner_case(tmp_path, data, layout):
     assert "16 of 16" in used.report
     ones = np.ones((12, 6, 8, 2), np.float32)
     np.testing.assert_allclose(used.observation.operator(ones), 1.0, rtol=1e-6)
+
+
+def lone(channels, **times):
+    from sda_jax.layout import Channel, Layout
+
+    made = tuple(Channel(name, "", "", "", at) for name, at in channels)
+    return Layout(made, **times)
+
+
+def test_rows_find_their_channel_by_exact_labels(tmp_path):
+    def channel(layout, **row):
+        table = pd.DataFrame([{"time": 0, "value": 1, "std": 1, **row}])
+        used = read(Points(write(table, tmp_path / "s.csv")), layout, 0.0, 4)
+        return int(used.observation.operator.indices[0, 0])
+
+    stations = lone([("t", (("id", 10384001),)), ("t", (("id", 10384002),))])
+    assert [channel(stations, id=i) for i in (10384001, 10384002)] == [0, 1]
+    texts = lone([("t", (("id", "007"),)), ("t", (("id", "7"),))])
+    assert [channel(texts, id=i) for i in ("007", "7")] == [0, 1]
+    levels = lone([("t", (("level", 850.0),)), ("t", (("level", 500.0),))])
+    assert channel(levels, level=500) == 1
+    with pytest.raises(ObservationError, match="got variable 'u', level '850'"):
+        channel(levels, variable="u", level=850)
+    mixed = lone([("t", (("level", 850.0),)), ("ps", ())])
+    assert channel(mixed, variable="ps") == 1
+    assert channel(mixed, variable="t", level="850") == 0
+
+
+def test_points_beside_a_mask_are_used_whatever_the_rounding():
+    from sda_jax.interpolation import interpolation
+    from sda_jax.layout import Axis, Channel, Layout, pack
+
+    lon = tuple((np.arange(3600) * 0.1).tolist())
+    mask = np.zeros((3600, 1), bool)
+    mask[1::2] = True
+    layout = Layout(
+        (Channel("t"),), (Axis("lon", lon, "degrees_east", period=360.0),), mask=pack(mask)
+    )
+    places = np.asarray(lon, np.float32).astype(float)[::2]
+    zeros = np.zeros(1800)
+    found = interpolation(layout, 0.0, 2, zeros, [places], zeros.astype(int))
+    assert not any(out.any() for _, out in found.reasons)
+
+
+def test_months_are_calendar_months(tmp_path):
+    times = pd.date_range("2000-01-01", periods=60, freq="MS")
+    data = waves(60).assign_coords(time=times)
+    layout = survey(open_archive(Files((save(data, tmp_path / "m.nc"),)))).layout
+    start = layout.number("2000-01-01", "start")
+    assert layout.months == 1
+    assert layout.dates(layout.times(start, 14)).astype("datetime64[D]").tolist() == [
+        t.date() for t in times[:14]
+    ]
+    used = read(Gridded(str(tmp_path / "m.nc"), 1.0), layout, start, 12)
+    values = 12 * 6 * 8 * 2
+    assert len(used.observation.y) == values
+    x = trajectory(data)
+    np.testing.assert_array_equal(used.observation.operator(x), used.observation.y)
+    assert "48 of 60 times far from the trajectory's" in used.report
+
+
+def test_dates_are_iso_alone(layout, tmp_path):
+    for text in ("02/03/2020", "now", "2020-13-01"):
+        with pytest.raises(ObservationError, match="row 1"):
+            layout.numbers(np.array([text], object), "s.csv, column time")
+    other = lone([("t", ())], calendar="360_day")
+    assert other.written(other.number("2001-02-30", "--start")).startswith("2001-02-30")
+    plain = lone([("t", ())])
+    with pytest.raises(ObservationError, match="row 3: got 'abc'"):
+        plain.numbers(np.array(["0", "1", "abc"], object), "times")
+
+
+def test_lines_are_those_of_the_file(tmp_path, layout):
+    (tmp_path / "s.csv").write_text(
+        "time,lat,lon,variable,value,std\n\n2020-01-01,1,2,temp,3,1\n\n2020-01-01,1,2,temp,x,1\n"
+    )
+    with pytest.raises(ObservationError, match="line 5, value"):
+        read(Points(str(tmp_path / "s.csv")), layout, start(layout), 12)
+    (tmp_path / "s.csv").write_text("time,lat,lon,variable,value,std\n2020-01-01,1,2,temp,3,1,9\n")
+    with pytest.raises(StorageError, match=r"s\.csv"):
+        read(Points(str(tmp_path / "s.csv")), layout, start(layout), 12)
+
+
+def test_seasons_last_a_year_of_the_calendar():
+    from sda_jax.layout import Layout
+
+    for calendar, days in (("360_day", 360), ("noleap", 365)):
+        layout: Layout = lone([("t", ())], calendar=calendar, cycles=("year",))
+        years = layout.context(86400.0 * days * np.arange(0, 60, 17))
+        np.testing.assert_allclose(years, np.broadcast_to([0.0, 1.0], years.shape), atol=1e-4)

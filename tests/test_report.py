@@ -14,6 +14,7 @@ from sda_jax import report
 from sda_jax.archive import open_archive
 from sda_jax.cli import report as own_report
 from sda_jax.conventions import Files
+from sda_jax.errors import StorageError
 from sda_jax.export import provenance, write_posterior
 from sda_jax.points import Points, read
 from sda_jax.prior import Prior
@@ -122,6 +123,14 @@ def test_without_truth_or_files_the_page_says_so(made):
     (folder / "seen.csv").unlink()
     page = written(folder)
     assert "are there to compare with" in page and "climate&#x27;s RMSE" not in page
+
+
+def test_a_truth_of_another_grid_is_refused(made):
+    folder, *_ = made
+    with xr.open_dataset(folder / "true.nc") as file:
+        file.load().isel(lat=slice(None, None, -1)).to_netcdf(folder / "t.nc", engine="h5netcdf")
+    with pytest.raises(StorageError, match="the grid of the prior"):
+        written(folder, truth=str(folder / "t.nc"))
 
 
 CHECK = """<script>addEventListener("load", () => {

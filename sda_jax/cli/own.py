@@ -16,7 +16,7 @@ from sda_jax.cli.common import Arguments, described, the_prior
 from sda_jax.config import Assimilation, Evaluation, Experiment
 from sda_jax.conventions import open_dataset
 from sda_jax.dataset import HELD_OUT
-from sda_jax.denoise import NetworkDenoiser, with_measured_errors
+from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_measured_errors
 from sda_jax.errors import ConfigError, StorageError
 from sda_jax.export import provenance, require_format, summarise, write_posterior
 from sda_jax.feed import Feed
@@ -36,6 +36,17 @@ from sda_jax.train import train as train_denoiser
 
 def train_own(config: Experiment, output: Path) -> None:
     """Trains a prior on files; see `sda_jax.cli.train`."""
+    if config.start is not None:
+        raise ConfigError(
+            "start", config.start, "none: training on files starts from random weights", "Unset it."
+        )
+    if not isinstance(config.parameterisation, Parameterisation):
+        raise ConfigError(
+            "parameterisation",
+            type(config.parameterisation).__name__,
+            "Preconditioned or NoisePrediction, for states of any form",
+            "Choose one of these.",
+        )
     archive = open_archive(config.data.files)
     config = completed(config, archive.layout)
     told = dataclasses.replace(
@@ -61,6 +72,7 @@ def train_own(config: Experiment, output: Path) -> None:
     jax.eval_shape(lambda: start.init(jax.random.key(0), shape))
     feed = Feed(archive, found, config.seed, training.batch, training.segment)
     held_out = Feed(archive, found, HELD_OUT, training.batch, training.segment, "valid")
+    held_out.require_room(training.validation_batches, "training.validation_batches")
     validation = jnp.asarray(held_out.segments(0, training.validation_batches))
     denoiser = train_denoiser(start, feed, validation, both, training, folder, config.seed, True)
     denoiser = with_measured_errors(
@@ -105,17 +117,27 @@ def is_own(options: argparse.Namespace) -> bool:
     return bool(options.points or options.gridded or options.operator or options.start)
 
 
-def sources_of(options: argparse.Namespace) -> list[Points | Gridded | Operated]:
-    """The files of observations.
+def columns_of(options: argparse.Namespace) -> dict[str, str]:
+    """What the tables call the columns.
 
     Raises:
-        ConfigError: Options that do not go together.
+        ConfigError: Something that is no pair.
     """
     columns = dict(pair.split("=", 1) for pair in options.columns if "=" in pair)
     if len(columns) != len(options.columns):
         raise ConfigError(
             "--columns", options.columns, "pairs such as value=temp", "Write them so."
         )
+    return columns
+
+
+def sources_of(options: argparse.Namespace) -> list[Points | Gridded | Operated]:
+    """The files of observations.
+
+    Raises:
+        ConfigError: Options that do not go together.
+    """
+    columns = columns_of(options)
     if (options.operator is None) != (options.y is None):
         raise ConfigError(
             "--operator, --y", (options.operator, options.y), "both or none", "Give the other too."
@@ -181,6 +203,7 @@ def assimilate_own(arguments: Arguments) -> None:
         config,
         **{name: getattr(options, name) for name in asked},
         contents=digest((used.observation, prior.denoiser)),
+        code=used.code,
     )
     said = dumps(description)
     if not _is_there(path, said):

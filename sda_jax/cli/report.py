@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax import report
+from sda_jax.archive import differing, open_archive
 from sda_jax.cli.common import Arguments, the_prior
-from sda_jax.cli.own import sources_of
+from sda_jax.cli.own import columns_of, sources_of
 from sda_jax.config import TABLE
-from sda_jax.conventions import open_dataset, time_numbers
+from sda_jax.conventions import Files, open_dataset, time_numbers
 from sda_jax.diagnostics import held_out_ranks, innovation_chi_square
 from sda_jax.errors import ConfigError, SDAError, StorageError
 from sda_jax.export import from_xarray
@@ -89,18 +90,26 @@ def _channel_of(observation: Observation, layout: Layout) -> np.ndarray:
 
 
 def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
-    """The states of a file at the trajectory's times."""
-    with open_dataset(path) as dataset:
-        if layout.time not in dataset.coords:
-            raise StorageError(path, "no times", f"a coordinate {layout.time}", "Add it.")
-        there, _, _ = time_numbers(path, dataset.coords[layout.time])
-        wanted = layout.times(start, length)
-        place = np.clip(np.searchsorted(there, wanted - 0.01 * layout.step), 0, len(there) - 1)
-        bad = np.abs(there[place] - wanted) > 0.05 * layout.step
-        if bad.any():
-            first = layout.written(float(wanted[int(np.argmax(bad))]))
-            raise StorageError(path, f"no state at {first}", "all of the posterior's", "Add it.")
-        return from_xarray(dataset.isel({layout.time: place}), layout)
+    """The states of a file at the trajectory's times.
+
+    Raises:
+        StorageError: Its variables, units, grid or calendar are not the prior's, or a time is not
+            there.
+    """
+    names = tuple(dict.fromkeys(c.name for c in layout.channels))
+    space = tuple(axis.name for axis in layout.axes)
+    archive = open_archive(Files((path,), variables=names, time=layout.time, space=space))
+    if (other := differing(layout, archive.layout)) is not None:
+        raise StorageError(
+            path, other[1], f"{other[0]} of the prior: {other[2]}", "Put it on the prior's grid."
+        )
+    there, wanted = archive.times[0], layout.times(start, length)
+    place = np.clip(np.searchsorted(there, wanted - 0.06 * layout.step), 0, len(there) - 1)
+    bad = np.abs(there[place] - wanted) > 0.06 * layout.step
+    if bad.any():
+        first = layout.written(float(wanted[int(np.argmax(bad))]))
+        raise StorageError(path, f"no state at {first}", "all of the posterior's", "Add it.")
+    return archive.read(0, int(place[0]), int(place[-1]) + 1)[place - place[0]]
 
 
 def _fields_table(prior: Prior, ensemble: np.ndarray, truth: np.ndarray | None) -> str:
@@ -183,7 +192,7 @@ def evaluate_own(arguments: Arguments) -> None:
     length = ensemble.shape[1]
     filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
     observation = _assimilated(said, layout, start, length)
-    columns = dict(pair.split("=", 1) for pair in given.columns if "=" in pair)
+    columns = columns_of(given)
     truth = None if given.truth is None else _truth(given.truth, layout, start, length)
 
     rows: list[Row] = []

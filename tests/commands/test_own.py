@@ -114,14 +114,14 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     series = waves(2000).isel(lat=2, lon=3, drop=True)
     save(series, tmp_path / "series.nc")
-    (tmp_path / "mine.py").write_text("def mean(x):\n    return x[::4].mean(axis=-1)\n")
+    (tmp_path / "averages.py").write_text("def mean(x):\n    return x[::4].mean(axis=-1)\n")
     np.save(tmp_path / "y.npy", np.ones(4, np.float32))
     assert main(["train", "--data", "series.nc", "--output", "run", *TRAINING]) == 0
-    given = ["--operator", "mine:mean", "--y", "y.npy", "--std", "1"]
+    given = ["--operator", "averages:mean", "--y", "y.npy", "--std", "1"]
     given += ["--start", "2020-02-01", "--length", "16", "--posterior", "out.zarr"]
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 0
     with xr.open_dataset("out.zarr", engine="zarr", chunks=None, consolidated=False) as found:
-        assert found.temp.shape == (3, 16) and np.isfinite(found.temp.values).all()
+        assert found.temp.shape == (16, 3) and np.isfinite(found.temp.values).all()
 
 
 def test_no_command_or_an_unknown_one(capsys):

@@ -38,7 +38,8 @@ def record(name: str, title: str, body: str, script: str | None = None) -> None:
         script: The benchmark that made it, where it has another name.
     """
     found = ", ".join(f"{k} {v}" for k, v in versions().items())
-    command = f"python benchmarks/{script or name}.py {' '.join(sys.argv[1:])}".strip()
+    given = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]
+    command = f"python benchmarks/{script or name}.py {' '.join(given)}".strip()
     text = (
         f"# {title}\n\n"
         f"- machine: {machine()}\n- versions: Python {platform.python_version()}, {found}\n"

@@ -11,6 +11,7 @@ import h5netcdf
 import h5py
 import numpy as np
 import xarray as xr
+import zarr
 from jaxtyping import Float
 
 from sda_jax.errors import ConfigError, StorageError
@@ -238,6 +239,7 @@ def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
                 dataset.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
             else:
                 dataset.to_zarr(temporary, append_dim=MEMBER, consolidated=False)
+        zarr.consolidate_metadata(str(temporary))
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
     except OSError as error:

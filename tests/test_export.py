@@ -35,7 +35,7 @@ def test_written_files_keep_everything(tmp_path, layout, suffix):
     path = write_posterior(tmp_path / f"p{suffix}", iter(x), 3, layout, start, said)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        options = {"engine": "zarr", "consolidated": False} if suffix == ".zarr" else {}
+        options = {"engine": "zarr"} if suffix == ".zarr" else {}
         with xr.open_dataset(path, chunks=None, **options) as found:
             found.load()
     assert found.temp.dims == ("time", "member", "lat", "lon")

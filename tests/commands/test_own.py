@@ -120,7 +120,7 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
     given = ["--operator", "averages:mean", "--y", "y.npy", "--std", "1"]
     given += ["--start", "2020-02-01", "--length", "16", "--posterior", "out.zarr"]
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 0
-    with xr.open_dataset("out.zarr", engine="zarr", chunks=None, consolidated=False) as found:
+    with xr.open_dataset("out.zarr", engine="zarr", chunks=None) as found:
         assert found.temp.shape == (16, 3) and np.isfinite(found.temp.values).all()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sda_jax.archive import open_archive
 from sda_jax.cli.common import Arguments, described, the_prior
@@ -170,8 +171,10 @@ def period(options: argparse.Namespace, layout: Layout) -> tuple[float, int]:
     if options.length is not None:
         return start, options.length
     end = layout.number(options.end, "--end")
-    length = 1 + round((end - start) / layout.step)
-    if length < 1 or abs(start + layout.step * (length - 1) - end) > 0.2 * layout.step:
+    most = 3 + max(0, int(1.2 * (end - start) / layout.step))
+    place = float(layout.places(np.array([end]), start, most)[0])
+    length = 1 + round(place)
+    if length < 1 or abs(place - round(place)) > 0.2:
         raise ConfigError(
             "--end",
             options.end,

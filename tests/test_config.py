@@ -109,6 +109,8 @@ def test_commands_end_to_end(tmp_path, capsys):
     before = records.read_text()
     assert len(before.splitlines()) == 4
     assert evaluate.main(tiny(tmp_path, *corrections)) == 0
+    page = (tmp_path / "evaluation" / "report.html").read_text()
+    assert "log prior gap" in page and "data:image/png;base64," in page and "<script" not in page
     assert records.read_text() == before
     assert figures.main(tiny(tmp_path)) == 0
     drawn = {str(p.relative_to(tmp_path / "figures")) for p in tmp_path.rglob("*.png")}

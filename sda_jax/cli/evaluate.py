@@ -6,21 +6,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from sda_jax import report
 from sda_jax.cli.common import Arguments, Draw, described, draw_case, posterior, run, the_prior
 from sda_jax.cli.report import evaluate_own, options
 from sda_jax.config import Experiment
 from sda_jax.errors import ConfigError
+from sda_jax.figures import accuracy_curves
 from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
 from sda_jax.processes import by_first
 from sda_jax.samplers import Correctors, PredictorCorrector
 from sda_jax.serialize import dumps
-from sda_jax.storage import append_record, claim, read_records, write_records
+from sda_jax.storage import append_record, claim, read_records, versions, write_records
 from sda_jax.truth import particle_smoother
 
 
@@ -93,16 +96,30 @@ def score(
     return ensemble, record
 
 
-def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
-    """Medians over the observations, a row for each case and value of `by` (Markdown)."""
-    lines = [
-        f"| case | {by} | n | forwards | VJPs | JVPs | sum | W1 / floor | log prior gap | "
-        "log likelihood gap | spread ratio | CRPS / smoother's | energy p > 0.01 | seconds |",
-        "|---" * 14 + "|",
-    ]
+HEADER = (
+    "case", "", "n", "forwards", "VJPs", "JVPs", "sum", "W1 / floor", "log prior gap",
+    "log likelihood gap", "spread ratio", "CRPS / smoother's", "energy p > 0.01", "seconds",
+)  # fmt: skip
+MEANING = (
+    ("W1 / floor", "1", "Distance of the members to the true posterior's, over that between two "
+     "runs of the smoother."),
+    ("log prior gap", "0", "Mean log density of the members under the system, less the smoother's: "
+     "below 0, members are less plausible trajectories."),
+    ("log likelihood gap", "0", "The same of the observation: below 0, members fit it worse."),
+    ("spread ratio", "1", "Spread over the smoother's: below 1, members are too sure."),
+    ("CRPS / smoother's", "1", "Continuous ranked probability score at the truth, over the "
+     "smoother's: below 1 is luck, above is worse."),
+    ("energy p > 0.01", "all", "In how many observations an energy-distance test does not tell "
+     "members from the smoother's."),
+)  # fmt: skip
+
+
+def summary_rows(records: Iterable[dict[str, Any]], by: str = "corrections") -> list[list[str]]:
+    """Medians over the observations, a row for each case and value of `by`; under `HEADER`."""
     groups: dict[tuple[str, Any], list[dict[str, Any]]] = {}
     for r in records:
         groups.setdefault((r["case"], r[by]), []).append(r)
+    found = []
     for (case, label), rows in groups.items():
         columns = [
             [r["w1"] / r["w1_floor"] for r in rows],
@@ -115,16 +132,56 @@ def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
         ratio, prior, likelihood, width, score, seconds = (float(np.median(c)) for c in columns)
         cost = [rows[0][name] for name in ("forwards", "vjps", "jvps")]
         accepted = sum(r["energy_p"] > 0.01 for r in rows)
-        lines.append(
-            f"| {case} | {label} | {len(rows)} | {' | '.join(map(str, cost))} | {sum(cost)} | "
-            f"{ratio:.3f} | {prior:+.1f} | {likelihood:+.2f} | {width:.3f} | {score:.3f} | "
-            f"{accepted}/{len(rows)} | {seconds:.0f} |"
-        )
-    return "\n".join(lines)
+        found.append(
+            [
+                case, str(label), str(len(rows)), *map(str, cost), str(sum(cost)), f"{ratio:.3f}",
+                f"{prior:+.1f}", f"{likelihood:+.2f}", f"{width:.3f}", f"{score:.3f}",
+                f"{accepted}/{len(rows)}", f"{seconds:.0f}",
+            ]
+        )  # fmt: skip
+    return found
+
+
+def summary(records: Iterable[dict[str, Any]], by: str = "corrections") -> str:
+    """The same as Markdown."""
+    lines = [[by if cell == "" else cell for cell in HEADER], ["---"] * len(HEADER)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [*lines, *summary_rows(records, by)])
+
+
+def _page(config: Experiment, records: list[dict[str, Any]], given: str, path: Path) -> None:
+    """One page of the whole evaluation."""
+    seen = len({(r["case"], r["observation"]) for r in records})
+    header = ["corrections" if cell == "" else cell for cell in HEADER]
+    sections = [
+        (
+            "Summary",
+            report.paragraph(
+                f"{seen} test observations of {type(config.system).__name__}, "
+                f"{config.assimilation.samples} members each, against a particle smoother with "
+                f"{config.evaluation.particles} particles. Medians; evaluations of the network "
+                "are for one member."
+            )
+            + report.table(header, summary_rows(records)),
+        ),
+        ("What it means", report.table(["score", "best", "meaning"], MEANING)),
+        (
+            "Figures",
+            report.drawn(accuracy_curves(records), "Accuracy against the number of corrections."),
+        ),
+        (
+            "How to reproduce",
+            report.paragraph("With these versions and the configuration below:")
+            + report.code(f"sda-jax evaluate {given}")
+            + report.code(", ".join(f"{k} {v}" for k, v in versions().items())),
+        ),
+        ("Configuration", report.code(dumps(config))),
+    ]
+    report.write_page(path, "Evaluation against the particle smoother", sections)
 
 
 def evaluate(arguments: Arguments) -> None:
-    """Appends to `evaluation/records.jsonl`, skipping what is there, and prints the table."""
+    """Appends to `evaluation/records.jsonl`, skipping what is there, prints the table and writes
+    `evaluation/report.html`."""
     config, output = arguments.config, arguments.options.output
     if arguments.options.posterior is not None or config.system is None:
         evaluate_own(arguments)
@@ -155,6 +212,10 @@ def evaluate(arguments: Arguments) -> None:
                     flush=True,
                 )
     print(summary(records))
+    page = folder / "report.html"
+    given = f"--config {arguments.options.config} --output {output}"
+    by_first(lambda: _page(config, records, given, page))
+    print(f"report: {page}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -163,6 +163,7 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_own_system_through_the_commands(tmp_path):
     """The README's pendulum, in a config file of its own."""
     readme = (ROOT / "README.md").read_text()
@@ -195,6 +196,7 @@ FLOW = (
 )
 
 
+@pytest.mark.slow
 def test_flow_experiments_end_to_end(tmp_path, capsys):
     """Train from the replay buffer, then every experiment on the tiny prior."""
     small = "--prior", str(tmp_path / "prior")

@@ -175,6 +175,7 @@ def test_the_extension_of_a_markov_law_is_its_own():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length, tolerance", [(5, 2e-4), (40, 2e-3)])
 def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance):
     """A network that adds nothing, in windows of three states, against the law of all states; of

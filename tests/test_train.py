@@ -138,6 +138,7 @@ np.save({out!r}, t.leaves(t.run(Path({folder!r}), training)))
 """
 
 
+@pytest.mark.slow
 def test_killed_three_times_ends_with_the_same_weights(tmp_path):
     rng = random.Random(0)
 

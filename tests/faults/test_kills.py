@@ -107,6 +107,7 @@ def test_one_of_two_processes_killed(undisturbed, tmp_path, record_property):
     record_property("kills, all gone on from", met)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices_and_processes(undisturbed, tmp_path):
     """Two processes, one of which is killed; then one process with one device."""
     config, expected = undisturbed

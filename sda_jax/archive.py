@@ -248,5 +248,4 @@ def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
 
 
 def _described(axis: Axis) -> str:
-    ends = f"{axis.coordinates[0]:g} to {axis.coordinates[-1]:g}"
-    return f"{axis.name} {ends} {axis.units}, {len(axis.coordinates)} points"
+    return f"{axis.name} {axis.extent}, {len(axis.coordinates)} points"

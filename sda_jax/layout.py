@@ -67,6 +67,11 @@ class Axis:
     standard_name: str = static("")
     period: float | None = static(None)
 
+    @property
+    def extent(self) -> str:
+        """From the first point to the last, for people."""
+        return f"{self.coordinates[0]:g} to {self.coordinates[-1]:g} {self.units}".rstrip()
+
 
 @component
 class Layout:

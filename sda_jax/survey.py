@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sda_jax.archive import REGULAR, Archive
 from sda_jax.dataset import SPLITS, split_sizes
 from sda_jax.errors import ConfigError, StorageError, require_choice
-from sda_jax.layout import Axis, Channel, Layout, pack
+from sda_jax.layout import DAY, Axis, Channel, Layout, pack
 from sda_jax.serialize import class_table, dumps, loads
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import write_text
@@ -253,19 +253,18 @@ def summary(archive: Archive, found: Survey, length: int) -> str:
     """What was understood of the files, for the user to confirm."""
     layout, roles = found.layout, archive.roles
     count = len(archive.times)
-    first, last = (f(times) for f, times in ((min, archive.times[0]), (max, archive.times[0])))
+    first, last = archive.times[0][[0, -1]]
     step = f"{layout.step:g} {layout.time_units}".rstrip()
     if layout.calendar is not None:
-        step = f"{layout.step / 86400:g} days" if layout.step >= 86400 else f"{layout.step:g} s"
+        step = f"{layout.step / DAY:g} days" if layout.step >= DAY else f"{layout.step:g} s"
     lines = [
         f"files: {len(archive.files.paths)}, {found.states} states"
         + (f" in {count} trajectories" if count > 1 else ""),
         f"time: {layout.time}, every {step}, {layout.written(first)} to {layout.written(last)}",
     ]
     for axis in layout.axes:
-        ends = f"{axis.coordinates[0]:g} to {axis.coordinates[-1]:g} {axis.units}".rstrip()
         lines.append(
-            f"space: {axis.name}, {len(axis.coordinates)} points, {ends}, "
+            f"space: {axis.name}, {len(axis.coordinates)} points, {axis.extent}, "
             + ("periodic" if axis.period is not None else "two ends")
         )
     lines += [f"channels along {d}" for d in roles.stacked]

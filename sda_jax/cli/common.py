@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 import zlib
@@ -25,8 +26,9 @@ from sda_jax.errors import ConfigError, ProcessError, SDAError
 from sda_jax.files import load_observation
 from sda_jax.mesh import Mesh, use_mesh
 from sda_jax.observation import Observation, observe
-from sda_jax.prior import Prior, load_prior
-from sda_jax.processes import REMEDY, is_first, join, require_same, whole
+from sda_jax.prior import Prior, load_prior, save_prior
+from sda_jax.processes import REMEDY, by_first, is_first, join, require_same, whole
+from sda_jax.storage import read_records
 from sda_jax.types import PRNGKey
 
 
@@ -156,6 +158,29 @@ def described(config: Experiment, **given: Any) -> dict[str, Any]:
     """What makes a run what it is: the experiment, however many devices share it, and what else the
     command was told."""
     return {"experiment": dataclasses.replace(config, mesh=Mesh()), **given}
+
+
+def only_training(config: Experiment) -> Experiment:
+    """The experiment without what has no part in training."""
+    plain = Experiment()
+    return dataclasses.replace(
+        config,
+        prior=None,
+        cases={},
+        assimilation=plain.assimilation,
+        evaluation=plain.evaluation,
+        mesh=plain.mesh,
+    )
+
+
+def save_trained(output: Path, folder: Path, prior: Prior) -> None:
+    """Saves what the training in `folder` has made, with how it was trained."""
+    notes = {
+        "training": json.loads((folder / "config.json").read_text()),
+        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
+    }
+    by_first(lambda: save_prior(output / "prior", prior, notes))
+    print(f"prior: {output / 'prior'}")
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:

@@ -82,8 +82,7 @@ def _layout(layout: Layout) -> list[str]:
     return [
         f"  {layout.time}: every {layout.step:g} {unit}".rstrip(),
         *(
-            f"  {a.name}: {len(a.coordinates)} points, {a.coordinates[0]:g} to "
-            f"{a.coordinates[-1]:g} {a.units}".rstrip()
+            f"  {a.name}: {len(a.coordinates)} points, {a.extent}"
             + (", periodic" if a.period else "")
             for a in layout.axes
         ),

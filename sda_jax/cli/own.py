@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -13,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.archive import open_archive
-from sda_jax.cli.common import Arguments, described, the_prior
-from sda_jax.config import Assimilation, Evaluation, Experiment
+from sda_jax.cli.common import Arguments, described, only_training, save_trained, the_prior
+from sda_jax.config import Experiment
 from sda_jax.conventions import open_dataset
 from sda_jax.dataset import HELD_OUT
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_measured_errors
@@ -22,17 +20,21 @@ from sda_jax.errors import ConfigError, StorageError
 from sda_jax.export import provenance, require_format, summarise, write_posterior
 from sda_jax.feed import Feed
 from sda_jax.layout import Layout
-from sda_jax.mesh import Mesh
 from sda_jax.points import Gridded, Operated, Points, Used, read_all
-from sda_jax.prior import Prior, save_prior
+from sda_jax.prior import Prior
 from sda_jax.processes import by_first, is_first
 from sda_jax.recipe import completed
 from sda_jax.serialize import dumps
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import atomic, claim, read_hdf5, read_records
+from sda_jax.storage import atomic, claim, read_hdf5
 from sda_jax.stream import assimilate_to_file, digest
 from sda_jax.survey import summary, surveyed
 from sda_jax.train import train as train_denoiser
+
+# what says which posterior is asked for, beside the experiment
+ASKED = (
+    "start", "end", "length", "points", "gridded", "operator", "y", "std", "columns", "method",
+)  # fmt: skip
 
 
 def train_own(config: Experiment, output: Path) -> None:
@@ -50,15 +52,7 @@ def train_own(config: Experiment, output: Path) -> None:
         )
     archive = open_archive(config.data.files)
     config = completed(config, archive.layout)
-    told = dataclasses.replace(
-        config,
-        prior=None,
-        cases={},
-        assimilation=Assimilation(),
-        evaluation=Evaluation(),
-        mesh=Mesh(),
-    )
-    folder = claim(output / "train", dumps(told))
+    folder = claim(output / "train", dumps(only_training(config)))
     found = surveyed(folder / "survey.json", archive, progress=True)
     config = completed(config, found.layout)  # a mask is one more thing that the network is told
     training, layout = config.training, found.layout
@@ -83,12 +77,7 @@ def train_own(config: Experiment, output: Path) -> None:
         layout.valid if layout.mask is not None else None,
     )
     prior = Prior(denoiser, states, layout.state_shape, config.window, None, context, layout)
-    notes = {
-        "training": json.loads((folder / "config.json").read_text()),
-        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
-    }
-    by_first(lambda: save_prior(output / "prior", prior, notes))
-    print(f"prior: {output / 'prior'}")
+    save_trained(output, folder, prior)
 
 
 def observation_options(parser: argparse.ArgumentParser) -> None:
@@ -200,11 +189,9 @@ def assimilate_own(arguments: Arguments) -> None:
     used = read_all(sources_of(options), layout, start, length)
     print(used.report, flush=True)
     path = require_format(options.posterior or options.output / "posterior.nc")
-    asked = ("start", "end", "length", "points", "gridded", "operator", "y", "std", "columns",
-             "method")  # fmt: skip
     description = described(
         config,
-        **{name: getattr(options, name) for name in asked},
+        **{name: getattr(options, name) for name in ASKED},
         contents=digest((used.observation, prior.denoiser)),
         code=used.code,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from sda_jax import report
 from sda_jax.archive import differing, open_archive
 from sda_jax.cli.common import Arguments, the_prior
-from sda_jax.cli.own import columns_of, sources_of
+from sda_jax.cli.own import ASKED, columns_of, sources_of
 from sda_jax.config import TABLE
 from sda_jax.conventions import Files, open_dataset, time_numbers
 from sda_jax.diagnostics import held_out_ranks, innovation_chi_square
@@ -157,7 +157,8 @@ def _seen_at(observation: Observation | None, layout: Layout, start: float) -> l
     near = indices[np.arange(len(indices)), weights.argmax(axis=1)]
     places = np.stack(np.unravel_index(near, operator.shape), axis=1)
     steps = np.unravel_index(indices, operator.shape)[0]
-    when = start + layout.step * (weights * steps).sum(axis=1)
+    times = layout.times(start, operator.shape[0])
+    when = (weights * times[steps]).sum(axis=1)
     # of one place and channel only: interpolated values are of no panel
     pure = np.array([
         len({tuple(p[1:]) for p, w in zip(np.stack(np.unravel_index(i, operator.shape), 1), ws,
@@ -322,8 +323,7 @@ def _figures(
 
 def _reproduce(said: dict[str, Any], path: str, attributes: dict[str, str]) -> str:
     words = ["sda-jax assimilate"]
-    for name in ("start", "end", "length", "points", "gridded", "operator", "y", "std", "columns",
-                 "method"):  # fmt: skip
+    for name in ASKED:
         value = said[name]
         if value is None or value == ():
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.common import Arguments, only_training, run, save_trained
 from sda_jax.cli.own import train_own
 from sda_jax.cli.simulate import stored_set
 from sda_jax.config import Experiment
 from sda_jax.dataset import FITTED, HELD_OUT, load, load_shared, simulate
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
 from sda_jax.errors import ConfigError
-from sda_jax.prior import Prior, load_prior, save_prior
-from sda_jax.processes import by_first, whole
+from sda_jax.prior import Prior, load_prior
+from sda_jax.processes import whole
 from sda_jax.serialize import dumps
 from sda_jax.sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.spectral import SpectralPreconditioned
 from sda_jax.standardise import Standardisation
-from sda_jax.storage import claim, read_records
+from sda_jax.storage import claim
 from sda_jax.train import train as train_denoiser
 
 
@@ -141,15 +140,7 @@ def train(arguments: Arguments) -> None:
             "--config, --data", None, "what to train on", "Give a config, or files with --data."
         )
     start = _start(config, output)
-    only_training = dataclasses.replace(
-        config,
-        prior=None,
-        cases={},
-        assimilation=_FIXED.assimilation,
-        evaluation=_FIXED.evaluation,
-        mesh=_FIXED.mesh,
-    )
-    folder = claim(output / "train", dumps(only_training))
+    folder = claim(output / "train", dumps(only_training(config)))
     source, validation = _source(config, output)
     standardisation = config.system.standardisation
     denoiser = train_denoiser(
@@ -161,15 +152,7 @@ def train(arguments: Arguments) -> None:
     states, context = states_and_context(config)
     shape = (*config.system.state_shape[:-1], config.system.state_shape[-1] - config.context)
     prior = Prior(denoiser, states, shape, config.window, config.system, context)
-    notes = {
-        "training": json.loads((folder / "config.json").read_text()),
-        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
-    }
-    by_first(lambda: save_prior(output / "prior", prior, notes))
-    print(f"prior: {output / 'prior'}")
-
-
-_FIXED = Experiment()
+    save_trained(output, folder, prior)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -8,12 +8,19 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from sda_jax.fields import energy_spectrum, vorticity
-from sda_jax.figures.common import OBSERVED, POSTERIOR, REFERENCE, SECOND, TRUTH, new_figure
+from sda_jax.figures.common import (
+    OBSERVED,
+    POSTERIOR,
+    REFERENCE,
+    SECOND,
+    TRUTH,
+    new_figure,
+    picture,
+    write_gif,
+)
 from sda_jax.storage import atomic
 
 VORTICITY = "vorticity $\\partial u/\\partial y - \\partial v/\\partial x$ (1 / time unit)"
@@ -138,18 +145,9 @@ def flow_animation(
             rows.draw(axis, name, state)
             axis.set_title(name, fontsize=10)
         figure.suptitle(f"vorticity, t = {state * dt:.1f} time units", fontsize=10)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        frames.append(picture(figure))
     with atomic(path) as temporary:
-        frames[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=frames[1:],
-            duration=int(1000 * seconds_per_state),
-            loop=0,
-        )
+        write_gif(temporary, frames, seconds_per_state)
     return path
 
 

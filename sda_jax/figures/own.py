@@ -6,11 +6,17 @@ import io
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
-from sda_jax.figures.common import OBSERVED, POSTERIOR, SECOND, TRUTH, new_figure
+from sda_jax.figures.common import (
+    OBSERVED,
+    POSTERIOR,
+    SECOND,
+    TRUTH,
+    new_figure,
+    picture,
+    write_gif,
+)
 from sda_jax.figures.states import band
 from sda_jax.layout import STANDARD, Channel, Layout
 
@@ -102,11 +108,12 @@ def _draw_map(axis: Any, layout: Layout, values: np.ndarray, **scale: Any) -> An
 
 
 def _columns(
-    ensemble: np.ndarray, truth: np.ndarray | None
+    ensemble: np.ndarray, truth: np.ndarray | None, channel: int
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-    """What maps show, `(L, *space)` each, and their colour scales."""
+    """What maps of a channel show, `(L, *space)` each, and their colour scales."""
+    ensemble = ensemble[..., channel]
     spread = ensemble.std(axis=0, ddof=1) if len(ensemble) > 1 else np.zeros_like(ensemble[0])
-    shown = {"truth": truth} if truth is not None else {}
+    shown = {"truth": truth[..., channel]} if truth is not None else {}
     shown |= {"mean": ensemble.mean(axis=0), "member 1": ensemble[0]}
     low, high = np.nanquantile(np.concatenate([*shown.values()]), [0.005, 0.995])
     scales = {name: {"vmin": low, "vmax": high, "cmap": "viridis"} for name in shown}
@@ -125,7 +132,7 @@ def maps(
     rows: int = 4,
 ) -> Figure:
     """Maps of the ensemble's mean, one member and spread at some times, beside the truth's."""
-    shown, scales = _columns(ensemble[..., channel], None if truth is None else truth[..., channel])
+    shown, scales = _columns(ensemble, truth, channel)
     states = np.unique(np.linspace(0, ensemble.shape[1] - 1, rows, dtype=int))
     figure, axes = new_figure(
         len(states),
@@ -168,7 +175,7 @@ def animation(
     frames: int = 40,
 ) -> bytes:
     """A GIF of the maps over time."""
-    shown, scales = _columns(ensemble[..., channel], None if truth is None else truth[..., channel])
+    shown, scales = _columns(ensemble, truth, channel)
     states = np.unique(np.linspace(0, ensemble.shape[1] - 1, frames, dtype=int))
     times = layout.times(start, ensemble.shape[1])
     pictures = []
@@ -180,13 +187,9 @@ def animation(
         figure.suptitle(
             f"{named(layout.channels[channel])}, {layout.written(float(times[state]))}", fontsize=9
         )
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        pictures.append(picture(figure))
     out = io.BytesIO()
-    pictures[0].save(
-        out, format="GIF", save_all=True, append_images=pictures[1:], duration=250, loop=0
-    )
+    write_gif(out, pictures, 0.25)
     return out.getvalue()
 
 
@@ -198,7 +201,7 @@ def lines(
     truth: np.ndarray | None = None,
 ) -> Figure:
     """Of states on a line: mean, one member and spread against place and time."""
-    shown, scales = _columns(ensemble[..., channel], None if truth is None else truth[..., channel])
+    shown, scales = _columns(ensemble, truth, channel)
     figure, axes = new_figure(1, len(shown), (3.2 * len(shown), 4), sharey=True)
     time, label = _time_axis(layout, layout.times(start, ensemble.shape[1]))
     for axis, (name, values) in zip(axes[0], shown.items(), strict=True):

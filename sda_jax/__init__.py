@@ -39,6 +39,7 @@ from sda_jax.samplers import (
     Gibbs,
     Heun,
     Langevin,
+    LeimkuhlerMatthews,
     PredictorCorrector,
 )
 from sda_jax.schedule import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
@@ -82,6 +83,7 @@ __all__ = [
     "Karras",
     "KolmogorovFlow",
     "Langevin",
+    "LeimkuhlerMatthews",
     "Lorenz63",
     "Lorenz96",
     "LotkaVolterra",

@@ -6,6 +6,7 @@ from sda_jax.samplers.exponential import Ancestral, ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.heun import Heun
 from sda_jax.samplers.langevin import Langevin
+from sda_jax.samplers.leimkuhler import LeimkuhlerMatthews
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "Gibbs",
     "Heun",
     "Langevin",
+    "LeimkuhlerMatthews",
     "PredictorCorrector",
 ]

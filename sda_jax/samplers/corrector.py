@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,18 +38,26 @@ class Corrector(ABC):
         require_at_least("above", self.above, 0)
         require_below("above", self.above, self.below)
 
+    def init(self, key: PRNGKey, x: Trajectory) -> Any:
+        """What the first step at a level is told, as later ones are told what those before them
+        leave; nothing."""
+        return ()
+
     @abstractmethod
-    def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+    def move(
+        self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: Any
+    ) -> tuple[Array, Any]:
         """One step at time t."""
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """Moves x within its law at time t."""
 
-        def step(x: Array, i: Array) -> tuple[Array, None]:
-            return self.move(jax.random.fold_in(key, i), denoiser, x, t), None
+        def step(carry: tuple[Array, Any], i: Array) -> tuple[tuple[Array, Any], None]:
+            return self.move(jax.random.fold_in(key, i), denoiser, carry[0], t, carry[1]), None
 
         def moved(x: Array) -> Array:
-            return jax.lax.scan(step, x, jnp.arange(self.steps))[0]
+            start = x, self.init(jax.random.fold_in(key, self.steps), x)
+            return jax.lax.scan(step, start, jnp.arange(self.steps))[0][0]
 
         if self.steps == 0:
             return x
@@ -70,7 +79,7 @@ class Correctors:
     on the noise level: each has a range of levels of its own.
 
     Attributes:
-        parts: `Langevin` or `Gibbs`, in order.
+        parts: `Langevin`, `LeimkuhlerMatthews` or `Gibbs`, in order.
     """
 
     parts: tuple = ()

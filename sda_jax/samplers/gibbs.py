@@ -28,13 +28,15 @@ class Gibbs(Corrector):
     above: float = 0.3
     below: float = float("inf")
 
-    def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+    def move(
+        self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: tuple
+    ) -> tuple[Array, tuple]:
         """One step at time t."""
         key_data, key_noise = jax.random.split(key)
         data = _draw(key_data, denoiser, x, t)
         schedule = denoiser.schedule
         noise = jax.random.normal(key_noise, x.shape, x.dtype)
-        return schedule.mu(t) * data + schedule.sigma(t) * noise
+        return schedule.mu(t) * data + schedule.sigma(t) * noise, memory
 
 
 def _draw(key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from sda_jax.denoise import predicted_noise
 from sda_jax.errors import require_below, require_positive
@@ -38,10 +39,12 @@ class Langevin(Corrector):
         if not self.relative:
             require_below("tau", self.tau, 2)
 
-    def move(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
+    def move(
+        self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: tuple
+    ) -> tuple[Array, tuple]:
         """One step at time t."""
         sigma = denoiser.schedule.sigma(t)
         eps = predicted_noise(denoiser, x, t)
         delta = self.tau / jnp.mean(eps**2) if self.relative else self.tau
         z = jax.random.normal(key, x.shape, x.dtype)
-        return x - sigma * (delta * eps + jnp.sqrt(2 * delta) * z)
+        return x - sigma * (delta * eps + jnp.sqrt(2 * delta) * z), memory

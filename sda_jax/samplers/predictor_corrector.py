@@ -14,6 +14,7 @@ from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.exponential import ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
+from sda_jax.samplers.leimkuhler import LeimkuhlerMatthews
 from sda_jax.schedule import EvenTime, noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
 
@@ -26,7 +27,8 @@ class PredictorCorrector:
         steps: Predictor steps.
         grid: Time grid: `EvenTime`, `EvenLogRatio`, `Karras` or `Concentrated`.
         predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
-        corrector: `Langevin`, `Gibbs` or several of them (`Correctors`); with 0 steps, none.
+        corrector: `Langevin`, `LeimkuhlerMatthews`, `Gibbs` or several of them (`Correctors`); with
+            0 steps, none.
         denoise: Whether the sample is the posterior mean at the last level instead of the state
             there, whose noise of sigma/mu = 0.001 or so it still has.
     """
@@ -34,7 +36,7 @@ class PredictorCorrector:
     steps: int = static(256)
     grid: Any = EvenTime()
     predictor: Any = ExponentialIntegrator()
-    corrector: Langevin | Gibbs | Correctors = Langevin()
+    corrector: Langevin | LeimkuhlerMatthews | Gibbs | Correctors = Langevin()
     denoise: bool = static(False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,65 @@
+"""Langevin corrector without the bias of the paper's."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sda_jax.denoise import predicted_noise
+from sda_jax.errors import require_positive
+from sda_jax.samplers.corrector import Corrector
+from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
+
+RUNAWAY = 2.0  # rise of mean(eps^2) within a level from which on steps are shortened
+
+
+@component
+class LeimkuhlerMatthews(Corrector):
+    """Langevin steps whose noise is the mean of two successive normal numbers.
+
+    `x <- x - sigma (delta eps + sqrt(2 delta) (z_k + z_{k+1}) / 2)`: for `Langevin`'s cost, the
+    stationary law of Gaussian data is exact where that one's variance is too large by O(tau).
+    Leimkuhler & Matthews (2013), the limit of high friction. The first noise of a level,
+    `sqrt(3) z_0`, keeps the variance from the first step on.
+
+    `delta = tau / mean(eps^2)` as in `Langevin`, but of a level's first step for all of them: steps
+    that grow wherever the score is small draw from `p(x) mean(eps^2)` instead of p(x).
+
+    Attributes:
+        steps: Steps after every predictor step; 0 for none.
+        tau: Step size relative to the score's.
+        above, below: Smallest and largest sigma/mu at which steps are made. At the smallest ones
+            networks know least of the score, and the predictor alone does better.
+    """
+
+    steps: int = static(3)
+    tau: float = 0.2
+    above: float = 0.0
+    below: float = float("inf")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("tau", self.tau)
+
+    def init(self, key: PRNGKey, x: Trajectory) -> tuple[Array, Array]:
+        """The first noise, and no mean(eps^2) yet."""
+        return jnp.sqrt(3.0) * jax.random.normal(key, x.shape, x.dtype), jnp.zeros(())
+
+    def move(
+        self,
+        key: PRNGKey,
+        denoiser: Denoiser,
+        x: Trajectory,
+        t: Time,
+        memory: tuple[Array, Array],
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """One step at time t."""
+        before, held = memory
+        eps = predicted_noise(denoiser, x, t)
+        power = jnp.mean(eps**2)
+        held = jnp.where(held > 0, held, power)
+        delta = self.tau / jnp.maximum(held, power / RUNAWAY)
+        z = jax.random.normal(key, x.shape, x.dtype)
+        noise = jnp.sqrt(2 * delta) * (before + z) / 2
+        return x - denoiser.schedule.sigma(t) * (delta * eps + noise), (z, held)

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from posterior_scores import COLUMNS, PARTICLES, cases, draw, references, scores, summary
 
 import sda_jax as sda
-from sda_jax.assimilate import LADDER
+from sda_jax.assimilate import DEFAULT_SAMPLER, LADDER
 from sda_jax.errors import DivergenceError
 from sda_jax.serialize import encode
 from sda_jax.storage import append_record, read_records, write_records
@@ -43,6 +43,7 @@ METHODS = {
     **LADDER,
     "paper C=1": (sda.SDA(3e-2), paper(1)),
     "SDA 1e-2, EI 64, C=3": (sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "SDA 1e-2, default's sampler": (sda.SDA(), DEFAULT_SAMPLER),
     "SDA 1e-2, EI 64, C=7": (sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
     "DPS C=1": (sda.DPS(), paper(1)),
     "PiGDM, EI 64, C=3": (sda.PiGDM(), even(64, FIRST, sda.Langevin(3, 0.15))),
@@ -50,7 +51,7 @@ METHODS = {
     "MMPS, EI 64, C=3": (sda.MMPS(), even(64, FIRST, sda.Langevin(3, 0.15))),
     "measured, 2M 128": (sda.GaussianCovariance(), even(128, sda.DPMSolverPP2M(), sda.Langevin(0))),
 }
-QUICK = ("fast", "default", "SDA 1e-2, EI 64, C=3")
+QUICK = ("fast", "default", "SDA 1e-2, default's sampler")
 
 
 def figure(records: list[dict[str, Any]]) -> Figure:

@@ -1,0 +1,169 @@
+"""Where a posterior's error comes from: network, guidance, or discretisation.
+
+    python benchmarks/attribution.py
+
+Exact draws are given the noise of one level, from which the sampler goes on. Without an observation
+(simulated trajectories, the prior's score) what goes wrong below that level is the network's and
+the sampler's; with one (the particle smoother's draws) guidance adds its share. On the damped
+spring score and guidance are exact: what is left is discretisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from common import record
+from posterior_scores import COLUMNS, Case, cases, draw, references, scores
+
+import sda_jax as sda
+from sda_jax import metrics
+from sda_jax.assimilate import LADDER, guided
+from sda_jax.blanket import trajectory_denoiser
+from sda_jax.denoise import predicted_noise
+from sda_jax.schedule import noise_ratio
+
+LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
+GAIN_LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
+GUIDANCE, DEFAULT = LADDER["default"]
+
+
+def without(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
+    """64 steps of another predictor and corrector."""
+    return sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, corrector)
+
+
+SAMPLERS = {
+    "exponential integrator": without(sda.Langevin(0), sda.ExponentialIntegrator()),
+    "Heun": without(sda.Langevin(0), sda.Heun()),
+    "Langevin 7, 0.1": without(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
+    "default at all levels": without(
+        sda.LeimkuhlerMatthews(DEFAULT.corrector.steps, DEFAULT.corrector.tau), DEFAULT.predictor
+    ),
+    "default": DEFAULT,
+}
+
+
+def gone_on(
+    key: jax.Array, prior: sda.Prior, denoiser: Any, sampler: Any, exact: jax.Array, level: float
+) -> tuple[jax.Array, float]:
+    """Exact draws in physical units, given noise of a level of the sampler's grid near `level` and
+    sampled down again; and that level."""
+    schedule = denoiser.schedule
+    times = sampler.grid(schedule, sampler.steps)
+    ratios = np.asarray(noise_ratio(schedule, times))
+    i = int(np.argmin(np.abs(np.log(ratios / level))))
+    z = prior.standardisation.forward(exact)
+    key_noise, key = jax.random.split(key)
+    noise = jax.random.normal(key_noise, z.shape)
+    start = schedule.mu(times[i]) * z + schedule.sigma(times[i]) * noise
+
+    @jax.jit
+    def down(keys: jax.Array, start: jax.Array) -> jax.Array:
+        def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+            key, x = given
+            state, _ = sampler.advance(
+                key, denoiser, (x, sampler.predictor.init(x)), i, sampler.steps - i
+            )
+            return sampler.end(denoiser, state)
+
+        return jax.lax.map(one, (keys, start), batch_size=64)
+
+    drawn = down(jax.random.split(key, len(start)), start)
+    return prior.standardisation.inverse(drawn), float(ratios[i])
+
+
+def of_the_prior(prior: sda.Prior, length: int, samples: int) -> str:
+    """Log prior gaps of samples without an observation."""
+    exact = sda.simulate(jax.random.key(5), prior.system, length, samples)
+    denoiser = trajectory_denoiser(prior, length, None, None, 1)
+    truth = np.asarray(metrics.log_prior(prior.system, exact))
+    lines = [f"| from sigma/mu | {' | '.join(SAMPLERS)} |", "|---" * (len(SAMPLERS) + 1) + "|"]
+    for level in LEVELS:
+        cells = []
+        for sampler in SAMPLERS.values():
+            drawn, at = gone_on(jax.random.key(6), prior, denoiser, sampler, exact, level)
+            gap = np.asarray(metrics.log_prior(prior.system, drawn)) - truth
+            cells.append(f"{gap.mean():+.1f} +- {gap.std() / np.sqrt(samples):.1f}")
+        lines.append(f"| {at:.2g} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def gains(prior: sda.Prior, length: int) -> str:
+    """How the true noise regresses on the predicted: 1 where the network is a conditional mean."""
+    x = sda.simulate(jax.random.key(7), prior.system, length, 2048)
+    z, schedule = prior.standardisation.forward(x), prior.denoiser.schedule
+    denoiser = trajectory_denoiser(prior, length, None, None, 1)
+
+    @jax.jit
+    def moments(key: jax.Array, t: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, z.shape)
+        noisy = schedule.mu(t) * z + schedule.sigma(t) * noise
+        found = jax.lax.map(lambda x: predicted_noise(denoiser, x, t), noisy, batch_size=64)
+        pairs = (noise * found, found**2, (noise - found) ** 2)
+        return jnp.stack([jnp.mean(p) for p in pairs])
+
+    lines = ["| sigma/mu | gain | mean square of the predicted noise |", "|---|---|---|"]
+    for k, level in enumerate(GAIN_LEVELS):
+        t = schedule.time(jnp.float32(level))
+        cross, power, error = np.asarray(moments(jax.random.key(k), t), np.float64)
+        uncertain = np.sqrt(error / power / z.size)
+        lines.append(f"| {level:g} | {cross / power:.4f} +- {uncertain:.4f} | {power:.4f} |")
+    return "\n".join(lines)
+
+
+SHOWN = ("W1 / floor", "log prior gap", "log likelihood gap", "spread ratio", "in 90 %", "C2ST")
+
+
+def of_a_posterior(case: Case, name: str, samples: int, observations: int, sampler: Any) -> str:
+    """Scores of the default's members, by the level that exact draws went on from."""
+    lines = [f"| from sigma/mu | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
+    levels = {level: [] for level in LEVELS}
+    for index in range(observations):
+        truth, observation, key, key_reference = draw(case, name, index)
+        known = references(case, observation, key_reference, samples)
+        again = jax.random.fold_in(key_reference, 2)
+        exact = jnp.asarray(references(case, observation, again, samples)[0])
+        denoiser = guided(case.prior, observation, case.length, GUIDANCE, None, 1, None)
+        for level, rows in levels.items():
+            drawn, at = gone_on(key, case.prior, denoiser, sampler, exact, level)
+            found = scores(case, observation, truth, np.asarray(drawn), known)
+            rows.append([at, *(COLUMNS[column](found) for column in SHOWN)])
+            print(name, index, np.round(rows[-1], 3), flush=True)
+    for rows in levels.values():
+        at, *cells = np.median(rows, axis=0)
+        lines.append(f"| {at:.2g} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """All tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--observations", type=int, default=2)
+    options = parser.parse_args()
+    known = cases()
+    lorenz, length = known["lo"].prior, known["lo"].length
+    parts = [
+        "## The prior, without an observation\n\n"
+        f"Log prior of {options.samples} samples less that of the simulations they went on from.",
+        of_the_prior(lorenz, length, options.samples),
+        "## The network's gain\n\nRegression of the true noise on the predicted one.",
+        gains(lorenz, length),
+    ]
+    for name in ("spring", "lo", "hi"):
+        score = "exact score and guidance" if name == "spring" else "the network's score"
+        parts += [
+            f"## Posterior of {name}: {score}, default sampler\n\nMedians over "
+            f"{options.observations} observations; 256 samples.",
+            of_a_posterior(known[name], name, 256, options.observations, DEFAULT),
+        ]
+    record("attribution", "Where a posterior's error comes from", "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

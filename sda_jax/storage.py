@@ -274,10 +274,15 @@ def release(folder: str | Path) -> None:
     _HELD.pop(Path(folder).absolute()).close()
 
 
-def claim(folder: str | Path, config_json: str) -> Path:
+def claim(folder: str | Path, config_json: str, option: str = "--output") -> Path:
     """Makes `folder` the home of the run that `config_json` describes, for this program alone.
 
     An empty or new folder is taken; one that holds the same run is continued.
+
+    Args:
+        folder: To be held.
+        config_json: What says which run it is.
+        option: Of the command, that chooses another folder.
 
     Returns:
         The folder.
@@ -286,11 +291,11 @@ def claim(folder: str | Path, config_json: str) -> Path:
         StorageError: It holds another run or other files, another program is at work in it, or it
             cannot be written.
     """
-    by_first(lambda: _claim(Path(folder), config_json))
+    by_first(lambda: _claim(Path(folder), config_json, option))
     return Path(folder)
 
 
-def _claim(folder: Path, config_json: str) -> None:
+def _claim(folder: Path, config_json: str, option: str) -> None:
     marker = folder / "config.json"
     if marker.is_file():
         found = marker.read_text(errors="replace")
@@ -301,14 +306,14 @@ def _claim(folder: Path, config_json: str) -> None:
                 str(folder),
                 f"the folder of another run (differing: {'; '.join(changed) or 'fields removed'})",
                 "an empty folder, or the folder of this very run",
-                "Choose another --output, or remove the folder.",
+                f"Choose another {option}, or remove the folder.",
             )
         hold(folder)
         return
     ours = (".partial", ".lock")
     if folder.is_dir() and any(p for p in folder.iterdir() if not p.name.endswith(ours)):
         raise StorageError(
-            str(folder), "a folder with other files", "an empty folder", "Choose another --output."
+            str(folder), "a folder with other files", "an empty folder", f"Choose another {option}."
         )
     hold(folder)
     write_text(marker, config_json)

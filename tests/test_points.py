@@ -46,7 +46,7 @@ def test_stations_see_what_xarray_interpolates(tmp_path, data, layout, suffix):
     table, exact = stations(data, np.random.default_rng(0), 300)
     used = read(Points(write(table, tmp_path / f"s.{suffix}")), layout, start(layout), 12)
     seen = used.observation.operator(trajectory(data))
-    np.testing.assert_allclose(seen, exact, atol=2e-6 * np.abs(exact).max())
+    np.testing.assert_allclose(seen, exact, atol=1e-6 * np.abs(exact).max())
     np.testing.assert_allclose(used.observation.y, table.value.values, rtol=1e-6)
     assert "300 of 300 values used" in used.report
 

@@ -232,7 +232,7 @@ def _draw(
     config, options = arguments.config, arguments.options
     layout, (start, length) = prior.layout, when
     assert layout is not None
-    folder = claim(path.with_name(path.name + ".parts"), said)
+    folder = claim(path.with_name(path.name + ".parts"), said, "--posterior")
     settings = config.assimilation
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
     drawn = assimilate_to_file(

@@ -40,9 +40,7 @@ SAMPLERS = {
     "exponential integrator": without(sda.Langevin(0), sda.ExponentialIntegrator()),
     "Heun": without(sda.Langevin(0), sda.Heun()),
     "Langevin 7, 0.1": without(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": without(
-        sda.LeimkuhlerMatthews(DEFAULT.corrector.steps, DEFAULT.corrector.tau), DEFAULT.predictor
-    ),
+    "default at all levels": without(sda.LeimkuhlerMatthews(7, 0.2), sda.ExponentialIntegrator()),
     "default": DEFAULT,
 }
 

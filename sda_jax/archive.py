@@ -17,6 +17,7 @@ from sda_jax.conventions import (
     Roles,
     axis_of,
     channels_of,
+    constants_of,
     find_roles,
     open_dataset,
     time_numbers,
@@ -133,6 +134,7 @@ def open_archive(files: Files) -> Archive:
                 found.time,
                 calendar=calendar,
                 time_units=units,
+                constants=constants_of(files, path, dataset, found.space) if index == 0 else (),
                 cycles=files.cycles,
             )
             members = dataset.sizes[found.trajectory] if found.trajectory else 0

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sda_jax.errors import StorageError, require_choice
-from sda_jax.layout import EPOCH, STANDARD, Axis, Channel
+from sda_jax.layout import EPOCH, STANDARD, Axis, Channel, Constant
 
 GLOBE = 360.0
 
@@ -45,6 +45,8 @@ class Files:
         periodic: The dimensions of space that come round.
         missing: What happens where values are missing now and then: "refuse", or "skip" the states
             that have any. What is always missing is a mask, with either.
+        constants: Variables along space alone, of the first file, that the network is told of, such
+            as orography.
         cycles: What the network is told of the time: "day", "year" or both.
         split: Held out for validation and test: the last tenths of the record's "time", or tenths
             of the "trajectory" dimension; None for the latter from ten trajectories on.
@@ -59,6 +61,7 @@ class Files:
     each: str = "time"
     periodic: tuple[str, ...] | None = None
     missing: str = "refuse"
+    constants: tuple[str, ...] = ()
     cycles: tuple[str, ...] = ()
     split: str | None = None
 
@@ -261,7 +264,8 @@ def find_roles(files: Files, path: str, dataset: xr.Dataset) -> Roles:
                 "Choose variables on one grid with --data.files.variables.",
             )
     stacked = tuple(d for d in dims if d not in space)
-    left = tuple(str(v) for v in dataset.data_vars if v not in variables)
+    known = (*variables, *files.constants)
+    left = tuple(str(v) for v in dataset.data_vars if v not in known)
     return Roles(tuple(variables), time, tuple(space), trajectory, stacked, left)
 
 
@@ -311,6 +315,40 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
 
 def _labels(coordinate: xr.DataArray) -> list[Any]:
     return [v.decode() if isinstance(v, bytes) else v for v in coordinate.values.tolist()]
+
+
+def constants_of(
+    files: Files, path: str, dataset: xr.Dataset, space: tuple[str, ...]
+) -> tuple[Constant, ...]:
+    """What the network is told of the points.
+
+    Raises:
+        StorageError: A variable is not there, is not along space and nothing else, or is the same
+            everywhere.
+    """
+    found = []
+    for name in files.constants:
+        there = name in dataset.data_vars
+        x = dataset[name] if there else None
+        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
+            raise StorageError(
+                f"{path}, {name}",
+                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
+                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
+                "Correct data.files.constants.",
+            )
+        values = x.transpose(*space).values.astype(float).ravel()
+        std = np.nanstd(values) if np.isfinite(values).any() else 0.0
+        if not np.isfinite(std) or std <= 1e-6 * np.abs(np.nanmean(values)):
+            raise StorageError(
+                f"{path}, {name}",
+                "infinite values" if np.isinf(values).any() else "the same everywhere",
+                "finite values that differ from point to point",
+                "Leave it out of data.files.constants.",
+            )
+        z = np.nan_to_num((values - np.nanmean(values)) / std)
+        found.append(Constant(name, z.astype("<f4").tobytes().hex()))
+    return tuple(found)
 
 
 def channels_of(dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:

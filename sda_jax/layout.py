@@ -74,6 +74,25 @@ class Axis:
 
 
 @component
+class Constant:
+    """A field without time that the network is told of: orography, depth, roughness.
+
+    Attributes:
+        name: Its name in the files.
+        packed: Its values at the points, less their mean and over their standard deviation, 0 where
+            there are none: float32, little-endian, in row-major order, hexadecimal.
+    """
+
+    name: str = static()
+    packed: str = static()
+
+    @property
+    def values(self) -> Float[np.ndarray, " points"]:
+        """At the points, in row-major order."""
+        return np.frombuffer(bytes.fromhex(self.packed), "<f4")
+
+
+@component
 class Layout:
     """The form of states that were read from files.
 
@@ -88,6 +107,7 @@ class Layout:
         time_units: Of times that are plain numbers.
         mask: The elements of a state that never have a value (land in an ocean's data), packed
             by `pack`; None if there are none.
+        constants: What the network is told of the points.
         cycles: What the network is told of the time, "day" and "year": the phase's sine and cosine.
     """
 
@@ -99,6 +119,7 @@ class Layout:
     calendar: str | None = static(None)
     time_units: str = static("")
     mask: str | None = static(None)
+    constants: tuple[Constant, ...] = static(())
     cycles: tuple[str, ...] = static(())
 
     def __post_init__(self) -> None:
@@ -127,11 +148,12 @@ class Layout:
     def context_channels(self) -> int:
         """Channels of `context`."""
         ends = sum(axis.period is None for axis in self.axes)
-        return ends + int(self.mask is not None and bool(self.axes)) + 2 * len(self.cycles)
+        masked = int(self.mask is not None and bool(self.axes))
+        return ends + masked + len(self.constants) + 2 * len(self.cycles)
 
     def context(self, times: Float[np.ndarray, " length"]) -> Float[np.ndarray, " length *known"]:
         """What a network is told of states at these times: the place along axes with two ends, from
-        -1 to 1; where there are values; the phases of the cycles.
+        -1 to 1; where there are values; the constants; the phases of the cycles.
 
         Returns:
             `(length, *space, context_channels)`, of magnitude one.
@@ -146,6 +168,7 @@ class Layout:
                 fields.append(np.broadcast_to(places, space))
         if self.mask is not None and self.axes:
             fields.append(2.0 * self.valid.mean(axis=-1) - 1)
+        fields += [constant.values.reshape(space) for constant in self.constants]
         shape = (len(times), *space)
         known = [np.broadcast_to(field, shape) for field in fields]
         for cycle in self.cycles:

@@ -24,7 +24,7 @@ from jaxtyping import Array, PyTree
 from sda_jax import denoise, networks, schedule, spectral, systems
 from sda_jax.denoise import NetworkDenoiser
 from sda_jax.errors import ConfigError, DivergenceError, StorageError
-from sda_jax.layout import Axis, Channel, Layout
+from sda_jax.layout import Axis, Channel, Constant, Layout
 from sda_jax.serialize import class_table, decode, encode
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import FORMAT, FORMAT_VERSION, atomic, versions, write_text
@@ -55,6 +55,7 @@ COMPONENTS = class_table(
         Layout,
         Channel,
         Axis,
+        Constant,
     ]
 )
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sda_jax.archive import REGULAR, Archive
 from sda_jax.dataset import SPLITS, split_sizes
 from sda_jax.errors import ConfigError, StorageError, require_choice
-from sda_jax.layout import DAY, Axis, Channel, Layout, pack
+from sda_jax.layout import DAY, Axis, Channel, Constant, Layout, pack
 from sda_jax.serialize import class_table, dumps, loads
 from sda_jax.standardise import Standardisation
 from sda_jax.storage import write_text
@@ -46,7 +46,7 @@ class Survey:
     identity: tuple[Any, ...] = static()
 
 
-TABLE = class_table([Survey, Layout, Channel, Axis, Standardisation])
+TABLE = class_table([Survey, Layout, Channel, Axis, Constant, Standardisation])
 
 
 def parts_of(archive: Archive, part: str) -> list[Range]:
@@ -278,6 +278,8 @@ def summary(archive: Archive, found: Survey, length: int) -> str:
     if layout.mask is not None:
         share = 1 - layout.valid.mean()
         lines.append(f"mask: {share:.1%} of each state never has a value")
+    if layout.constants:
+        lines.append(f"told of the points: {', '.join(c.name for c in layout.constants)}")
     lost, total = sum(b - a for _, a, b in found.gaps), 0
     if lost:
         where = archive.place(found.gaps[0][0], found.gaps[0][1])

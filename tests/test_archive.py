@@ -9,7 +9,8 @@ from own import save, waves
 from sda_jax.archive import open_archive
 from sda_jax.conventions import Files
 from sda_jax.errors import ConfigError, StorageError
-from sda_jax.survey import parts_of, runs, summary, survey, surveyed
+from sda_jax.serialize import dumps, loads
+from sda_jax.survey import TABLE, parts_of, runs, summary, survey, surveyed
 
 
 def opened(dataset, path, **said):
@@ -171,6 +172,37 @@ def test_masks_and_gaps(tmp_path):
     assert found.standardisation.mean[0] == pytest.approx(mean)
     text = summary(archive, found, 5)
     assert "mask: 2.1%" in text and "gaps: 2 states" in text and "lon, 8 points" in text
+
+
+def test_the_network_is_told_of_constants(tmp_path):
+    """Standardised, in row-major order after the mask, whatever the order in the file; points
+    without a value have the mean. They outlive the prior's file."""
+    data = waves(200)
+    data.temp.values[:, 0, 0] = np.nan
+    data.wind.values[:, 0, 0] = np.nan
+    height = np.random.default_rng(0).uniform(0, 3000, (8, 6))
+    height[3, 2] = np.nan
+    data["height"] = (("lon", "lat"), height)
+    archive = opened(data, tmp_path / "a.nc", constants=("height",), cycles=("day",))
+    found = survey(archive)
+    assert "height" not in archive.roles.variables + archive.roles.left_out
+    assert "told of the points: height" in summary(archive, found, 5)
+    layout = loads(dumps(found), TABLE).layout
+    known = layout.context(archive.times[0][:3])
+    assert known.shape == (3, 6, 8, layout.context_channels) == (3, 6, 8, 5)
+    exact = np.nan_to_num((height - np.nanmean(height)) / np.nanstd(height)).T
+    np.testing.assert_allclose(known[..., 2], np.broadcast_to(exact, (3, 6, 8)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("depth", "no such variable"), ("wind", "along lat and lon"), ("flat", "same everywhere")],
+)
+def test_constants_that_say_nothing(tmp_path, name, message):
+    data = waves(20)
+    data["flat"] = (("lat", "lon"), np.full((6, 8), 7.0))
+    with pytest.raises(StorageError, match=message):
+        opened(data, tmp_path / "a.nc", constants=(name,))
 
 
 def test_held_out_states_are_far_from_those_trained_on(tmp_path):

@@ -16,6 +16,7 @@ from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Scalar, Time, Trajectory, component, static
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
+LARGEST = 6.0  # change of the predicted noise, which is a mean of standard normal numbers
 PROBES = 4  # fixed errors of x_hat, the same for all members, that tr(A V A^T) is estimated from
 
 
@@ -59,7 +60,8 @@ class GaussianCovariance(Method):
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
-        """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
+        """`x_hat` and the gradient of `log p(y | x_t)`, V held constant. No element of the gradient
+        exceeds 6/sigma: where a network's Jacobian is wild, members would run away."""
         pull_x = None
         if self.through_network:
             x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
@@ -70,8 +72,11 @@ class GaussianCovariance(Method):
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         schedule = denoiser.schedule
         if pull_x is not None:
-            return x_hat, pull_x(w)[0]
-        return x_hat, schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
+            gradient = pull_x(w)[0]
+        else:
+            gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
+        limit = LARGEST / schedule.sigma(t)
+        return x_hat, jnp.clip(gradient, -limit, limit)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

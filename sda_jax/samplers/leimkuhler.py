@@ -11,7 +11,7 @@ from sda_jax.errors import require_positive
 from sda_jax.samplers.corrector import Corrector
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
 
-RUNAWAY = 2.0  # rise of mean(eps^2) within a level from which on steps are shortened
+RISE = 2.0  # of mean(eps^2) within a level, from which on steps are shortened
 
 
 @component
@@ -59,7 +59,7 @@ class LeimkuhlerMatthews(Corrector):
         eps = predicted_noise(denoiser, x, t)
         power = jnp.mean(eps**2)
         held = jnp.where(held > 0, held, power)
-        delta = self.tau / jnp.maximum(held, power / RUNAWAY)
+        delta = self.tau / jnp.maximum(held, power / RISE)
         z = jax.random.normal(key, x.shape, x.dtype)
         noise = jnp.sqrt(2 * delta) * (before + z) / 2
         return x - denoiser.schedule.sigma(t) * (delta * eps + noise), (z, held)

@@ -201,6 +201,23 @@ def test_without_observations_nothing_is_inflated(key):
     assert method._inflation(PRIOR.denoiser, nothing, PRIOR.denoiser(x, 0.5), 0.5) == 1.0
 
 
+def test_a_wild_jacobian_does_not_throw_members_away(key):
+    """Where a network's output changes a thousandfold with its input, the predicted noise changes
+    by what a mean of normal numbers can be, in the direction that the gradient has."""
+
+    class Wild:
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            return jnp.sin(1e3 * x)
+
+    x, t = jax.random.normal(key, (6, 2)), 0.5
+    observation = sda.Observation(np.ones((3, 2)), sda.Every(2, lambda s: s), std=0.3)
+    _, gradient = sda.GaussianCovariance().twist(Wild(), observation, x, t)
+    change = np.abs(Cosine().sigma(t) * gradient)[::2]
+    assert change.max() == pytest.approx(6, rel=1e-5) and np.median(change) == pytest.approx(6)
+
+
 def test_drawing_asks_for_guidance_that_can(key):
     guided = sda.SDA()(PRIOR.denoiser, observed())
     with pytest.raises(ConfigError, match="guidance: got SDA.*GaussianCovariance"):

@@ -143,6 +143,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--observations", type=int, default=2)
+    names = ("spring", "lo", "hi")
+    parser.add_argument("--cases", nargs="*", choices=names, default=list(names))
     options = parser.parse_args()
     known = cases()
     lorenz, length = known["lo"].prior, known["lo"].length
@@ -153,7 +155,7 @@ def main() -> None:
         "## The network's gain\n\nRegression of the true noise on the predicted one.",
         gains(lorenz, length),
     ]
-    for name in ("spring", "lo", "hi"):
+    for name in options.cases:
         score = "exact score and guidance" if name == "spring" else "the network's score"
         parts += [
             f"## Posterior of {name}: {score}, default sampler\n\nMedians over "

@@ -24,7 +24,7 @@ def key():
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
     """A config file and the folder with what the three commands write; not to be changed."""
-    from runs import finish, start, write_config
+    from launch import finish, start, write_config
 
     folder = tmp_path_factory.mktemp("whole")
     config = write_config(folder)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from runs import finish, results, start, start_two, write_config
+from launch import finish, results, start, start_two, write_config
 
 from sda_jax.errors import ConfigError
 from sda_jax.processes import by_first, join, together, whole

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from runs import finish, results, start, start_two, write_config
+from launch import finish, results, start, start_two, write_config
 
 SIZES = {"levels": 48, "trajectories": 200, "steps": 400}
 ORDER = ("simulate", "train", "assimilate")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from runs import results, start, start_two
+from launch import results, start, start_two
 
 import sda_jax as sda
 from sda_jax.cli import assimilate, simulate, train

@@ -21,27 +21,26 @@ from posterior_scores import COLUMNS, Case, cases, draw, references, scores
 
 import sda_jax as sda
 from sda_jax import metrics
-from sda_jax.assimilate import LADDER, guided
+from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, guided
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.denoise import predicted_noise
 from sda_jax.schedule import noise_ratio
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
 GAIN_LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
-GUIDANCE, DEFAULT = LADDER["default"]
 
 
-def without(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
-    """64 steps of another predictor and corrector."""
+def stepping(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
+    """64 steps of a predictor and a corrector."""
     return sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, corrector)
 
 
 SAMPLERS = {
-    "exponential integrator": without(sda.Langevin(0), sda.ExponentialIntegrator()),
-    "Heun": without(sda.Langevin(0), sda.Heun()),
-    "Langevin 7, 0.1": without(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": without(sda.LeimkuhlerMatthews(7, 0.2), sda.ExponentialIntegrator()),
-    "default": DEFAULT,
+    "exponential integrator": stepping(sda.Langevin(0), sda.ExponentialIntegrator()),
+    "Heun": stepping(sda.Langevin(0), sda.Heun()),
+    "Langevin 7, 0.1": stepping(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
+    "default at all levels": stepping(sda.LeimkuhlerMatthews(7, 0.2), sda.ExponentialIntegrator()),
+    "default": DEFAULT_SAMPLER,
 }
 
 
@@ -117,7 +116,7 @@ def gains(prior: sda.Prior, length: int) -> str:
 SHOWN = ("W1 / floor", "log prior gap", "log likelihood gap", "spread ratio", "in 90 %", "C2ST")
 
 
-def of_a_posterior(case: Case, name: str, samples: int, observations: int, sampler: Any) -> str:
+def of_a_posterior(case: Case, name: str, samples: int, observations: int) -> str:
     """Scores of the default's members, by the level that exact draws went on from."""
     lines = [f"| from sigma/mu | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
     levels = {level: [] for level in LEVELS}
@@ -126,9 +125,9 @@ def of_a_posterior(case: Case, name: str, samples: int, observations: int, sampl
         known = references(case, observation, key_reference, samples)
         again = jax.random.fold_in(key_reference, 2)
         exact = jnp.asarray(references(case, observation, again, samples)[0])
-        denoiser = guided(case.prior, observation, case.length, GUIDANCE, None, 1, None)
+        denoiser = guided(case.prior, observation, case.length, DEFAULT_GUIDANCE, None, 1, None)
         for level, rows in levels.items():
-            drawn, at = gone_on(key, case.prior, denoiser, sampler, exact, level)
+            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER, exact, level)
             found = scores(case, observation, truth, np.asarray(drawn), known)
             rows.append([at, *(COLUMNS[column](found) for column in SHOWN)])
             print(name, index, np.round(rows[-1], 3), flush=True)
@@ -160,7 +159,7 @@ def main() -> None:
         parts += [
             f"## Posterior of {name}: {score}, default sampler\n\nMedians over "
             f"{options.observations} observations; 256 samples.",
-            of_a_posterior(known[name], name, 256, options.observations, DEFAULT),
+            of_a_posterior(known[name], name, 256, options.observations),
         ]
     record("attribution", "Where a posterior's error comes from", "\n\n".join(parts))
 

@@ -17,13 +17,12 @@ from sda_jax.conventions import (
     Roles,
     axis_of,
     channels_of,
-    constants_of,
     find_roles,
     open_dataset,
     time_numbers,
 )
 from sda_jax.errors import ConfigError, StorageError
-from sda_jax.layout import STANDARD, Axis, Layout
+from sda_jax.layout import STANDARD, Axis, Constant, Layout
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -134,7 +133,7 @@ def open_archive(files: Files) -> Archive:
                 found.time,
                 calendar=calendar,
                 time_units=units,
-                constants=constants_of(files, path, dataset, found.space) if index == 0 else (),
+                constants=_constants(files, path, dataset, found.space) if index == 0 else (),
                 cycles=files.cycles,
             )
             members = dataset.sizes[found.trajectory] if found.trajectory else 0
@@ -190,6 +189,40 @@ def open_archive(files: Files) -> Archive:
     step = float(np.mean(regular))
     layout = dataclasses.replace(layout, step=step, months=_months(layout, records))
     return Archive(files, roles, layout, parts, records)
+
+
+def _constants(
+    files: Files, path: str, dataset: xr.Dataset, space: tuple[str, ...]
+) -> tuple[Constant, ...]:
+    """What the network is told of the points.
+
+    Raises:
+        StorageError: A variable is not there, is not along space and nothing else, or is the same
+            everywhere.
+    """
+    found = []
+    for name in files.constants:
+        there = name in dataset.data_vars
+        x = dataset[name] if there else None
+        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
+            raise StorageError(
+                f"{path}, {name}",
+                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
+                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
+                "Correct data.files.constants.",
+            )
+        values = x.transpose(*space).values.astype(float).ravel()
+        std = np.nanstd(values) if np.isfinite(values).any() else 0.0
+        if not np.isfinite(std) or std <= 1e-6 * np.abs(np.nanmean(values)):
+            raise StorageError(
+                f"{path}, {name}",
+                "infinite values" if np.isinf(values).any() else "the same everywhere",
+                "finite values that differ from point to point",
+                "Leave it out of data.files.constants.",
+            )
+        z = np.nan_to_num((values - np.nanmean(values)) / std)
+        found.append(Constant(name, z.astype("<f4").tobytes().hex()))
+    return tuple(found)
 
 
 def _months(layout: Layout, records: list[np.ndarray]) -> int:

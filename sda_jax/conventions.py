@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sda_jax.errors import StorageError, require_choice
-from sda_jax.layout import EPOCH, STANDARD, Axis, Channel, Constant
+from sda_jax.layout import EPOCH, STANDARD, Axis, Channel
 
 GLOBE = 360.0
 
@@ -315,40 +315,6 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
 
 def _labels(coordinate: xr.DataArray) -> list[Any]:
     return [v.decode() if isinstance(v, bytes) else v for v in coordinate.values.tolist()]
-
-
-def constants_of(
-    files: Files, path: str, dataset: xr.Dataset, space: tuple[str, ...]
-) -> tuple[Constant, ...]:
-    """What the network is told of the points.
-
-    Raises:
-        StorageError: A variable is not there, is not along space and nothing else, or is the same
-            everywhere.
-    """
-    found = []
-    for name in files.constants:
-        there = name in dataset.data_vars
-        x = dataset[name] if there else None
-        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
-            raise StorageError(
-                f"{path}, {name}",
-                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
-                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
-                "Correct data.files.constants.",
-            )
-        values = x.transpose(*space).values.astype(float).ravel()
-        std = np.nanstd(values) if np.isfinite(values).any() else 0.0
-        if not np.isfinite(std) or std <= 1e-6 * np.abs(np.nanmean(values)):
-            raise StorageError(
-                f"{path}, {name}",
-                "infinite values" if np.isinf(values).any() else "the same everywhere",
-                "finite values that differ from point to point",
-                "Leave it out of data.files.constants.",
-            )
-        z = np.nan_to_num((values - np.nanmean(values)) / std)
-        found.append(Constant(name, z.astype("<f4").tobytes().hex()))
-    return tuple(found)
 
 
 def channels_of(dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:

@@ -39,7 +39,7 @@ def command(line):
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
-def test_a_tutorial_runs(page, tmp_path, monkeypatch):
+def test_a_tutorial_runs(page, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(page.read_text())
     assert blocks
@@ -53,3 +53,6 @@ def test_a_tutorial_runs(page, tmp_path, monkeypatch):
             for line in text.splitlines():
                 if line.startswith("$ "):
                     command(shortened(line[2:]))
+    # those that Python shows a user
+    hidden = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
+    assert not [str(w.message) for w in recwarn if not issubclass(w.category, hidden)]

@@ -134,8 +134,8 @@ def summary(records: list[dict[str, Any]]) -> str:
     names = list(COLUMNS)
     lines = [
         "| case | method | n | diverged | forwards | VJPs | JVPs | "
-        f"{' | '.join(names)} | energy p > 0.01 |",
-        "|---" * (8 + len(names)) + "|",
+        f"{' | '.join(names)} | energy p > 0.01 | all bounds |",
+        "|---" * (9 + len(names)) + "|",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in records:
@@ -145,11 +145,12 @@ def summary(records: list[dict[str, Any]]) -> str:
         cost = " | ".join(str(rows[0][name]) for name in ("forwards", "vjps", "jvps"))
         head = f"| {case} | {method} | {len(rows)} | {len(rows) - len(whole)} | {cost} | "
         if not whole:
-            lines.append(head + " | ".join([""] * (len(names) + 1)) + " |")
+            lines.append(head + " | ".join([""] * (len(names) + 2)) + " |")
             continue
         cells = [f"{np.median([COLUMNS[name](r) for r in whole]):.3f}" for name in names]
         accepted = f"{sum(r['energy_p'] > 0.01 for r in whole)}/{len(rows)}"
-        lines.append(head + " | ".join([*cells, accepted]) + " |")
+        held = f"{sum(not rejected(r) for r in whole)}/{len(rows)}"
+        lines.append(head + " | ".join([*cells, accepted, held]) + " |")
     return "\n".join(lines)
 
 

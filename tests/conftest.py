@@ -1,4 +1,4 @@
-"""Compiled programs are kept between test runs; plots need no display."""
+"""Programs are compiled quickly, and kept between test runs."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,9 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+# a test compiles more than it computes; read when the first program is compiled, by subprocesses too
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
 
 def pytest_configure(config):

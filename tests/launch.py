@@ -49,7 +49,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def start(command, config, output, *arguments, devices=1, limit=()):
     """A command as a process of its own, `limit` being a resource's name and how much there is."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     script = ROOT / "scripts" / f"{command}.py"
     given = ["--config", config, "--output", output, *map(str, arguments)]
     return subprocess.Popen(

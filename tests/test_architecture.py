@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "sda_jax"
@@ -76,9 +77,11 @@ def test_public_names_are_listed_and_exist():
         assert getattr(sda_jax, name).__doc__, name
 
 
-def test_the_readme_example_runs():
+@pytest.mark.parametrize("samples", [8, pytest.param(256, marks=pytest.mark.slow)])
+def test_the_readme_example_runs(samples):
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert blocks
-    code = "\n".join(blocks) + "\nassert ensemble.shape == (256, 65, 3), ensemble.shape\n"
+    code = "\n".join(blocks).replace("samples=256", f"samples={samples}")
+    code += f"\nassert ensemble.shape == ({samples}, 65, 3), ensemble.shape\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

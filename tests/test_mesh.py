@@ -50,7 +50,7 @@ def weights(folder, shard=False):
 
 
 def run(code: str, devices: int = 8) -> str:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-c", SETUP + code],
         env=os.environ | {"XLA_FLAGS": flags},
@@ -65,7 +65,7 @@ def test_posteriors_and_simulations_are_those_of_one_device():
     out = run("""
 one, paths = posterior(), simulated()
 print(json.dumps([float(np.abs(one).max()), float(one.std(0).min())]))
-for batch, time in ((2, 1), (1, 4), (4, 2), (1, 8)):
+for batch, time in ((4, 2), (1, 8)):
     with sda.use_mesh(batch, time):
         drawn, found = posterior(), simulated()
         shards = len(found.sharding.device_set)

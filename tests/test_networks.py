@@ -1,5 +1,7 @@
 """Networks: batching, receptive field, and our convolution against the library's."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,17 +16,27 @@ from sda_jax.networks.unet import CircularConvolution
 NETWORKS = [ResidualMLP(width=16, blocks=2), TemporalConv(width=8, dilations=(1, 2))]
 
 
+@partial(jax.jit, static_argnums=0)
+def init(network, key, x, level):
+    return network.init(key, x, level)
+
+
+@partial(jax.jit, static_argnums=0)
+def apply(network, variables, x, level):
+    return network.apply(variables, x, level)
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: type(n).__name__)
 @pytest.mark.parametrize("state", [(3,), (4, 1)])
 def test_a_batch_is_its_members(network, state, key):
     x = jax.random.normal(key, (5, 9, *state))
     level = jnp.linspace(0, 1, 5)
-    variables = network.init(key, x[0], level[0])
-    out = network.apply(variables, x, level)
+    variables = init(network, key, x[0], level[0])
+    out = apply(network, variables, x, level)
     assert out.shape == x.shape and out.dtype == jnp.float32
-    one = jax.vmap(lambda x, u: network.apply(variables, x, u))(x, level)
+    one = jax.vmap(lambda x, u: apply(network, variables, x, u))(x, level)
     np.testing.assert_allclose(out, one, rtol=1e-4, atol=1e-5)
-    assert (jnp.abs(out[0] - network.apply(variables, x[0], level[1])) > 1e-4).any()
+    assert (jnp.abs(out[0] - apply(network, variables, x[0], level[1])) > 1e-4).any()
 
 
 def test_receptive_radius():
@@ -63,19 +75,19 @@ UNET = UNet(channels=(8, 16), blocks=(1, 2))
 
 def test_unet_batches_and_dtypes(key):
     x, level = unet_input(key)
-    variables = jax.jit(UNET.init)(key, x[0], level[0])
-    out = UNET.apply(variables, x, level)
+    variables = init(UNET, key, x[0], level[0])
+    out = apply(UNET, variables, x, level)
     assert out.shape == x.shape and out.dtype == jnp.float32
-    one = jax.vmap(lambda x, u: UNET.apply(variables, x, u))(x, level)
+    one = jax.vmap(lambda x, u: apply(UNET, variables, x, u))(x, level)
     np.testing.assert_allclose(out, one, atol=1e-5)
-    half = UNET.clone(dtype="bfloat16").apply(variables, x, level)
+    half = apply(UNET.clone(dtype="bfloat16"), variables, x, level)
     assert half.dtype == jnp.float32
     assert 0 < jnp.abs(half - out).max() < 0.1 * jnp.abs(out).max()
 
 
 def test_unet_rematerialised_is_the_same_network(key):
     x, level = unet_input(key)
-    variables = jax.jit(UNET.init)(key, x[0], level[0])
+    variables = init(UNET, key, x[0], level[0])
 
     def gradient(network):
         return jax.jit(jax.grad(lambda v: jnp.mean(network.apply(v, x, level) ** 2)))(variables)
@@ -92,17 +104,17 @@ def test_unet_moves_with_the_flow(key):
     alike; a shift along y by less does not."""
     x = jax.random.normal(key, (5, 16, 16, 2))
     level = jnp.asarray(0.3)
-    variables = jax.jit(UNET.init)(key, x, level)
-    out = UNET.apply(variables, x, level)
+    variables = init(UNET, key, x, level)
+    out = apply(UNET, variables, x, level)
     for shift, axis in ((2, 1), (4, 2)):
-        moved = UNET.apply(variables, jnp.roll(x, shift, axis), level)
+        moved = apply(UNET, variables, jnp.roll(x, shift, axis), level)
         np.testing.assert_allclose(moved, jnp.roll(out, shift, axis), atol=1e-5)
-    moved = UNET.apply(variables, jnp.roll(x, 2, 2), level)
+    moved = apply(UNET, variables, jnp.roll(x, 2, 2), level)
     assert jnp.abs(moved - jnp.roll(out, 2, 2)).max() > 1e-3
     free = UNET.clone(forcing=None)
-    variables = jax.jit(free.init)(key, x, level)
-    moved = free.apply(variables, jnp.roll(x, 2, 2), level)
-    np.testing.assert_allclose(moved, jnp.roll(free.apply(variables, x, level), 2, 2), atol=1e-5)
+    variables = init(free, key, x, level)
+    moved = apply(free, variables, jnp.roll(x, 2, 2), level)
+    np.testing.assert_allclose(moved, jnp.roll(apply(free, variables, x, level), 2, 2), atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -146,20 +158,20 @@ def test_axes_with_two_ends_are_padded_with_zeros(stride, periodic, key):
 def test_unet_on_a_line_and_on_any_number_of_points_with_two_ends(key):
     line = UNET.clone(forcing=None, periodic=(True,))
     x, level = jax.random.normal(key, (5, 8, 2)), jnp.ones(())
-    variables = line.init(key, x, level)
-    out = line.apply(variables, x, level)
+    variables = init(line, key, x, level)
+    out = apply(line, variables, x, level)
     assert out.shape == x.shape
-    moved = line.apply(variables, jnp.roll(x, 4, 1), level)
+    moved = apply(line, variables, jnp.roll(x, 4, 1), level)
     np.testing.assert_allclose(moved, jnp.roll(out, 4, 1), atol=1e-5)
     ends = UNET.clone(forcing=None, periodic=(False, True))
     x = jax.random.normal(key, (5, 7, 8, 2))
-    variables = ends.init(key, x, level)
-    out = ends.apply(variables, x, level)
+    variables = init(ends, key, x, level)
+    out = apply(ends, variables, x, level)
     assert out.shape == x.shape
-    moved = ends.apply(variables, jnp.roll(x, 4, 2), level)
+    moved = apply(ends, variables, jnp.roll(x, 4, 2), level)
     np.testing.assert_allclose(moved, jnp.roll(out, 4, 2), atol=1e-5)
     assert (
-        jnp.abs(ends.apply(variables, jnp.roll(x, 4, 1), level) - jnp.roll(out, 4, 1)).max() > 1e-3
+        jnp.abs(apply(ends, variables, jnp.roll(x, 4, 1), level) - jnp.roll(out, 4, 1)).max() > 1e-3
     )
     with pytest.raises(ConfigError, match="periodic: got .True,.; expected a value for each of 2"):
         line.init(key, x, level)

@@ -89,7 +89,7 @@ def test_what_fails_in_one_is_told_to_the_other():
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ
-            | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+            | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"}
             | {k: str(v) for k, v in slurm.items()}
             | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
         )

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# a test compiles more than it computes; read when the first program is compiled, by subprocesses too
+# a test compiles more than it computes; read at the first compilation, by subprocesses too
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
 

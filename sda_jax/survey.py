@@ -288,7 +288,8 @@ def summary(archive: Archive, found: Survey, length: int) -> str:
         stretches = runs(archive, found, part, length)
         used = sum(b - a for _, a, b in stretches)
         total += used
-        lines.append(f"{part}: {used} states in {len(stretches)} stretches of at least {length}")
+        many = f"{len(stretches)} stretch{'es' * (len(stretches) != 1)}"
+        lines.append(f"{part}: {used} states in {many} of at least {length}")
     if rest := found.states - lost - total:
         lines.append(
             f"not used: {rest} states between the parts, or in stretches shorter than {length} "

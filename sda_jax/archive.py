@@ -128,7 +128,7 @@ def open_archive(files: Files) -> Archive:
                 numbers, calendar, units = np.arange(size, dtype=float), None, ""
             axes = tuple(axis_of(path, dataset, d, files.periodic) for d in found.space)
             own = Layout(
-                channels_of(dataset, found),
+                channels_of(path, dataset, found),
                 axes,
                 found.time,
                 calendar=calendar,
@@ -185,8 +185,8 @@ def open_archive(files: Files) -> Archive:
         raise StorageError(
             ", ".join(files.paths), "a single state", "at least two states in time", "Add files."
         )
-    regular = spacings[np.abs(spacings - np.median(spacings)) <= REGULAR * np.median(spacings)]
-    step = float(np.mean(regular))
+    usual = np.percentile(spacings, 50, method="lower")  # one that occurs
+    step = float(np.mean(spacings[np.abs(spacings - usual) <= REGULAR * usual]))
     layout = dataclasses.replace(layout, step=step, months=_months(layout, records))
     return Archive(files, roles, layout, parts, records)
 
@@ -202,8 +202,7 @@ def _constants(
     """
     found = []
     for name in files.constants:
-        there = name in dataset.data_vars
-        x = dataset[name] if there else None
+        x = dataset[name] if name in dataset.data_vars else None
         if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
             raise StorageError(
                 f"{path}, {name}",
@@ -212,15 +211,18 @@ def _constants(
                 "Correct data.files.constants.",
             )
         values = x.transpose(*space).values.astype(float).ravel()
-        std = np.nanstd(values) if np.isfinite(values).any() else 0.0
-        if not np.isfinite(std) or std <= 1e-6 * np.abs(np.nanmean(values)):
+        there = values[~np.isnan(values)]
+        known = len(there) and np.isfinite(there).all()
+        mean, std = (there.mean(), there.std()) if known else (0.0, 0.0)
+        if not std > 1e-6 * np.abs(mean):
+            wrong = "infinite values" if np.isinf(there).any() else "the same everywhere"
             raise StorageError(
                 f"{path}, {name}",
-                "infinite values" if np.isinf(values).any() else "the same everywhere",
+                wrong if len(there) else "no values",
                 "finite values that differ from point to point",
                 "Leave it out of data.files.constants.",
             )
-        z = np.nan_to_num((values - np.nanmean(values)) / std)
+        z = np.nan_to_num((values - mean) / std)
         found.append(Constant(name, z.astype("<f4").tobytes().hex()))
     return tuple(found)
 

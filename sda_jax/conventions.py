@@ -313,21 +313,37 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
     return Axis(name, tuple(values.tolist()), units, standard, period)
 
 
-def _labels(coordinate: xr.DataArray) -> list[Any]:
-    return [v.decode() if isinstance(v, bytes) else v for v in coordinate.values.tolist()]
+def _labels(path: str, dataset: xr.Dataset, name: str) -> list[Any]:
+    if name not in dataset.coords:
+        return list(range(dataset.sizes[name]))
+    values = dataset.coords[name].values
+    if values.dtype.kind == "f":  # the shortest number: 0.1, not the double nearest to float32's
+        found = [float(str(v)) for v in values]
+    else:
+        found = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+    if len(set(found)) < len(found):
+        repeated = next(v for i, v in enumerate(found) if v in found[:i])
+        raise StorageError(
+            f"{path}, {name}",
+            f"the label {repeated!r} more than once",
+            "labels that differ, for each makes a channel",
+            "Give the file's coordinate distinct labels, or leave it out.",
+        )
+    return found
 
 
-def channels_of(dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
-    """The channels that the variables make."""
+def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
+    """The channels that the variables make.
+
+    Raises:
+        StorageError: Labels of a dimension are repeated.
+    """
     found = []
     for v in roles.variables:
         attrs = dataset[v].attrs
         said = [str(attrs.get(key, "")) for key in ("units", "long_name", "standard_name")]
         along = [d for d in roles.stacked if d in dataset[v].dims]
-        labels = [
-            _labels(dataset.coords[d]) if d in dataset.coords else list(range(dataset.sizes[d]))
-            for d in along
-        ]
+        labels = [_labels(path, dataset, d) for d in along]
         for place in np.ndindex(*(dataset.sizes[d] for d in along)):
             at = tuple((d, labels[i][k]) for i, (d, k) in enumerate(zip(along, place, strict=True)))
             found.append(Channel(v, *said, at))

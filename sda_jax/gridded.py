@@ -22,8 +22,8 @@ class Gridded:
 
     Attributes:
         path: The file.
-        std: Of the noise: a number, or one for each variable by name; for those left out, the
-            file's variable `<name>_std`.
+        std: Of the noise where the file has no variable `<name>_std`: a number; or one for each
+            variable by name, in place of what the file says.
         group: Inside the file.
         method: "linear" or "nearest" interpolation of the states.
     """
@@ -145,12 +145,12 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
 
 
 def _noise(source: Gridded, dataset: Any, name: str) -> Any:
-    if isinstance(source.std, (int, float)):
-        return float(source.std)
     if isinstance(source.std, dict) and name in source.std:
         return float(source.std[name])
     if f"{name}_std" in dataset:
         return dataset[f"{name}_std"]
+    if isinstance(source.std, (int, float)):
+        return float(source.std)
     raise ObservationError(
         f"{source.path}, {name}",
         "no std",

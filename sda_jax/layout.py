@@ -92,6 +92,12 @@ class Constant:
         return np.frombuffer(bytes.fromhex(self.packed), "<f4")
 
 
+def _same_day(day: int, days: np.ndarray) -> np.ndarray:
+    """The day of each month, given that of the first and how many each has: the last one of a month
+    stays the last."""
+    return np.where(day == days[0], days, np.minimum(day, days))
+
+
 @component
 class Layout:
     """The form of states that were read from files.
@@ -181,21 +187,24 @@ class Layout:
         return np.stack(known, axis=-1).astype(np.float32)
 
     def times(self, start: float, length: int) -> Float[np.ndarray, " length"]:
-        """Of `length` states from `start` on."""
+        """Of `length` states from `start` on; months apart, on the same day of each, or on the last
+        day of each if the first state is of a last day."""
         if not self.months:
             return start + self.step * np.arange(length)
         first = self.dates(np.array([start]))[0]
         if self.calendar in STANDARD:
             month = first.astype("datetime64[M]")
             later = month + self.months * np.arange(length)
-            return (later.astype("datetime64[us]") + (first - month)).astype(np.int64) / 1e6
+            days = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(int)
+            day, clock = divmod(first - month, np.timedelta64(1, "D"))
+            moved = _same_day(int(day) + 1, days).astype("timedelta64[D]") - np.timedelta64(1, "D")
+            return (later.astype("datetime64[us]") + moved + clock).astype(np.int64) / 1e6
         import cftime
 
         whole = first.year * 12 + first.month - 1 + self.months * np.arange(length)
-        dates = [
-            first.replace(year=int(m // 12), month=int(m % 12) + 1, day=min(first.day, 28))
-            for m in whole
-        ]
+        months = [first.replace(year=int(m // 12), month=int(m % 12) + 1, day=1) for m in whole]
+        days = _same_day(first.day, np.array([m.daysinmonth for m in months]))
+        dates = [m.replace(day=int(d)) for m, d in zip(months, days, strict=True)]
         return cftime.date2num(np.array(dates), EPOCH, calendar=self.calendar).astype(float)
 
     def places(

@@ -196,13 +196,42 @@ def test_the_network_is_told_of_constants(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("depth", "no such variable"), ("wind", "along lat and lon"), ("flat", "same everywhere")],
+    [
+        ("depth", "no such variable"),
+        ("wind", "along lat and lon"),
+        ("flat", "same everywhere"),
+        ("empty", "no values"),
+        ("endless", "infinite values"),
+    ],
 )
 def test_constants_that_say_nothing(tmp_path, name, message):
     data = waves(20)
-    data["flat"] = (("lat", "lon"), np.full((6, 8), 7.0))
+    for constant, value in (("flat", 7.0), ("empty", np.nan), ("endless", np.inf)):
+        data[constant] = (("lat", "lon"), np.full((6, 8), value))
     with pytest.raises(StorageError, match=message):
         opened(data, tmp_path / "a.nc", constants=(name,))
+
+
+def test_a_step_is_a_spacing_that_occurs(tmp_path):
+    """Two reports a day, 6 and 18 hours apart: no state follows another after the step, again and
+    again."""
+    times = np.cumsum(np.tile([6, 18], 30)) * np.timedelta64(1, "h") + np.datetime64("2020-01-01")
+    archive = opened(waves(59).assign_coords(time=times[:59]), tmp_path / "a.nc")
+    assert archive.layout.step in (6 * 3600, 18 * 3600)
+    found = survey(archive)
+    assert all(b - a == 2 for _, a, b in runs(archive, found, "train", 2))
+    with pytest.raises(ConfigError):
+        runs(archive, found, "train", 3)
+
+
+def test_labels_of_levels(tmp_path):
+    levels = np.array([0.05, 0.1], np.float32)
+    data = xr.concat([waves(20), waves(20, seed=1)], "depth")
+    archive = opened(data.assign_coords(depth=levels), tmp_path / "a.nc", space=("lat", "lon"))
+    assert [c.label for c in archive.layout.channels][:2] == ["temp[depth=0.05]", "temp[depth=0.1]"]
+    np.testing.assert_array_equal(archive.read(0, 3, 5)[..., 1], data.temp[1, 3:5])
+    with pytest.raises(StorageError, match="depth: got the label 0.05 more than once"):
+        opened(data.assign_coords(depth=levels[[0, 0]]), tmp_path / "b.nc", space=("lat", "lon"))
 
 
 def test_held_out_states_are_far_from_those_trained_on(tmp_path):

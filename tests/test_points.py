@@ -163,6 +163,8 @@ def test_grids_see_every_value_that_is_there(tmp_path, data, layout):
         np.float32(0.1),
         np.float32(0.7),
     ]
+    mixed = read(Gridded(path, 0.1), layout, start(layout), 12)  # where the file has none
+    np.testing.assert_array_equal(mixed.observation.std, used.observation.std)
     with pytest.raises(ObservationError, match="g.nc, temp: got no std"):
         read(Gridded(path), layout, start(layout), 12)
     coarse.temp.attrs["units"] = "K"
@@ -249,15 +251,16 @@ def test_points_beside_a_mask_are_used_whatever_the_rounding():
     assert not any(out.any() for _, out in found.reasons)
 
 
-def test_months_are_calendar_months(tmp_path):
-    times = pd.date_range("2000-01-01", periods=60, freq="MS")
+@pytest.mark.parametrize(("first", "freq"), [("2000-01-01T06", "MS"), ("2000-01-31T12", "ME")])
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+def test_months_are_calendar_months(tmp_path, first, freq, calendar):
+    times = xr.date_range(first, periods=60, freq=freq, calendar=calendar, use_cftime=None)
     data = waves(60).assign_coords(time=times)
-    layout = survey(open_archive(Files((save(data, tmp_path / "m.nc"),)))).layout
-    start = layout.number("2000-01-01", "start")
+    archive = open_archive(Files((save(data, tmp_path / "m.nc"),)))
+    layout = survey(archive).layout
+    start = layout.number(first, "start")
     assert layout.months == 1
-    assert layout.dates(layout.times(start, 14)).astype("datetime64[D]").tolist() == [
-        t.date() for t in times[:14]
-    ]
+    np.testing.assert_array_equal(layout.times(start, 60), archive.times[0])
     used = read(Gridded(str(tmp_path / "m.nc"), 1.0), layout, start, 12)
     values = 12 * 6 * 8 * 2
     assert len(used.observation.y) == values

@@ -18,6 +18,8 @@ from sda_jax.errors import StorageError
 from sda_jax.export import provenance, write_posterior
 from sda_jax.points import Points, read
 from sda_jax.prior import Prior
+from sda_jax.serialize import dumps
+from sda_jax.stream import digest
 from sda_jax.survey import survey
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -50,10 +52,6 @@ def made(tmp_path, monkeypatch):
         "points": ["seen.csv"], "gridded": [], "operator": None, "y": None, "std": 0.5,
         "columns": [], "method": "linear",
     }  # fmt: skip
-    from sda_jax.serialize import dumps
-
-    attributes = provenance("run/prior", dumps(said), 3, sda_observations="seen.csv: <40 & more>")
-    write_posterior(tmp_path / "posterior.nc", draws[1:], members, layout, start, attributes)
     write_posterior(tmp_path / "truth.nc", draws[:1], 1, layout, start)
     with xr.open_dataset(tmp_path / "truth.nc") as file:
         file.isel(member=0, drop=True).load().to_netcdf(tmp_path / "true.nc", engine="h5netcdf")
@@ -69,6 +67,9 @@ def made(tmp_path, monkeypatch):
         pd.DataFrame(table).drop_duplicates(["time", "lat", "lon"]).to_csv(
             f"{name}.csv", index=False
         )
+    said["assimilated"] = digest(read(Points("seen.csv", 0.5), layout, start, length).observation)
+    attributes = provenance("run/prior", dumps(said), 3, sda_observations="seen.csv: <40 & more>")
+    write_posterior(tmp_path / "posterior.nc", draws[1:], members, layout, start, attributes)
     prior = Prior(None, found.standardisation, layout.state_shape, 5, None, None, layout)
     monkeypatch.setattr(own_report, "the_prior", lambda config, output: prior)
     return tmp_path, layout, start, draws
@@ -118,10 +119,15 @@ def test_the_page_says_what_was_done_and_how_it_scores(made, capsys):
     assert "report:" in capsys.readouterr().out
 
 
-def test_without_truth_or_files_the_page_says_so(made):
+def test_without_truth_or_files_the_page_says_so(made, capsys):
     folder, *_ = made
+    table = pd.read_csv("seen.csv")
+    table.assign(value=table.value + 1).to_csv("seen.csv", index=False)
+    assert "innovation chi-square" not in written(folder, truth=str(folder / "true.nc"))
+    assert "innovation chi-square: left out, for the files" in capsys.readouterr().out
     (folder / "seen.csv").unlink()
     page = written(folder)
+    assert "left out, " in capsys.readouterr().out
     assert "are there to compare with" in page and "climate&#x27;s RMSE" not in page
 
 
@@ -130,6 +136,14 @@ def test_a_truth_of_another_grid_is_refused(made):
     with xr.open_dataset(folder / "true.nc") as file:
         file.load().isel(lat=slice(None, None, -1)).to_netcdf(folder / "t.nc", engine="h5netcdf")
     with pytest.raises(StorageError, match="the grid of the prior"):
+        written(folder, truth=str(folder / "t.nc"))
+
+
+def test_of_several_truths_none_is_chosen(made):
+    folder, *_ = made
+    with xr.open_dataset(folder / "posterior.nc") as file:
+        file.isel(member=[0, 1]).load().to_netcdf(folder / "t.nc", engine="h5netcdf")
+    with pytest.raises(StorageError, match="2 trajectories"):
         written(folder, truth=str(folder / "t.nc"))
 
 

@@ -201,6 +201,32 @@ def test_leimkuhler_matthews_steps_keep_their_law(steps, tau):
     assert float(jnp.var(x)) == pytest.approx(1, abs=4 * np.sqrt(2 / (200 * n)))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_leimkuhler_matthews_steps_of_a_stiff_law(steps):
+    """A tenth of the directions as stiff as noise makes them, the others wide: `tau / mean(eps^2)`
+    would be a step of 2. The variance is that of the recursion, with the longest step, 1."""
+    n, wide = 300, 100.0
+    stds = jnp.where(jnp.arange(n) % 10 == 0, 0.0, wide)[:, None]
+    schedule = Cosine()
+    mu, sigma = schedule.mu(0.5), schedule.sigma(0.5)
+    total = (mu * stds) ** 2 + sigma**2
+
+    class Stiff:
+        def __init__(self):
+            self.schedule = schedule
+
+        def __call__(self, x, t):
+            return mu * stds**2 / total * x
+
+    keys = jax.random.split(jax.random.key(1), 200)
+    corrector = sda.LeimkuhlerMatthews(steps, 0.2)
+    start = jnp.sqrt(total) * jax.random.normal(jax.random.key(2), (200, n, 1))
+    x = jax.vmap(lambda k, x: corrector(k, Stiff(), x, 0.5))(keys, start)
+    stiff = float(jnp.var(x[:, ::10])) / float(sigma**2)
+    expected = 2.0 if steps == 1 else 1.0
+    assert stiff == pytest.approx(expected, rel=5 * np.sqrt(2 / (200 * n / 10)))
+
+
 def test_leimkuhler_matthews_steps_shorten_where_the_score_explodes():
     """From a state whose score is small, at a place of a far stiffer law: steps of the first
     size would grow without end."""

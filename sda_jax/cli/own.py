@@ -16,7 +16,7 @@ from sda_jax.config import Experiment
 from sda_jax.conventions import open_dataset
 from sda_jax.dataset import HELD_OUT
 from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_measured_errors
-from sda_jax.errors import ConfigError, StorageError
+from sda_jax.errors import ConfigError, StorageError, require_at_least
 from sda_jax.export import provenance, require_format, summarise, write_posterior
 from sda_jax.feed import Feed
 from sda_jax.layout import Layout
@@ -158,6 +158,7 @@ def period(options: argparse.Namespace, layout: Layout) -> tuple[float, int]:
         )
     start = layout.number(options.start, "--start")
     if options.length is not None:
+        require_at_least("--length", options.length, 1)
         return start, options.length
     end = layout.number(options.end, "--end")
     most = 3 + max(0, int(1.2 * (end - start) / layout.step))
@@ -192,7 +193,8 @@ def assimilate_own(arguments: Arguments) -> None:
     description = described(
         config,
         **{name: getattr(options, name) for name in ASKED},
-        contents=digest((used.observation, prior.denoiser)),
+        assimilated=digest(used.observation),
+        denoiser=digest(prior.denoiser),
         code=used.code,
     )
     said = dumps(description)

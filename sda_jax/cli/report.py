@@ -28,6 +28,7 @@ from sda_jax.observation import Observation
 from sda_jax.points import Points, read_all
 from sda_jax.prior import Prior
 from sda_jax.serialize import loads
+from sda_jax.stream import digest
 
 Row = tuple[str, str, str]
 TABLES = 8  # channels at most that a report scores and draws one by one
@@ -93,8 +94,8 @@ def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
     """The states of a file at the trajectory's times.
 
     Raises:
-        StorageError: Its variables, units, grid or calendar are not the prior's, or a time is not
-            there.
+        StorageError: Its variables, units, grid or calendar are not the prior's, a time is not
+            there, or it has several trajectories.
     """
     names = tuple(dict.fromkeys(c.name for c in layout.channels))
     space = tuple(axis.name for axis in layout.axes)
@@ -102,6 +103,10 @@ def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
     if (other := differing(layout, archive.layout)) is not None:
         raise StorageError(
             path, other[1], f"{other[0]} of the prior: {other[2]}", "Put it on the prior's grid."
+        )
+    if len(archive.times) != 1:
+        raise StorageError(
+            path, f"{len(archive.times)} trajectories", "one, the truth", "Select one of them."
         )
     there, wanted = archive.times[0], layout.times(start, length)
     place = np.clip(np.searchsorted(there, wanted - 0.06 * layout.step), 0, len(there) - 1)
@@ -138,13 +143,18 @@ def _fields_table(prior: Prior, ensemble: np.ndarray, truth: np.ndarray | None) 
 def _assimilated(
     said: dict[str, Any], layout: Layout, start: float, length: int
 ) -> Observation | None:
-    """What the posterior was given, if its files are still there."""
+    """What the posterior was given, if its files still hold it; otherwise that is printed."""
     given = argparse.Namespace(**{k: v for k, v in said.items() if k != "experiment"})
     given.columns = list(given.columns)
     try:
-        return read_all(sources_of(given), layout, start, length).observation
-    except SDAError:
+        found = read_all(sources_of(given), layout, start, length).observation
+    except SDAError as error:
+        print(f"innovation chi-square: left out, {error}")
         return None
+    if digest(found) == said["assimilated"]:
+        return found
+    print("innovation chi-square: left out, for the files of observations have changed since")
+    return None
 
 
 def _seen_at(observation: Observation | None, layout: Layout, start: float) -> list[Any]:

@@ -12,6 +12,7 @@ from sda_jax.samplers.corrector import Corrector
 from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
 
 RISE = 2.0  # of mean(eps^2) within a level, from which on steps are shortened
+LONGEST = 1.0  # of steps: beyond 2, the stiffest directions of a noised law would explode
 
 
 @component
@@ -21,10 +22,13 @@ class LeimkuhlerMatthews(Corrector):
     `x <- x - sigma (delta eps + sqrt(2 delta) (z_k + z_{k+1}) / 2)`: for `Langevin`'s cost, the
     stationary law of Gaussian data is exact where that one's variance is too large by O(tau).
     Leimkuhler & Matthews (2013), the limit of high friction. The first noise of a level,
-    `sqrt(3) z_0`, keeps the variance from the first step on.
+    `sqrt(3) z_0`, keeps the variance to first order: where the law has the variance sigma^2/lambda
+    and h = delta lambda, it is `1 + h^2 (1 - h)^(2k - 2)` times that after k steps. No direction
+    of a noised law has lambda above 1, and delta never exceeds 1.
 
     `delta = tau / mean(eps^2)` as in `Langevin`, but of a level's first step for all of them: steps
-    that grow wherever the score is small draw from `p(x) mean(eps^2)` instead of p(x).
+    that grow wherever the score is small draw from `p(x) mean(eps^2)` instead of p(x). It is
+    shortened where the score more than doubles its square.
 
     Attributes:
         steps: Steps after every predictor step; 0 for none.
@@ -59,7 +63,7 @@ class LeimkuhlerMatthews(Corrector):
         eps = predicted_noise(denoiser, x, t)
         power = jnp.mean(eps**2)
         held = jnp.where(held > 0, held, power)
-        delta = self.tau / jnp.maximum(held, power / RISE)
+        delta = jnp.minimum(self.tau / jnp.maximum(held, power / RISE), LONGEST)
         z = jax.random.normal(key, x.shape, x.dtype)
         noise = jnp.sqrt(2 * delta) * (before + z) / 2
         return x - denoiser.schedule.sigma(t) * (delta * eps + noise), (z, held)

@@ -87,6 +87,7 @@ def test_training_goes_on_and_repeats_itself(trained, tmp_path):
     [
         (["--points", "none.csv", "--start", "2020-01-01", "--length", "8"], "no such file"),
         (["--start", "2020-01-01", "--length", "8"], "at least one file of observations"),
+        (["--points", "stations.csv", "--start", "2020-01-01", "--length", "0"], "at least 1"),
         (["--points", "stations.csv", "--start", "2020-01-01"], "an end or a length"),
         (["--points", "stations.csv", "--start", "soon", "--length", "8"], "--start.*a date"),
         (

@@ -158,8 +158,8 @@ def main() -> None:
         score = "exact score and guidance" if name == "spring" else "the network's score"
         parts += [
             f"## Posterior of {name}: {score}, default sampler\n\nMedians over "
-            f"{options.observations} observations; 256 samples.",
-            of_a_posterior(known[name], name, 256, options.observations),
+            f"{options.observations} observations; {options.samples} samples.",
+            of_a_posterior(known[name], name, options.samples, options.observations),
         ]
     record("attribution", "Where a posterior's error comes from", "\n\n".join(parts))
 

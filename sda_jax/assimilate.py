@@ -32,14 +32,14 @@ from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
-def _rung(steps: int, tau: float) -> tuple[Guidance, Sampler]:
-    corrector = LeimkuhlerMatthews(7, tau, above=0.005)
+def _rung(steps: int) -> tuple[Guidance, Sampler]:
+    corrector = LeimkuhlerMatthews(7, 0.5, above=0.005)
     sampler = PredictorCorrector(steps, EvenLogRatio(), ExponentialIntegrator(), corrector)
     return GaussianCovariance(iterations=10), sampler
 
 
 # of rising cost: benchmarks/results/posterior.md
-LADDER = {"fast": _rung(32, 0.25), "default": _rung(64, 0.2), "accurate": _rung(128, 0.2)}
+LADDER = {"fast": _rung(32), "default": _rung(64), "accurate": _rung(128)}
 DEFAULT_GUIDANCE, DEFAULT_SAMPLER = LADDER["default"]
 
 

@@ -39,7 +39,7 @@ SAMPLERS = {
     "exponential integrator": stepping(sda.Langevin(0), sda.ExponentialIntegrator()),
     "Heun": stepping(sda.Langevin(0), sda.Heun()),
     "Langevin 7, 0.1": stepping(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": stepping(sda.LeimkuhlerMatthews(7, 0.2), sda.ExponentialIntegrator()),
+    "default at all levels": stepping(sda.LeimkuhlerMatthews(7, 0.5), sda.ExponentialIntegrator()),
     "default": DEFAULT_SAMPLER,
 }
 

@@ -33,12 +33,11 @@ class LeimkuhlerMatthews(Corrector):
     Attributes:
         steps: Steps after every predictor step; 0 for none.
         tau: Step size relative to the score's.
-        above, below: Smallest and largest sigma/mu at which steps are made. At the smallest ones
-            networks know least of the score, and the predictor alone does better.
+        above, below: Smallest and largest sigma/mu at which steps are made.
     """
 
     steps: int = static(3)
-    tau: float = 0.2
+    tau: float = 0.5
     above: float = 0.0
     below: float = float("inf")
 

@@ -60,10 +60,10 @@ def figure(records: list[dict[str, Any]]) -> Figure:
     chosen = ("W1 / floor", "log prior gap", "log likelihood gap", "spread ratio")
     aims = {"W1 / floor": 1, "log prior gap": 0, "log likelihood gap": 0, "spread ratio": 1}
     limits = {
-        "W1 / floor": (0.8, 1.8),
-        "log prior gap": (-30, 10),
+        "W1 / floor": (0.8, 6),
+        "log prior gap": (-12, 6),
         "log likelihood gap": (-4, 4),
-        "spread ratio": (0.5, 1.5),
+        "spread ratio": (0.7, 1.3),
     }
     names = list(dict.fromkeys(r["case"] for r in records))
     methods = list(dict.fromkeys(r["method"] for r in records))
@@ -84,8 +84,13 @@ def figure(records: list[dict[str, Any]]) -> Figure:
                         label=method,
                     )  # fmt: skip
             ax.set_ylim(*limits[column])
-            ax.set_xscale("log")
+            ax.set_xscale("log", base=2)
+            ax.xaxis.set_major_formatter("{x:.0f}")
+            ax.margins(x=0.15)
         row[0].set_ylabel(column)
+        for ax in row if column == "W1 / floor" else ():
+            ax.set_yscale("log", base=2)
+            ax.yaxis.set_major_formatter("{x:g}")
     for ax, case in zip(axes[0], names, strict=True):
         ax.set_title(case)
     for ax in axes[-1]:

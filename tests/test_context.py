@@ -130,6 +130,7 @@ config = Experiment(
 '''
 
 
+@pytest.mark.slow
 def test_from_data_to_a_posterior_that_knows_the_context(tmp_path, key):
     """Trained from files, the unobserved law follows the context: mean the level, variance 4/3."""
     (tmp_path / "c.py").write_text(CONFIG)

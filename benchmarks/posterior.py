@@ -83,14 +83,14 @@ def figure(records: list[dict[str, Any]]) -> Figure:
                         cost, np.clip(value, *limits[column]), markers[k], color=f"C{k}", ms=6,
                         label=method,
                     )  # fmt: skip
+            if column == "W1 / floor":
+                ax.set_yscale("log", base=2)
+                ax.yaxis.set_major_formatter("{x:g}")
             ax.set_ylim(*limits[column])
             ax.set_xscale("log", base=2)
             ax.xaxis.set_major_formatter("{x:.0f}")
             ax.margins(x=0.15)
         row[0].set_ylabel(column)
-        for ax in row if column == "W1 / floor" else ():
-            ax.set_yscale("log", base=2)
-            ax.yaxis.set_major_formatter("{x:g}")
     for ax, case in zip(axes[0], names, strict=True):
         ax.set_title(case)
     for ax in axes[-1]:

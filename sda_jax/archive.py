@@ -212,17 +212,21 @@ def _constants(
             )
         values = x.transpose(*space).values.astype(float).ravel()
         there = values[~np.isnan(values)]
-        known = len(there) and np.isfinite(there).all()
-        mean, std = (there.mean(), there.std()) if known else (0.0, 0.0)
-        if not std > 1e-6 * np.abs(mean):
-            wrong = "infinite values" if np.isinf(there).any() else "the same everywhere"
+        wrong = None
+        if not len(there):
+            wrong = "no values"
+        elif np.isinf(there).any():
+            wrong = "infinite values"
+        elif there.std() <= 1e-6 * np.abs(there.mean()):
+            wrong = "the same everywhere"
+        if wrong is not None:
             raise StorageError(
                 f"{path}, {name}",
-                wrong if len(there) else "no values",
+                wrong,
                 "finite values that differ from point to point",
                 "Leave it out of data.files.constants.",
             )
-        z = np.nan_to_num((values - mean) / std)
+        z = np.nan_to_num((values - there.mean()) / there.std())
         found.append(Constant(name, z.astype("<f4").tobytes().hex()))
     return tuple(found)
 

@@ -254,7 +254,7 @@ def test_points_beside_a_mask_are_used_whatever_the_rounding():
 @pytest.mark.parametrize(("first", "freq"), [("2000-01-01T06", "MS"), ("2000-01-31T12", "ME")])
 @pytest.mark.parametrize("calendar", ["standard", "noleap"])
 def test_months_are_calendar_months(tmp_path, first, freq, calendar):
-    times = xr.date_range(first, periods=60, freq=freq, calendar=calendar, use_cftime=None)
+    times = xr.date_range(first, periods=60, freq=freq, calendar=calendar)
     data = waves(60).assign_coords(time=times)
     archive = open_archive(Files((save(data, tmp_path / "m.nc"),)))
     layout = survey(archive).layout

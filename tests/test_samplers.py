@@ -207,21 +207,13 @@ def test_leimkuhler_matthews_steps_of_a_stiff_law(steps):
     would be a step of 2. The variance is that of the recursion, with the longest step, 1."""
     n, wide = 300, 100.0
     stds = jnp.where(jnp.arange(n) % 10 == 0, 0.0, wide)[:, None]
-    schedule = Cosine()
-    mu, sigma = schedule.mu(0.5), schedule.sigma(0.5)
+    denoiser = GaussianDenoiser.of(jnp.zeros((n, 1)), jnp.diag(stds[:, 0] ** 2), Cosine())
+    mu, sigma = denoiser.schedule.mu(0.5), denoiser.schedule.sigma(0.5)
     total = (mu * stds) ** 2 + sigma**2
-
-    class Stiff:
-        def __init__(self):
-            self.schedule = schedule
-
-        def __call__(self, x, t):
-            return mu * stds**2 / total * x
-
     keys = jax.random.split(jax.random.key(1), 200)
     corrector = sda.LeimkuhlerMatthews(steps, 0.2)
     start = jnp.sqrt(total) * jax.random.normal(jax.random.key(2), (200, n, 1))
-    x = jax.vmap(lambda k, x: corrector(k, Stiff(), x, 0.5))(keys, start)
+    x = jax.vmap(lambda k, x: corrector(k, denoiser, x, 0.5))(keys, start)
     stiff = float(jnp.var(x[:, ::10])) / float(sigma**2)
     expected = 2.0 if steps == 1 else 1.0
     assert stiff == pytest.approx(expected, rel=5 * np.sqrt(2 / (200 * n / 10)))

@@ -47,14 +47,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def environment(devices):
+    """Of a process that sees so many CPU devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 def start(command, config, output, *arguments, devices=1, limit=()):
     """A command as a process of its own, `limit` being a resource's name and how much there is."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     script = ROOT / "scripts" / f"{command}.py"
     given = ["--config", config, "--output", output, *map(str, arguments)]
     return subprocess.Popen(
         [sys.executable, *(["-c", LIMITED, *map(str, limit)] if limit else []), script, *given],
-        env=os.environ | {"XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

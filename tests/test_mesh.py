@@ -1,13 +1,13 @@
 """Several devices give what one gives. Each test has a process of its own with 8 host devices."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from launch import environment
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError
@@ -50,10 +50,9 @@ def weights(folder, shard=False):
 
 
 def run(code: str, devices: int = 8) -> str:
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-c", SETUP + code],
-        env=os.environ | {"XLA_FLAGS": flags},
+        env=environment(devices),
         capture_output=True,
         text=True,
     )

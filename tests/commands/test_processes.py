@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from launch import finish, results, start, start_two, write_config
+from launch import environment, finish, results, start, start_two, write_config
 
 from sda_jax.errors import ConfigError
 from sda_jax.processes import by_first, join, together, whole
@@ -88,8 +88,7 @@ def test_what_fails_in_one_is_told_to_the_other():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ
-            | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"}
+            env=environment(1)
             | {k: str(v) for k, v in slurm.items()}
             | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
         )

@@ -65,10 +65,9 @@ def figure(groups: Group) -> Figure:
         ax.set(
             title=f"{panel[0]},\ntruths from the {panel[1]}", xlabel="rank of the truth / members"
         )
-        ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(matplotlib.ticker.MultipleLocator(0.25))
         ax.legend(fontsize=8, loc="lower center")
-    axes[0].set_ylabel("share of the values (%)")
+    axes[0].set(ylabel="share of the values (%)", ylim=(0, None))
     return made
 
 
@@ -93,8 +92,8 @@ def summary(groups: Group) -> str:
         crps = float(np.mean([r["crps"] for r in rows]))
         lines.append(
             f"| {case} | {source} | {steps} | {rows[0]['forwards']} | {len(rows)} | {n} | "
-            f"{pooled('residual_ratio'):.3f} | {pooled('rmse'):.4f} | {pooled('spread'):.4f} | {skill:.3f} +- {error:.3f} | "
-            f"{crps:.4f} | {crps / pooled('rmse'):.3f} |"
+            f"{pooled('residual_ratio'):.3f} | {pooled('rmse'):.4f} | {pooled('spread'):.4f} | "
+            f"{skill:.3f} +- {error:.3f} | {crps:.4f} | {crps / pooled('rmse'):.3f} |"
         )
     lines += [
         "",

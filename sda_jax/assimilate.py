@@ -26,7 +26,7 @@ from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.processes import finite_rows
-from sda_jax.samplers import ExponentialIntegrator, LeimkuhlerMatthews, PredictorCorrector
+from sda_jax.samplers import DPMSolverPP2M, LeimkuhlerMatthews, PredictorCorrector
 from sda_jax.schedule import EvenLogRatio
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
@@ -34,7 +34,8 @@ from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 def _rung(steps: int) -> tuple[Guidance, Sampler]:
     corrector = LeimkuhlerMatthews(7, 0.5, above=0.005)
-    sampler = PredictorCorrector(steps, EvenLogRatio(), ExponentialIntegrator(), corrector)
+    # of second order where no corrections are made
+    sampler = PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), corrector)
     return GaussianCovariance(iterations=10), sampler
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+import sda_jax as sda
 from sda_jax.cli.common import cache_compilations
 from sda_jax.storage import versions, write_text
 
@@ -47,6 +50,12 @@ def record(name: str, title: str, body: str, script: str | None = None) -> None:
     )
     print(text)
     write_text(RESULTS / f"{name}.md", text)
+
+
+def weights(prior: sda.Prior) -> str:
+    """A short hash of a prior's numbers, by which records know it."""
+    leaves = jax.tree.leaves(prior.denoiser)
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()[:16]
 
 
 def latest(records: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:

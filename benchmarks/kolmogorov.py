@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from common import RESULTS, latest, record
+from common import RESULTS, latest, record, weights
 
 import sda_jax as sda
 from sda_jax.cli.common import draw_case, posterior
@@ -45,9 +43,7 @@ def settings(config: Experiment, method: str, members: int) -> Experiment:
 
 def identity(config: Experiment, prior: sda.Prior) -> str:
     """What a record is of: the settings and the weights."""
-    leaves = jax.tree.leaves(prior.denoiser)
-    digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
-    return json.dumps([encode(config.assimilation), digest[:16]])
+    return json.dumps([encode(config.assimilation), weights(prior)])
 
 
 def summary(records: list[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
-from common import RESULTS, record
+from common import RESULTS, record, weights
 from matplotlib.figure import Figure
 from posterior_scores import COLUMNS, PARTICLES, cases, draw, references, scores, summary
 
@@ -117,10 +117,14 @@ def main() -> None:
         name, options.observations, options.samples = "posterior_quick", 1, 128
         options.cases, options.methods = ["spring", "lo", "hi"], list(QUICK)
     path = RESULTS / f"{name}.jsonl"
-    settings = {m: json.dumps([encode(part) for part in METHODS[m]] + [PARTICLES]) for m in METHODS}
+    settings = {
+        (name, m): json.dumps([*map(encode, METHODS[m]), PARTICLES, weights(case.prior)])
+        for name, case in known.items()
+        for m in METHODS
+    }
     every = read_records(path)
     write_records(path, every)  # without a line that was cut
-    records = [r for r in every if settings.get(r["method"]) == r["settings"]]
+    records = [r for r in every if settings.get((r["case"], r["method"])) == r["settings"]]
     for index in range(options.observations):
         for label in options.cases:
             case = known[label]
@@ -139,7 +143,7 @@ def main() -> None:
                     "method": method,
                     "index": index,
                     "samples": options.samples,
-                    "settings": settings[method],
+                    "settings": settings[label, method],
                     "forwards": forwards,
                     "vjps": forwards * guidance.vjps(int(np.size(observation.y))),
                     "jvps": 0,

@@ -134,7 +134,8 @@ def modes(
 
 def accuracy_curves(records: Sequence[dict[str, Any]]) -> Figure:
     """The paper's figure 2: W1, log prior and log likelihood against the number of corrections,
-    medians with quartiles over the observations, the truth as a line."""
+    medians with quartiles over the observations, the truth as a line. Where a value is not finite
+    there is a gap."""
     cases = list(dict.fromkeys(r["case"] for r in records))
     panels = [
         ("w1", "w1_floor", "Wasserstein-1 distance (model units)", "truth against truth"),
@@ -146,7 +147,9 @@ def accuracy_curves(records: Sequence[dict[str, Any]]) -> Figure:
         rows = [r for r in records if r["case"] == case]
         corrections = sorted({r["corrections"] for r in rows})
         for axis, (name, truth, ylabel, label) in zip(axes[row], panels, strict=True):
-            values = [[r[name] for r in rows if r["corrections"] == c] for c in corrections]
+            known = np.array([r[name] for r in rows], float)
+            known[~np.isfinite(known)] = np.nan  # has no place on an axis
+            values = [known[[r["corrections"] == c for r in rows]] for c in corrections]
             low, middle, high = (
                 np.array([np.quantile(v, q) for v in values]) for q in (0.25, 0.5, 0.75)
             )

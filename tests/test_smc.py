@@ -8,6 +8,7 @@ import scipy.stats
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError, ObservationError
+from sda_jax.smc import Particles, ordered_resampling
 from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
 
 LENGTH, N = 16, 2048
@@ -72,6 +73,27 @@ def test_particles_do_not_depend_on_the_chunk(observation):
         for chunk in (3, 8)
     )
     np.testing.assert_allclose(a.particles, b.particles, rtol=2e-3, atol=2e-3)
+
+
+def test_modes_keep_their_shares_when_resampled():
+    """Of two far modes, however the particles are mixed and weighted, each has as many
+    descendants as its weight says, within one; an ensemble has them in random order."""
+    rng = np.random.default_rng(0)
+    side = rng.choice([-1.0, 1.0], 200)
+    x = (3 * side[:, None, None] + rng.normal(size=(200, 5, 3))).astype(np.float32)
+    weights = rng.exponential(size=200).astype(np.float32)
+    weights /= weights.sum()
+    expected = 200 * weights[side > 0].sum()
+    for key in jax.random.split(jax.random.key(0), 20):
+        index = ordered_resampling(key, jnp.asarray(x), jnp.asarray(weights), 200)
+        assert abs((side[index] > 0).sum() - expected) < 1
+        times = np.bincount(index, minlength=200)
+        assert times[weights * 200 > 2].min() > 0 and times.max() <= np.ceil(200 * weights.max())
+    nothing = jnp.zeros(0)
+    found = Particles(jnp.asarray(x), jnp.log(weights), nothing, nothing, nothing)
+    signs = np.sign(np.asarray(found.ensemble(jax.random.key(1), 200)).mean((1, 2)))
+    assert abs((signs > 0).sum() - expected) < 1
+    assert 60 < (signs[1:] != signs[:-1]).sum() < 140
 
 
 def test_sda_guidance_twists_too(observation):

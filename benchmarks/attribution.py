@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import record
-from posterior_scores import COLUMNS, Case, cases, draw, references, scores
+from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scores
 
 import sda_jax as sda
 from sda_jax import metrics
@@ -48,7 +48,7 @@ SAMPLERS = {
 
 
 def gone_on(
-    key: jax.Array, prior: sda.Prior, denoiser: Any, sampler: Any, exact: jax.Array, level: float
+    key: jax.Array, prior: sda.Prior, denoiser: Any, sampler: Any, given: jax.Array, level: float
 ) -> tuple[jax.Array, float]:
     """Exact draws in physical units, given noise of a level of the sampler's grid near `level` and
     sampled down again; and that level."""
@@ -56,7 +56,7 @@ def gone_on(
     times = sampler.grid(schedule, sampler.steps)
     ratios = np.asarray(noise_ratio(schedule, times))
     i = int(np.argmin(np.abs(np.log(ratios / level))))
-    z = prior.standardisation.forward(exact)
+    z = prior.standardisation.forward(given)
     key_noise, key = jax.random.split(key)
     noise = jax.random.normal(key_noise, z.shape)
     start = schedule.mu(times[i]) * z + schedule.sigma(times[i]) * noise
@@ -78,14 +78,14 @@ def gone_on(
 
 def of_the_prior(prior: sda.Prior, length: int, samples: int) -> str:
     """Log prior gaps of samples without an observation."""
-    exact = sda.simulate(jax.random.key(5), prior.system, length, samples)
+    simulated = sda.simulate(jax.random.key(5), prior.system, length, samples)
     denoiser = trajectory_denoiser(prior, length, None, None, 1)
-    truth = np.asarray(metrics.log_prior(prior.system, exact))
+    truth = np.asarray(metrics.log_prior(prior.system, simulated))
     lines = [f"| from sigma/mu | {' | '.join(SAMPLERS)} |", "|---" * (len(SAMPLERS) + 1) + "|"]
     for level in LEVELS:
         cells = []
         for sampler in SAMPLERS.values():
-            drawn, at = gone_on(jax.random.key(6), prior, denoiser, sampler, exact, level)
+            drawn, at = gone_on(jax.random.key(6), prior, denoiser, sampler, simulated, level)
             gap = np.asarray(metrics.log_prior(prior.system, drawn)) - truth
             cells.append(f"{gap.mean():+.1f} +- {gap.std() / np.sqrt(samples):.1f}")
         lines.append(f"| {at:.2g} | {' | '.join(cells)} |")
@@ -127,10 +127,10 @@ def of_a_posterior(case: Case, name: str, samples: int, observations: int) -> st
         truth, observation, key, key_reference = draw(case, name, index)
         known = references(case, observation, key_reference, samples)
         again = jax.random.fold_in(key_reference, 2)
-        exact = jnp.asarray(references(case, observation, again, samples)[0])
+        given = jnp.asarray(exact(case, observation, again, samples))
         denoiser = guided(case.prior, observation, case.length, DEFAULT_GUIDANCE, None, 1, None)
         for level, rows in levels.items():
-            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER, exact, level)
+            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER, given, level)
             found = scores(case, observation, truth, np.asarray(drawn), known)
             rows.append([at, *(COLUMNS[column](found) for column in SHOWN)])
             print(name, index, np.round(rows[-1], 3), flush=True)

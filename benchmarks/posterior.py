@@ -11,46 +11,18 @@ where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
 
 import numpy as np
-from common import RESULTS, record, weights
+from common import RESULTS, record
 from matplotlib.figure import Figure
+from posterior_methods import METHODS
 from posterior_scores import COLUMNS, PARTICLES, cases, draw, references, scores, summary
 
-import sda_jax as sda
-from sda_jax.assimilate import DEFAULT_SAMPLER, LADDER
 from sda_jax.errors import DivergenceError
-from sda_jax.serialize import encode
 from sda_jax.storage import append_record, read_records, write_records
 
-
-def paper(corrections: int) -> sda.PredictorCorrector:
-    """The paper's sampler of the Lorenz evaluation."""
-    corrector = sda.Langevin(corrections, 0.25)
-    return sda.PredictorCorrector(256, sda.EvenTime(), sda.ExponentialIntegrator(), corrector)
-
-
-def even(steps: int, predictor: Any, corrector: Any) -> sda.PredictorCorrector:
-    """A sampler on the grid even in log(sigma/mu)."""
-    return sda.PredictorCorrector(steps, sda.EvenLogRatio(), predictor, corrector)
-
-
-FIRST = sda.ExponentialIntegrator()
-METHODS = {
-    **LADDER,
-    "paper C=1": (sda.SDA(3e-2), paper(1)),
-    "SDA 1e-2, EI 64, C=3": (sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "SDA 1e-2, default's sampler": (sda.SDA(), DEFAULT_SAMPLER),
-    "SDA 1e-2, EI 64, C=7": (sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
-    "DPS C=1": (sda.DPS(), paper(1)),
-    "PiGDM, EI 64, C=3": (sda.PiGDM(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "TMPD, EI 64, C=3": (sda.TMPD(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "MMPS, EI 64, C=3": (sda.MMPS(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "measured, 2M 128": (sda.GaussianCovariance(), even(128, sda.DPMSolverPP2M(), sda.Langevin(0))),
-}
 SAMPLES = 256  # other numbers are recorded by themselves
 QUICK = ("fast", "default", "SDA 1e-2, default's sampler")
 
@@ -69,13 +41,13 @@ def figure(records: list[dict[str, Any]]) -> Figure:
     methods = list(dict.fromkeys(r["method"] for r in records))
     made = Figure(figsize=(2.6 * len(names) + 1.8, 8), layout="constrained")
     axes = made.subplots(len(chosen), len(names), sharex=True, squeeze=False)
-    markers = "osD^v<>PX*hp"
+    markers = "osD^v<>PX*hpd8"
     for row, column in zip(axes, chosen, strict=True):
         for ax, case in zip(row, names, strict=True):
             ax.axhline(aims[column], color="0.7", lw=1)
             for k, method in enumerate(methods):
                 rows = [r for r in records if (r["case"], r["method"]) == (case, method)]
-                rows = [r for r in rows if not r["diverged"]]
+                rows = [r for r in rows if not r["diverged"] and r["forwards"]]
                 if rows:
                     value = np.median([COLUMNS[column](r) for r in rows])
                     cost = rows[0]["forwards"] + rows[0]["vjps"]
@@ -118,9 +90,9 @@ def main() -> None:
         options.cases, options.methods = ["spring", "lo", "hi"], list(QUICK)
     path = RESULTS / f"{name}.jsonl"
     settings = {
-        (name, m): json.dumps([*map(encode, METHODS[m]), PARTICLES, weights(case.prior)])
+        (name, label): method.settings(case)
         for name, case in known.items()
-        for m in METHODS
+        for label, method in METHODS.items()
     }
     every = read_records(path)
     write_records(path, every)  # without a line that was cut
@@ -136,24 +108,20 @@ def main() -> None:
             truth, observation, key, key_reference = draw(case, label, index)
             reference = references(case, observation, key_reference, options.samples)
             for method in todo:
-                guidance, sampler = METHODS[method]
-                forwards = sampler.evaluations(case.prior.denoiser.schedule)
+                costs = METHODS[method].cost(case, observation, options.samples)
                 found: dict[str, Any] = {
                     "case": label,
                     "method": method,
                     "index": index,
                     "samples": options.samples,
                     "settings": settings[label, method],
-                    "forwards": forwards,
-                    "vjps": forwards * guidance.vjps(int(np.size(observation.y))),
-                    "jvps": 0,
+                    **dict(zip(("forwards", "vjps", "jvps"), costs, strict=True)),
                 }
                 start = time.perf_counter()
                 try:
-                    ensemble = sda.assimilate(
-                        key, case.prior, observation, case.length, options.samples,
-                        guidance, sampler, options.chunk,
-                    )  # fmt: skip
+                    ensemble = METHODS[method].draw(
+                        key, case, observation, options.samples, options.chunk
+                    )
                     found["seconds"] = round(time.perf_counter() - start, 2)
                     found |= scores(case, observation, truth, np.asarray(ensemble), reference)
                     found["diverged"] = bool(
@@ -165,6 +133,8 @@ def main() -> None:
                 append_record(path, found)
                 shown = "diverged" if found["diverged"] else f"{COLUMNS['W1 / floor'](found):.3f}"
                 print(f"{label} {index} {method}: {shown}", flush=True)
+    order = [(case, method) for case in known for method in METHODS]
+    records.sort(key=lambda r: (order.index((r["case"], r["method"])), r["index"]))
     figure(records).savefig(RESULTS / f"{name}.png", dpi=120)
     record(
         name,
@@ -174,7 +144,8 @@ def main() -> None:
         "`in 90 %` is the share of the truth's members inside the ensemble's central 90 %; "
         "evaluations are for one member; `all bounds` counts the observations that meet at once: "
         "W1 / floor within 0.05 of 1, gaps below 1 and below 0.3 or three standard errors, spread "
-        "within 3 %, energy p above 0.01, 88 to 92 in 90 %, C2ST at most 0.55. Smoother with "
+        "within 3 %, energy p above 0.01, 88 to 92 in 90 %, C2ST at most 0.55; what the truth "
+        "redrawn misses of them is chance. Smoother with "
         f"{PARTICLES} particles; {options.samples} samples.\n\n" + summary(records),
         script="posterior",
     )

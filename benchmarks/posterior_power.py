@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from common import record
-from posterior_scores import cases, draw, references, rejected, scores, summary
+from posterior_scores import cases, draw, exact, references, rejected, scores, summary
 
 
 def smoothed(x: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def main() -> None:
             truth, observation, _, key = draw(case, name, index)
             known = references(case, observation, key, options.samples)
             again = jax.random.fold_in(key, 1)
-            third = references(case, observation, again, options.samples)[0]
+            third = exact(case, observation, again, options.samples)
             for label, spoil in SPOILT.items():
                 r = scores(case, observation, truth, spoil(third), known)
                 found.append(

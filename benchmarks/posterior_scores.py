@@ -64,19 +64,22 @@ def draw(case: Case, name: str, index: int) -> tuple[Any, sda.Observation, jax.A
     return truth, observation, keys[2], keys[3]
 
 
+def exact(case: Case, observation: sda.Observation, key: jax.Array, samples: int) -> np.ndarray:
+    """An ensemble of the true posterior."""
+    system, length = case.system, case.length
+    if not isinstance(case.prior.denoiser, GaussianDenoiser):
+        found = sda.particle_smoother(key, system, observation, length, PARTICLES, samples)
+        return np.asarray(found)
+    law = sda.kalman_smoother(system, observation, length)
+    root = np.linalg.cholesky(law.covariance)
+    white = np.asarray(jax.random.normal(key, (samples, len(root))), np.float64)
+    flat = law.mean.reshape(-1) + white @ root.T
+    return flat.reshape(samples, *law.mean.shape).astype(np.float32)
+
+
 def references(case: Case, observation: sda.Observation, key: jax.Array, samples: int) -> list:
     """Two independent ensembles of the true posterior."""
-    system, length, keys = case.system, case.length, jax.random.split(key)
-    if not isinstance(case.prior.denoiser, GaussianDenoiser):
-        return [
-            np.asarray(sda.particle_smoother(k, system, observation, length, PARTICLES, samples))
-            for k in keys
-        ]
-    exact = sda.kalman_smoother(system, observation, length)
-    root = np.linalg.cholesky(exact.covariance)
-    white = (jax.random.normal(k, (samples, len(root))) for k in keys)
-    flat = (exact.mean.reshape(-1) + np.asarray(z, np.float64) @ root.T for z in white)
-    return [x.reshape(samples, *exact.mean.shape).astype(np.float32) for x in flat]
+    return [exact(case, observation, k, samples) for k in jax.random.split(key)]
 
 
 def c2st(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,0 +1,117 @@
+"""The methods that the posterior benchmark compares: what each costs and how it draws."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from common import weights
+from posterior_scores import PARTICLES, Case, exact
+
+import sda_jax as sda
+from sda_jax.assimilate import DEFAULT_SAMPLER, LADDER
+from sda_jax.guidance import GaussianCovariance
+from sda_jax.serialize import encode
+
+
+class Assimilated(NamedTuple):
+    """`assimilate` with a guidance and a sampler."""
+
+    guidance: Any
+    sampler: Any
+
+    def settings(self, case: Case) -> str:
+        """By which records know it."""
+        return json.dumps([*map(encode, self), PARTICLES, weights(case.prior)])
+
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
+        """Forwards, VJPs and JVPs of one member."""
+        forwards = self.sampler.evaluations(case.prior.denoiser.schedule)
+        return forwards, forwards * self.guidance.vjps(int(np.size(observation.y))), 0
+
+    def draw(
+        self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
+    ) -> jax.Array:
+        """The ensemble."""
+        return sda.assimilate(
+            key, case.prior, observation, case.length, samples, self.guidance, self.sampler, chunk
+        )
+
+
+class Weighted(NamedTuple):
+    """`twisted_smc`, and members drawn by its weights."""
+
+    particles: int
+    steps: int
+    guidance: Any
+
+    def settings(self, case: Case) -> str:
+        """By which records know it."""
+        given = ["twisted_smc", *self[:2], encode(self.guidance)]
+        return json.dumps([*given, PARTICLES, weights(case.prior)])
+
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
+        """Forwards, VJPs and JVPs for one member of the ensemble, all particles counted."""
+        forwards = (self.steps + 1) * self.particles // samples
+        return forwards, forwards * self.guidance.vjps(int(np.size(observation.y))), 0
+
+    def draw(
+        self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
+    ) -> jax.Array:
+        """The ensemble."""
+        key, key_draw = jax.random.split(key)
+        particles = sda.twisted_smc(
+            key, case.prior, observation, case.length, self.particles, self.guidance, self.steps,
+            chunk=chunk,
+        )  # fmt: skip
+        return particles.ensemble(key_draw, samples)
+
+
+class Redrawn(NamedTuple):
+    """The true posterior itself once more: what the bounds make of a perfect method."""
+
+    def settings(self, case: Case) -> str:
+        """By which records know it."""
+        return json.dumps(["truth", PARTICLES])
+
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
+        """No evaluations."""
+        return 0, 0, 0
+
+    def draw(
+        self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
+    ) -> np.ndarray:
+        """The ensemble."""
+        return exact(case, observation, jax.random.fold_in(key, 1), samples)
+
+
+def paper(corrections: int) -> sda.PredictorCorrector:
+    """The paper's sampler of the Lorenz evaluation."""
+    corrector = sda.Langevin(corrections, 0.25)
+    return sda.PredictorCorrector(256, sda.EvenTime(), sda.ExponentialIntegrator(), corrector)
+
+
+def even(steps: int, predictor: Any, corrector: Any) -> sda.PredictorCorrector:
+    """A sampler on the grid even in log(sigma/mu)."""
+    return sda.PredictorCorrector(steps, sda.EvenLogRatio(), predictor, corrector)
+
+
+FIRST = sda.ExponentialIntegrator()
+METHODS: dict[str, Assimilated | Weighted | Redrawn] = {
+    "truth redrawn": Redrawn(),
+    **{name: Assimilated(*rung) for name, rung in LADDER.items()},
+    "SMC, 1024 particles": Weighted(1024, 256, GaussianCovariance(iterations=10, inflation=4.0)),
+    "paper C=1": Assimilated(sda.SDA(3e-2), paper(1)),
+    "SDA 1e-2, EI 64, C=3": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "SDA 1e-2, default's sampler": Assimilated(sda.SDA(), DEFAULT_SAMPLER),
+    "SDA 1e-2, EI 64, C=7": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
+    "DPS C=1": Assimilated(sda.DPS(), paper(1)),
+    "PiGDM, EI 64, C=3": Assimilated(sda.PiGDM(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "TMPD, EI 64, C=3": Assimilated(sda.TMPD(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "MMPS, EI 64, C=3": Assimilated(sda.MMPS(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "measured, 2M 128": Assimilated(
+        GaussianCovariance(), even(128, sda.DPMSolverPP2M(), sda.Langevin(0))
+    ),
+}

@@ -33,6 +33,7 @@ from sda_jax.operators import (
 from sda_jax.prior import Prior, load_prior, save_prior
 from sda_jax.samplers import (
     Ancestral,
+    Candidates,
     Correctors,
     DPMSolverPP2M,
     ExponentialIntegrator,
@@ -63,6 +64,7 @@ __all__ = [
     "TMPD",
     "Ancestral",
     "At",
+    "Candidates",
     "Chain",
     "Channels",
     "Coarsen",

@@ -171,7 +171,7 @@ TABLE = (
     )
     | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
     | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
-    | class_table([samplers.PredictorCorrector, samplers.Correctors])
+    | class_table([samplers.PredictorCorrector, samplers.Candidates, samplers.Correctors])
     | class_table([samplers.Langevin, samplers.LeimkuhlerMatthews, samplers.Gibbs])
     | class_table(
         [samplers.ExponentialIntegrator, samplers.DPMSolverPP2M, samplers.Heun, samplers.Ancestral]

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.errors import ConfigError
+from sda_jax.gaussian import gaussian_spread
 from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
+
+FIT_ITERATIONS = 20  # of conjugate gradients
 
 
 @component
@@ -38,6 +41,20 @@ class Guided:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         x_hat, gradient = self.method.twist(self.denoiser, self.observation, x, t)
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
+
+    def fit(self, x: Trajectory, t: Time) -> Array:
+        """How well x_t explains y, in nats: minus half the innovation's chi-square,
+        `(y - A(x_hat))^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, V being the covariance of x given
+        x_t that the denoiser knows of; for noise of another law the log likelihood of x_hat."""
+        x_hat = self.denoiser(x, t)
+        if self.observation.law is not None:
+            return self.observation.log_likelihood(x_hat)
+        prediction, push = jax.linearize(self.observation.operator, x_hat)
+        residual = self.observation.residual(prediction)
+        matrix = _innovation_covariance(
+            self.observation, x_hat, push, lambda w: gaussian_spread(self.denoiser, w, t)
+        )
+        return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
 
     def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
         """A draw of the data given x_t and y, of guidance that knows their whole law.
@@ -82,16 +99,28 @@ def inflated_pull(
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
-
-    def covariance(v: Array) -> Array:
-        (w,) = pull(v)
-        return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
-
+    covariance = _innovation_covariance(observation, x_hat, push, spread)
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
     solve = SOLVERS[solver]
     (w,) = pull(solve(covariance, observation.residual(prediction), iterations))
     return w
+
+
+def _innovation_covariance(
+    observation: Observation,
+    x_hat: Trajectory,
+    push: Callable[[Array], Array],
+    spread: Callable[[Array], Array],
+) -> Callable[[Array], Array]:
+    """`v -> (Sigma_y + J V J^T) v`, `push` being J."""
+    pull = jax.linear_transpose(push, x_hat)
+
+    def covariance(v: Array) -> Array:
+        (w,) = pull(v)
+        return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
+
+    return covariance
 
 
 def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:

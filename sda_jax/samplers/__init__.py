@@ -1,5 +1,6 @@
 """Samplers: predictors and correctors, one a file."""
 
+from sda_jax.samplers.candidates import Candidates
 from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.dpm import DPMSolverPP2M
 from sda_jax.samplers.exponential import Ancestral, ExponentialIntegrator
@@ -11,6 +12,7 @@ from sda_jax.samplers.predictor_corrector import PredictorCorrector
 
 __all__ = [
     "Ancestral",
+    "Candidates",
     "Correctors",
     "DPMSolverPP2M",
     "ExponentialIntegrator",

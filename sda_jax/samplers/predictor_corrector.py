@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from sda_jax.errors import require_at_least
 from sda_jax.mesh import TIME, split
 from sda_jax.samplers.corrector import Correctors
+from sda_jax.samplers.draws import Draws
 from sda_jax.samplers.exponential import ExponentialIntegrator
 from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
@@ -20,7 +21,7 @@ from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, st
 
 
 @component
-class PredictorCorrector:
+class PredictorCorrector(Draws):
     """Rozet & Louppe (2023), algorithm 4, for any predictor, corrector and time grid.
 
     Attributes:
@@ -47,18 +48,6 @@ class PredictorCorrector:
         times = self.grid(schedule, self.steps)[1:]
         predicted = self.steps * self.predictor.evaluations + self.denoise
         return predicted + self.corrector.evaluations(schedule, times)
-
-    def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory:
-        """Draws one trajectory of `shape`, in the denoiser's units."""
-        state, _ = self.advance(key, denoiser, self.begin(key, denoiser, shape), 0, self.steps)
-        return self.end(denoiser, state)
-
-    def diverged_at(
-        self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
-    ) -> Float[Array, ""]:
-        """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
-        _, finite = self.advance(key, denoiser, self.begin(key, denoiser, shape), 0, self.steps)
-        return jnp.where(jnp.all(finite), jnp.nan, self.level(denoiser, jnp.argmin(finite)))
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

@@ -1,0 +1,156 @@
+"""Draws that start again are the sampler's own, and those that explain y go on."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax.errors import ConfigError
+from sda_jax.guidance.base import Guided
+from sda_jax.truth import exact_prior
+
+LENGTH = 7
+CHAIN = sda.VectorAutoregression()
+PRIOR = exact_prior(CHAIN, LENGTH)
+SHAPE = (LENGTH, 2)
+OPERATOR = sda.Every(2)
+INNER = sda.PredictorCorrector(
+    10, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
+)
+MANY = sda.Candidates(INNER, count=3, after=6, gap=1e-6)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
+    observation = sda.observe(jax.random.key(2), truth, OPERATOR, std=0.3)
+    return sda.GaussianCovariance(10)(PRIOR.denoiser, observation)
+
+
+def drawn(sampler, posterior, n=8):
+    keys = jax.random.split(jax.random.key(3), n)
+    return np.asarray(jax.jit(jax.vmap(lambda k: sampler(k, posterior, SHAPE)))(keys))
+
+
+def candidates(posterior, n=8):
+    """Of each member: the states after six steps, how well they fit, and what becomes of them."""
+
+    def of(key, number):
+        own = key if number == 0 else jax.random.fold_in(key, number)
+        state, _ = INNER.advance(own, posterior, INNER.begin(own, posterior, SHAPE), 0, 6)
+        fit = posterior.fit(state[0], INNER.grid(posterior.schedule, 10)[6])
+        return fit, INNER.end(posterior, INNER.advance(key, posterior, state, 6, 4)[0])
+
+    keys = jax.random.split(jax.random.key(3), n)
+    found = [jax.jit(jax.vmap(lambda k, i=i: of(k, i)))(keys) for i in range(3)]
+    return np.stack([f for f, _ in found]), np.stack([x for _, x in found])
+
+
+def test_what_goes_on_is_the_candidate_that_fits_best(posterior):
+    fits, ends = candidates(posterior)
+    best = fits.argmax(axis=0)
+    assert set(best) == {0, 1, 2}
+    expected = ends[best, np.arange(8)]
+    np.testing.assert_allclose(drawn(MANY, posterior), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_later_candidate_must_be_better_by_the_gap(posterior):
+    fits, ends = candidates(posterior)
+    gap = float(np.median(np.abs(fits[1] - fits[0])))
+    best, expected = [], []
+    for member in range(8):
+        chosen = 0
+        for i in (1, 2):
+            chosen = i if fits[i, member] > fits[chosen, member] + gap else chosen
+        best.append(chosen)
+        expected.append(ends[chosen, member])
+    assert 0 in best and max(best) > 0
+    found = drawn(dataclasses.replace(MANY, gap=gap), posterior)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"count": 1}, {"gap": 1e9}, {"count": 1, "after": 10}], ids=str
+)
+def test_without_a_choice_it_is_the_sampler_inside(posterior, changes):
+    found = drawn(dataclasses.replace(MANY, **changes), posterior)
+    np.testing.assert_allclose(found, drawn(INNER, posterior), rtol=1e-4, atol=1e-4)
+
+
+def test_evaluations_are_counted(posterior):
+    calls = []
+
+    class Counted(Guided):
+        def __call__(self, x, t):
+            jax.debug.callback(lambda: calls.append(1))
+            return super().__call__(x, t)
+
+        def fit(self, x, t):
+            jax.debug.callback(lambda: calls.append(1))
+            return super().fit(x, t)
+
+    counted = Counted(posterior.denoiser, posterior.observation, posterior.method)
+    MANY(jax.random.key(0), counted, SHAPE)
+    jax.effects_barrier()
+    assert len(calls) == MANY.evaluations(posterior.schedule) == 20 + 2 * 12 + 3
+    assert MANY.steps == 3 * 6 + 4
+
+
+def test_a_candidate_that_diverges_is_left(posterior):
+    """The first one alone would be NaN; and if all are, the level of the choice is told."""
+    first = jax.random.key_data(jax.random.key(5))
+
+    def broken(all_of_them):
+        def begin(self, key, denoiser, shape):
+            x, memory = INNER.begin(key, denoiser, shape)
+            bad = jnp.all(jax.random.key_data(key) == first) | all_of_them
+            return jnp.where(bad, jnp.nan, x), memory
+
+        kind = type("Broken", (sda.PredictorCorrector,), {"begin": begin})
+        return dataclasses.replace(
+            MANY,
+            sampler=kind(
+                *dataclasses.astuple(INNER)[:1], INNER.grid, INNER.predictor, INNER.corrector
+            ),
+        )
+
+    key = jax.random.key(5)
+    assert np.isfinite(broken(False)(key, posterior, SHAPE)).all()
+    assert np.isnan(broken(False).diverged_at(key, posterior, SHAPE))
+    level = broken(True).diverged_at(key, posterior, SHAPE)
+    assert level == INNER.level(posterior, 5)
+
+
+def test_fit_is_the_log_density_of_y_up_to_a_constant(posterior):
+    """The exact covariance: differences are those of the Gaussian's log density; of another law,
+    its log likelihood at the posterior mean."""
+    t = posterior.schedule.time(0.5)
+    x = jax.random.normal(jax.random.key(6), (5, *SHAPE))
+    fits = jax.vmap(lambda x: posterior.fit(x, t))(x)
+    x_hat = jax.vmap(lambda x: posterior.denoiser(x, t))(x)
+    parts = (posterior.denoiser, posterior.observation)
+    exact = jax.vmap(lambda x_hat: posterior.method.log_twist(*parts, x_hat, t))(x_hat)
+    np.testing.assert_allclose(fits - fits[0], exact - exact[0], rtol=1e-3, atol=1e-3)
+    assert fits.max() < 0 and np.ptp(fits) > 1
+    law = sda.Observation(posterior.observation.y, OPERATOR, law=sda.StudentT(0.3, 4.0))
+    other = Guided(posterior.denoiser, law, posterior.method)
+    np.testing.assert_allclose(other.fit(x[0], t), law.log_likelihood(x_hat[0]), rtol=1e-5)
+
+
+def test_an_ensemble_by_the_public_function():
+    truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
+    observation = sda.observe(jax.random.key(2), truth, OPERATOR, std=0.3)
+    given = (jax.random.key(0), PRIOR, observation, LENGTH)
+    a, b = (sda.assimilate(*given, 5, sampler=MANY, chunk=chunk) for chunk in (2, 5))
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ConfigError, match="sampler: got Candidates.*an observation"):
+        sda.sample(jax.random.key(0), PRIOR, LENGTH, 2, MANY)
+    for name, value in (("count", 0), ("after", 0), ("after", 11), ("gap", 0.0)):
+        with pytest.raises(ConfigError, match=name):
+            dataclasses.replace(MANY, **{name: value})

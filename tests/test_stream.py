@@ -24,6 +24,14 @@ SAMPLERS = {
     "remembering the level before": sda.PredictorCorrector(
         12, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=True
     ),
+    "starting again": sda.Candidates(
+        sda.PredictorCorrector(
+            7, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
+        ),
+        count=2,
+        after=5,
+        gap=0.1,
+    ),
 }
 
 

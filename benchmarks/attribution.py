@@ -36,13 +36,12 @@ def stepping(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
     return sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, corrector)
 
 
-DEFAULT: Any = DEFAULT_SAMPLER
-EVERYWHERE = dataclasses.replace(DEFAULT.corrector, above=0.0)
+EVERYWHERE = dataclasses.replace(DEFAULT_SAMPLER.corrector, above=0.0)
 SAMPLERS = {
     "exponential integrator": stepping(sda.Langevin(0), sda.ExponentialIntegrator()),
     "Heun": stepping(sda.Langevin(0), sda.Heun()),
     "Langevin 7, 0.1": stepping(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": dataclasses.replace(DEFAULT, corrector=EVERYWHERE),
+    "default at all levels": dataclasses.replace(DEFAULT_SAMPLER, corrector=EVERYWHERE),
     "default": DEFAULT_SAMPLER,
 }
 

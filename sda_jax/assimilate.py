@@ -26,22 +26,26 @@ from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.processes import finite_rows
-from sda_jax.samplers import DPMSolverPP2M, LeimkuhlerMatthews, PredictorCorrector
+from sda_jax.samplers import Candidates, DPMSolverPP2M, LeimkuhlerMatthews, PredictorCorrector
 from sda_jax.schedule import EvenLogRatio
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
-def _rung(steps: int) -> tuple[Guidance, Sampler]:
+def _rung(steps: int) -> tuple[Guidance, PredictorCorrector]:
     corrector = LeimkuhlerMatthews(7, 0.5, above=0.005)
     # of second order where no corrections are made
     sampler = PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), corrector)
     return GaussianCovariance(iterations=10), sampler
 
 
+DEFAULT_GUIDANCE, DEFAULT_SAMPLER = _rung(64)
 # of rising cost: benchmarks/results/posterior.md
-LADDER = {"fast": _rung(32), "default": _rung(64), "accurate": _rung(128)}
-DEFAULT_GUIDANCE, DEFAULT_SAMPLER = LADDER["default"]
+LADDER = {
+    "fast": _rung(32),
+    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
+    "accurate": (DEFAULT_GUIDANCE, Candidates(DEFAULT_SAMPLER, count=4)),
+}
 
 
 def assimilate(

@@ -20,7 +20,7 @@ OPERATOR = sda.Every(2)
 INNER = sda.PredictorCorrector(
     10, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
 )
-MANY = sda.Candidates(INNER, count=3, after=6, gap=1e-6)
+MANY = sda.Candidates(INNER, count=3, share=0.6, gap=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_later_candidate_must_be_better_by_the_gap(posterior):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"count": 1}, {"gap": 1e9}, {"count": 1, "after": 10}], ids=str
+    "changes", [{"count": 1}, {"gap": 1e9}, {"count": 1, "share": 1.0}], ids=str
 )
 def test_without_a_choice_it_is_the_sampler_inside(posterior, changes):
     found = drawn(dataclasses.replace(MANY, **changes), posterior)
@@ -151,6 +151,6 @@ def test_an_ensemble_by_the_public_function():
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="sampler: got Candidates.*an observation"):
         sda.sample(jax.random.key(0), PRIOR, LENGTH, 2, MANY)
-    for name, value in (("count", 0), ("after", 0), ("after", 11), ("gap", 0.0)):
+    for name, value in (("count", 0), ("share", 0.0), ("share", 1.1), ("gap", 0.0)):
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(MANY, **{name: value})

@@ -23,7 +23,7 @@ from sda_jax.sources import FromSimulator
 from sda_jax.train import Training, train
 SYSTEM = sda.Lorenz63()
 EVEN, FIRST = sda.EvenLogRatio(), sda.ExponentialIntegrator()
-SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2, 4)
+SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2)
 BUDGET = {"steps": 10, "block": 5, "checkpoint_every": 5, "validation_batches": 1}
 TRAINING = Training(batch=8, segment=16, **BUDGET)
 

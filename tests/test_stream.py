@@ -29,7 +29,7 @@ SAMPLERS = {
             7, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
         ),
         count=2,
-        after=5,
+        share=0.7,
         gap=0.1,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -29,7 +30,8 @@ class Candidates(Draws):
     Attributes:
         sampler: What draws.
         count: Candidates for each member; with 1, the sampler alone.
-        after: Steps of the sampler after which one is chosen, best where sigma/mu is about 0.3.
+        share: Of the sampler's steps, after which one is chosen: best where sigma/mu is about 0.3,
+            which is 0.6 of a grid even in its logarithm.
         gap: In nats of `fit`.
 
     Raises:
@@ -38,19 +40,24 @@ class Candidates(Draws):
 
     sampler: PredictorCorrector = PredictorCorrector()
     count: int = static(4)
-    after: int = static(128)
+    share: float = static(0.6)
     gap: float = 10.0
 
     def __post_init__(self) -> None:
         require_at_least("count", self.count, 1)
-        require_at_least("after", self.after, 1)
-        require_at_most("after", self.after, self.sampler.steps)
+        require_positive("share", self.share)
+        require_at_most("share", self.share, 1)
         require_positive("gap", self.gap)
 
     @property
     def steps(self) -> int:
         """Of all candidates, and of the one that goes on."""
         return self._searching + self.sampler.steps - self.after
+
+    @property
+    def after(self) -> int:
+        """The sampler's steps before the choice."""
+        return math.ceil(self.share * self.sampler.steps)
 
     @property
     def _searching(self) -> int:

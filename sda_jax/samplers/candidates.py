@@ -103,16 +103,10 @@ class Candidates(Draws):
         def step(carry: tuple[Array, Any], number: Array) -> tuple[tuple, Array]:
             x, (memory, best, fit) = carry
             candidate, i = self._inner(number)
-            mine = jax.random.wrap_key_data(
-                jnp.where(
-                    candidate == 0,
-                    jax.random.key_data(key),
-                    jax.random.key_data(jax.random.fold_in(key, candidate)),
-                ),
-                impl=jax.random.key_impl(key),
-            )
+            again = candidate > 0
+            mine = jax.lax.cond(again, jax.random.fold_in, lambda key, _: key, key, candidate)
             x, memory = jax.lax.cond(
-                (i == 0) & (candidate > 0),
+                (i == 0) & again,
                 lambda: sampler.begin(mine, denoiser, shape),
                 lambda: (x, memory),
             )

@@ -21,7 +21,7 @@ from sda_jax.networks import TemporalConv
 from sda_jax.train import Training
 
 config = laptop(
-    TemporalConv(width=64, dilations=(1, 2, 4, 4, 2, 1), max_frequency=32.0),
+    TemporalConv(width=64, dilations=(1, 2, 4, 8, 8, 4, 2, 1), max_frequency=32.0),
     window=None,
     training=Training(
         steps=98304, batch=32, segment=64, times=LogNormalRatio(), ema=0.9995, checkpoint_every=4096

@@ -32,11 +32,12 @@ def figure(records: list[dict[str, Any]]) -> Figure:
     chosen = ("W1 / floor", "log prior gap", "log likelihood gap", "spread ratio")
     aims = {"W1 / floor": 1, "log prior gap": 0, "log likelihood gap": 0, "spread ratio": 1}
     limits = {
-        "W1 / floor": (0.8, 6),
+        "W1 / floor": (0.6, 6),
         "log prior gap": (-12, 6),
         "log likelihood gap": (-4, 4),
         "spread ratio": (0.7, 1.3),
     }
+    records = [r for r in records if r["forwards"]]
     names = list(dict.fromkeys(r["case"] for r in records))
     methods = list(dict.fromkeys(r["method"] for r in records))
     made = Figure(figsize=(2.6 * len(names) + 1.8, 8), layout="constrained")
@@ -47,7 +48,7 @@ def figure(records: list[dict[str, Any]]) -> Figure:
             ax.axhline(aims[column], color="0.7", lw=1)
             for k, method in enumerate(methods):
                 rows = [r for r in records if (r["case"], r["method"]) == (case, method)]
-                rows = [r for r in rows if not r["diverged"] and r["forwards"]]
+                rows = [r for r in rows if not r["diverged"]]
                 if rows:
                     value = np.median([COLUMNS[column](r) for r in rows])
                     cost = rows[0]["forwards"] + rows[0]["vjps"]

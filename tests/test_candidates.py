@@ -112,9 +112,7 @@ def test_a_candidate_that_diverges_is_left(posterior):
         kind = type("Broken", (sda.PredictorCorrector,), {"begin": begin})
         return dataclasses.replace(
             MANY,
-            sampler=kind(
-                *dataclasses.astuple(INNER)[:1], INNER.grid, INNER.predictor, INNER.corrector
-            ),
+            sampler=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
         )
 
     key = jax.random.key(5)

@@ -52,7 +52,10 @@ class Guided:
         prediction, push = jax.linearize(self.observation.operator, x_hat)
         residual = self.observation.residual(prediction)
         matrix = _innovation_covariance(
-            self.observation, x_hat, push, lambda w: gaussian_spread(self.denoiser, w, t)
+            self.observation,
+            push,
+            jax.linear_transpose(push, x_hat),
+            lambda w: gaussian_spread(self.denoiser, w, t),
         )
         return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
 
@@ -99,7 +102,7 @@ def inflated_pull(
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
-    covariance = _innovation_covariance(observation, x_hat, push, spread)
+    covariance = _innovation_covariance(observation, push, pull, spread)
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
     solve = SOLVERS[solver]
@@ -109,12 +112,11 @@ def inflated_pull(
 
 def _innovation_covariance(
     observation: Observation,
-    x_hat: Trajectory,
     push: Callable[[Array], Array],
+    pull: Callable[[Array], tuple[Array]],
     spread: Callable[[Array], Array],
 ) -> Callable[[Array], Array]:
-    """`v -> (Sigma_y + J V J^T) v`, `push` being J."""
-    pull = jax.linear_transpose(push, x_hat)
+    """`v -> (Sigma_y + J V J^T) v`, `push` being J and `pull` its transpose."""
 
     def covariance(v: Array) -> Array:
         (w,) = pull(v)

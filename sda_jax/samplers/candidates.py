@@ -65,9 +65,7 @@ class Candidates(Draws):
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        times = self.sampler.grid(schedule, self.sampler.steps)[1 : self.after + 1]
-        once = self.sampler.corrector.evaluations(schedule, times)
-        once += self.after * self.sampler.predictor.evaluations
+        once = self.sampler.evaluations_of(schedule, self.after)
         return self.sampler.evaluations(schedule) + (self.count - 1) * once + self.count
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:

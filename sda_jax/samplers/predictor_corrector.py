@@ -45,8 +45,12 @@ class PredictorCorrector(Draws):
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        times = self.grid(schedule, self.steps)[1:]
-        predicted = self.steps * self.predictor.evaluations + self.denoise
+        return self.evaluations_of(schedule, self.steps) + self.denoise
+
+    def evaluations_of(self, schedule: Schedule, steps: int) -> int:
+        """Evaluations of the denoiser in the first `steps` steps."""
+        times = self.grid(schedule, self.steps)[1 : steps + 1]
+        predicted = steps * self.predictor.evaluations
         return predicted + self.corrector.evaluations(schedule, times)
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:

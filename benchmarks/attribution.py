@@ -22,7 +22,7 @@ from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scor
 
 import sda_jax as sda
 from sda_jax import metrics
-from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, guided
+from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER, guided
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.denoise import predicted_noise
 from sda_jax.schedule import noise_ratio
@@ -36,13 +36,13 @@ def stepping(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
     return sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, corrector)
 
 
-EVERYWHERE = dataclasses.replace(DEFAULT_SAMPLER.corrector, above=0.0)
+EVERYWHERE = dataclasses.replace(PRIOR_SAMPLER.corrector, above=0.0)
 SAMPLERS = {
     "exponential integrator": stepping(sda.Langevin(0), sda.ExponentialIntegrator()),
     "Heun": stepping(sda.Langevin(0), sda.Heun()),
     "Langevin 7, 0.1": stepping(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": dataclasses.replace(DEFAULT_SAMPLER, corrector=EVERYWHERE),
-    "default": DEFAULT_SAMPLER,
+    "default at all levels": dataclasses.replace(PRIOR_SAMPLER, corrector=EVERYWHERE),
+    "default": PRIOR_SAMPLER,
 }
 
 
@@ -129,7 +129,7 @@ def of_a_posterior(case: Case, name: str, samples: int, observations: int) -> st
         given = jnp.asarray(exact(case, observation, again, samples))
         denoiser = guided(case.prior, observation, case.length, DEFAULT_GUIDANCE, None, 1, None)
         for level, rows in levels.items():
-            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER, given, level)
+            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER.of, given, level)
             found = scores(case, observation, truth, np.asarray(drawn), known)
             rows.append([at, *(COLUMNS[column](found) for column in SHOWN)])
             print(name, index, np.round(rows[-1], 3), flush=True)

@@ -32,19 +32,20 @@ from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
-def _rung(steps: int) -> tuple[Guidance, PredictorCorrector]:
+def _stepping(steps: int) -> PredictorCorrector:
     corrector = LeimkuhlerMatthews(7, 0.5, above=0.005)
     # of second order where no corrections are made
-    sampler = PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), corrector)
-    return GaussianCovariance(iterations=10), sampler
+    return PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), corrector, denoise=0.5)
 
 
-DEFAULT_GUIDANCE, DEFAULT_SAMPLER = _rung(64)
+DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
+DEFAULT_SAMPLER = Candidates(_stepping(32), count=2)
+PRIOR_SAMPLER = _stepping(64)
 # of rising cost: benchmarks/results/posterior.md
 LADDER = {
-    "fast": _rung(32),
+    "fast": (DEFAULT_GUIDANCE, _stepping(32)),
     "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "accurate": (DEFAULT_GUIDANCE, Candidates(DEFAULT_SAMPLER, count=4)),
+    "accurate": (DEFAULT_GUIDANCE, Candidates(_stepping(64), count=4)),
 }
 
 
@@ -100,7 +101,7 @@ def sample(
     prior: Prior,
     length: int,
     samples: int,
-    sampler: Sampler = DEFAULT_SAMPLER,
+    sampler: Sampler = PRIOR_SAMPLER,
     chunk: int = 64,
     window_chunk: int | None = None,
     window_stride: int = 1,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sda_jax.assimilate import DEFAULT_SAMPLER, assimilate, check_observation, sample
+from sda_jax.assimilate import PRIOR_SAMPLER, assimilate, check_observation, sample
 from sda_jax.errors import ObservationError, require_at_least
 from sda_jax.metrics import ranks
 from sda_jax.observation import Observation, observe
@@ -104,7 +104,7 @@ def simulation_based_calibration(
     length: int,
     truths: int,
     samples: int,
-    truth_sampler: Sampler = DEFAULT_SAMPLER,
+    truth_sampler: Sampler = PRIOR_SAMPLER,
     **settings: Any,
 ) -> Int[np.ndarray, "truths length *state"]:
     """Ranks of truths drawn from the prior itself among the members that assimilate observations of

@@ -68,7 +68,8 @@ def test_a_later_candidate_must_be_better_by_the_gap(posterior):
         best.append(chosen)
         expected.append(ends[chosen, member])
     assert 0 in best and max(best) > 0
-    found = drawn(dataclasses.replace(MANY, gap=gap), posterior)
+    chance = np.sqrt(posterior.observation.observed.sum())
+    found = drawn(dataclasses.replace(MANY, gap=gap / chance), posterior)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -112,7 +113,7 @@ def test_a_candidate_that_diverges_is_left(posterior):
         kind = type("Broken", (sda.PredictorCorrector,), {"begin": begin})
         return dataclasses.replace(
             MANY,
-            sampler=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
+            of=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
         )
 
     key = jax.random.key(5)

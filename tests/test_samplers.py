@@ -101,7 +101,7 @@ def test_scan_equals_loop(predictor, key):
     predictor remembers is forgotten after every corrector step."""
     schedule, denoiser = Cosine(), gaussian(0.3, n=4)
     corrector = sda.Langevin(2, 0.3)
-    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector, denoise=True)
+    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector, denoise=1.0)
     times = EvenLogRatio()(schedule, 12)
     key_start, key_steps = jax.random.split(key)
     x = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2) * jax.random.normal(
@@ -118,6 +118,24 @@ def test_scan_equals_loop(predictor, key):
             x = x - schedule.sigma(s) * (delta * eps + jnp.sqrt(2 * delta) * z)
     x = denoiser(x, 0.0)
     np.testing.assert_allclose(sampler(key, denoiser, (4, 1)), x, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
+def test_half_denoised_samples_have_the_variance_of_data(schedule):
+    """The state at the last level has that level's noise too much, its posterior mean too little;
+    halfway the rest is of second order in the ratio of variances."""
+    ratio = float(noise_ratio(schedule, 0.0))
+    excess, x = 0.1, jnp.ones((1, 1))
+    noisy = schedule.mu(0.0) * jnp.sqrt(1 + excess) * x
+    expected = {0.0: 0.5 * excess, 0.5: 0.0, 1.0: -0.5 * excess}
+    for denoise, off in expected.items():
+        sampler = sda.PredictorCorrector(2, denoise=denoise)
+        # in units of the data's standard deviation, ratio / sqrt(excess)
+        end = sampler.end(gaussian(ratio**2 / excess, schedule), (noisy, ()))
+        assert float(end[0, 0]) - 1 == pytest.approx(off, abs=excess**2 / 2), denoise
+    for wrong in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="denoise"):
+            sda.PredictorCorrector(2, denoise=wrong)
 
 
 def test_exponential_integrator_is_the_papers_form(key):
@@ -263,7 +281,7 @@ def test_evaluations():
 
     for sampler, expected in (
         (sda.PredictorCorrector(10, corrector=sda.Langevin(3)), 40),
-        (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=True), 16),
+        (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=1.0), 16),
         (sda.PredictorCorrector(5, EvenLogRatio(), corrector=sda.Gibbs(2, above=1.0)), 9),
     ):
         count.clear()

@@ -22,7 +22,7 @@ SAMPLERS = {
         12, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1, relative=False)
     ),
     "remembering the level before": sda.PredictorCorrector(
-        12, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=True
+        12, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=1.0
     ),
     "starting again": sda.Candidates(
         sda.PredictorCorrector(

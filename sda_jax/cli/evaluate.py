@@ -21,23 +21,32 @@ from sda_jax.figures import accuracy_curves
 from sda_jax.metrics import compare, crps, rmse
 from sda_jax.prior import Prior
 from sda_jax.processes import by_first
-from sda_jax.samplers import Correctors, PredictorCorrector
+from sda_jax.samplers import Candidates, Correctors, PredictorCorrector
 from sda_jax.serialize import dumps
 from sda_jax.storage import append_record, claim, read_records, versions, write_records
 from sda_jax.truth import particle_smoother
 
 
-def with_corrections(sampler: PredictorCorrector, steps: int) -> PredictorCorrector:
+def stepping(sampler: PredictorCorrector | Candidates) -> PredictorCorrector:
+    """What steps and corrects, of a sampler that may choose among candidates of it."""
+    return sampler.of if isinstance(sampler, Candidates) else sampler
+
+
+def with_corrections(
+    sampler: PredictorCorrector | Candidates, steps: int
+) -> PredictorCorrector | Candidates:
     """The same sampler with another number of corrector steps."""
-    corrector = dataclasses.replace(sampler.corrector, steps=steps)
-    return dataclasses.replace(sampler, corrector=corrector)
+    inner = stepping(sampler)
+    corrector = dataclasses.replace(inner.corrector, steps=steps)
+    inner = dataclasses.replace(inner, corrector=corrector)
+    return dataclasses.replace(sampler, of=inner) if isinstance(sampler, Candidates) else inner
 
 
-def samplers(config: Experiment) -> list[PredictorCorrector]:
+def samplers(config: Experiment) -> list[PredictorCorrector | Candidates]:
     """The configured sampler, once for each number of corrections."""
     base = config.assimilation.sampler
     corrections = config.evaluation.corrections
-    if corrections and isinstance(base.corrector, Correctors):
+    if corrections and isinstance(stepping(base).corrector, Correctors):
         raise ConfigError(
             "evaluation.corrections",
             corrections,
@@ -69,7 +78,7 @@ def score(
     config: Experiment,
     prior: Prior,
     test: Draw,
-    sampler: PredictorCorrector,
+    sampler: PredictorCorrector | Candidates,
     references: tuple[np.ndarray, np.ndarray],
     progress: bool = False,
 ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -87,7 +96,7 @@ def score(
         "rmse_reference": rmse(references[0], test.truth),
         "crps": crps(ensemble, test.truth),
         "crps_reference": crps(references[0], test.truth),
-        "corrections": sampler.corrector.steps,
+        "corrections": stepping(sampler).corrector.steps,
         "forwards": forwards,
         "vjps": vjps,
         "jvps": 0,
@@ -194,7 +203,11 @@ def evaluate(arguments: Arguments) -> None:
     done = {(r["case"], r["observation"], r["corrections"]) for r in records}
     for index in range(config.evaluation.observations):
         for case in config.evaluation.cases:
-            todo = [s for s in samplers(config) if (case, index, s.corrector.steps) not in done]
+            todo = [
+                s
+                for s in samplers(config)
+                if (case, index, stepping(s).corrector.steps) not in done
+            ]
             if not todo:
                 continue
             test = draw_case(config, case, index)

@@ -23,25 +23,26 @@ class Candidates(Draws):
     A posterior's modes are decided at high noise, where no guidance is exact: some draws end in a
     mode that the observation rules out, which no step at low noise leaves. What a candidate
     explains is `Guided.fit`; a later one takes the place of an earlier only where it is better by
-    `gap`, so that which of two that fit is taken hangs on their order alone. Members stay
-    independent of each other. Unlike `twisted_smc` this is not exact in the limit: the shares of
-    modes that explain y as well as each other are the guidance's.
+    more than chance, so that which of two that fit is taken hangs on their order alone. Members
+    stay independent of each other. Unlike `twisted_smc` this is not exact in the limit: the shares
+    of modes that explain y as well as each other are the guidance's.
 
     Attributes:
-        sampler: What draws.
+        of: What draws.
         count: Candidates for each member; with 1, the sampler alone.
         share: Of the sampler's steps, after which one is chosen: best where sigma/mu is about 0.3,
             which is 0.6 of a grid even in its logarithm.
-        gap: In nats of `fit`.
+        gap: By how much a later candidate must fit better, in standard deviations of the difference
+            of two chi-squares' halves, the square root of the number of values observed.
 
     Raises:
         ConfigError: Impossible numbers, or nothing to choose by: a denoiser of the prior alone.
     """
 
-    sampler: PredictorCorrector = PredictorCorrector()
-    count: int = static(4)
+    of: PredictorCorrector = PredictorCorrector()
+    count: int = static(2)
     share: float = static(0.6)
-    gap: float = 10.0
+    gap: float = 3.0
 
     def __post_init__(self) -> None:
         require_at_least("count", self.count, 1)
@@ -52,12 +53,12 @@ class Candidates(Draws):
     @property
     def steps(self) -> int:
         """Of all candidates, and of the one that goes on."""
-        return self._searching + self.sampler.steps - self.after
+        return self._searching + self.of.steps - self.after
 
     @property
     def after(self) -> int:
         """The sampler's steps before the choice."""
-        return math.ceil(self.share * self.sampler.steps)
+        return math.ceil(self.share * self.of.steps)
 
     @property
     def _searching(self) -> int:
@@ -65,12 +66,12 @@ class Candidates(Draws):
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        once = self.sampler.evaluations_of(schedule, self.after)
-        return self.sampler.evaluations(schedule) + (self.count - 1) * once + self.count
+        once = self.of.evaluations_of(schedule, self.after)
+        return self.of.evaluations(schedule) + (self.count - 1) * once + self.count
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""
-        return self.sampler.level(denoiser, self._inner(step)[1])
+        return self.of.level(denoiser, self._inner(step)[1])
 
     def begin(
         self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
@@ -83,7 +84,7 @@ class Candidates(Draws):
                 "an observation, by which one is chosen",
                 "Draw from the prior by the sampler inside it.",
             )
-        x, memory = self.sampler.begin(key, denoiser, shape)
+        x, memory = self.of.begin(key, denoiser, shape)
         return x, (memory, (x, memory), jnp.float32(-jnp.inf))
 
     def advance(
@@ -96,7 +97,7 @@ class Candidates(Draws):
     ) -> tuple[tuple[Trajectory, Any], Bool[Array, " steps"]]:
         """The draw `steps` steps after step `first`, and whether it was finite after each; what a
         candidate that is not chosen came to does not count."""
-        sampler, shape = self.sampler, state[0].shape
+        sampler, shape = self.of, state[0].shape
 
         def step(carry: tuple[Array, Any], number: Array) -> tuple[tuple, Array]:
             x, (memory, best, fit) = carry
@@ -124,7 +125,7 @@ class Candidates(Draws):
     def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
         """The sample that a draw has become after its last step."""
         x, (memory, *_) = state
-        return self.sampler.end(denoiser, (x, memory))
+        return self.of.end(denoiser, (x, memory))
 
     def _inner(self, step: Array | int) -> tuple[Array, Array]:
         """The candidate of a step, and the sampler's own step; of those after the choice, which go
@@ -143,10 +144,11 @@ class Candidates(Draws):
         fit: Array,
     ) -> tuple[Trajectory, Any, tuple[Trajectory, Any], Array]:
         """What goes on, the best so far and its fit, after a candidate's last step."""
-        time = self.sampler.grid(denoiser.schedule, self.sampler.steps)[self.after]
+        time = self.of.grid(denoiser.schedule, self.of.steps)[self.after]
         found = denoiser.fit(state[0], time).astype(jnp.float32)
         found = jnp.where(jnp.isnan(found), -jnp.inf, found)
-        better = (candidate == 0) | (found > fit + self.gap)
+        gap = self.gap * jnp.sqrt(jnp.sum(denoiser.observation.observed))
+        better = (candidate == 0) | (found > fit + gap)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state, best)
         fit = jnp.where(better, found, fit)
         over = candidate == self.count - 1

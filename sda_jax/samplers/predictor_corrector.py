@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from sda_jax.errors import require_at_least
+from sda_jax.errors import require_at_least, require_at_most
 from sda_jax.mesh import TIME, split
 from sda_jax.samplers.corrector import Correctors
 from sda_jax.samplers.draws import Draws
@@ -30,22 +30,28 @@ class PredictorCorrector(Draws):
         predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
         corrector: `Langevin`, `LeimkuhlerMatthews`, `Gibbs` or several of them (`Correctors`); with
             0 steps, none.
-        denoise: Whether the sample is the posterior mean at the last level instead of the state
-            there, whose noise of sigma/mu = 0.001 or so it still has.
+        denoise: How far the sample is from the last state, which still has noise of sigma/mu =
+            0.001 or so, to the posterior mean there, which has lost as much more: 0 is the state, 1
+            the mean; 0.5 ends the probability flow to second order.
+
+    Raises:
+        ConfigError: Impossible numbers.
     """
 
     steps: int = static(256)
     grid: Any = EvenTime()
     predictor: Any = ExponentialIntegrator()
     corrector: Langevin | LeimkuhlerMatthews | Gibbs | Correctors = Langevin()
-    denoise: bool = static(False)
+    denoise: float = static(0.0)
 
     def __post_init__(self) -> None:
         require_at_least("steps", self.steps, 1)
+        require_at_least("denoise", self.denoise, 0)
+        require_at_most("denoise", self.denoise, 1)
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        return self.evaluations_of(schedule, self.steps) + self.denoise
+        return self.evaluations_of(schedule, self.steps) + (self.denoise > 0)
 
     def evaluations_of(self, schedule: Schedule, steps: int) -> int:
         """Evaluations of the denoiser in the first `steps` steps."""
@@ -93,6 +99,7 @@ class PredictorCorrector(Draws):
 
     def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
         """The sample that a draw has become after its last step."""
-        x, _ = state
+        last, _ = state
         time = self.grid(denoiser.schedule, self.steps)[-1]
-        return denoiser(x, time) if self.denoise else x
+        x = last / denoiser.schedule.mu(time)
+        return x + self.denoise * (denoiser(last, time) - x) if self.denoise else x

@@ -167,7 +167,7 @@ def configs(count):
     config = Experiment(sda.Lorenz63(), None)
     fields = ["--training.steps", "--data.source", "--mesh.batch", "--cases.lo.std", "--seed"]
     fields += [
-        "--assimilation.sampler.grid",
+        "--assimilation.sampler.of.grid",
         "--window",
         "--system.dt",
         "--prior",

@@ -27,25 +27,29 @@ from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.processes import finite_rows
 from sda_jax.samplers import Candidates, DPMSolverPP2M, LeimkuhlerMatthews, PredictorCorrector
-from sda_jax.schedule import EvenLogRatio
+from sda_jax.schedule import Concentrated, EvenLogRatio
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
 
 
-def _stepping(steps: int) -> PredictorCorrector:
-    corrector = LeimkuhlerMatthews(7, 0.5, above=0.005)
+def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorCorrector:
+    corrector = LeimkuhlerMatthews(corrections, tau, above=0.005)
     # of second order where no corrections are made
-    return PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), corrector, denoise=0.5)
+    return PredictorCorrector(steps, grid, DPMSolverPP2M(), corrector, denoise=0.5)
 
 
 DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
-DEFAULT_SAMPLER = Candidates(_stepping(32), count=2)
-PRIOR_SAMPLER = _stepping(64)
+DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
+PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md
 LADDER = {
-    "fast": (DEFAULT_GUIDANCE, _stepping(32)),
+    "fast": (
+        DEFAULT_GUIDANCE,
+        # hardly a step above 20, where the posterior is nearly Gaussian
+        Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
+    ),
     "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "accurate": (DEFAULT_GUIDANCE, Candidates(_stepping(64), count=4)),
+    "accurate": (DEFAULT_GUIDANCE, Candidates(PRIOR_SAMPLER, count=4)),
 }
 
 

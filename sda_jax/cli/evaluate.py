@@ -36,10 +36,10 @@ def with_corrections(
     sampler: PredictorCorrector | Candidates, steps: int
 ) -> PredictorCorrector | Candidates:
     """The same sampler with another number of corrector steps."""
-    inner = stepping(sampler)
-    corrector = dataclasses.replace(inner.corrector, steps=steps)
-    inner = dataclasses.replace(inner, corrector=corrector)
-    return dataclasses.replace(sampler, of=inner) if isinstance(sampler, Candidates) else inner
+    if isinstance(sampler, Candidates):
+        return dataclasses.replace(sampler, of=with_corrections(sampler.of, steps))
+    corrector = dataclasses.replace(sampler.corrector, steps=steps)
+    return dataclasses.replace(sampler, corrector=corrector)
 
 
 def samplers(config: Experiment) -> list[PredictorCorrector | Candidates]:

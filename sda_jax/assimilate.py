@@ -20,7 +20,7 @@ from sda_jax.errors import (
     SDAError,
     require_at_least,
 )
-from sda_jax.guidance import GaussianCovariance
+from sda_jax.guidance import MMPS, GaussianCovariance
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
@@ -38,13 +38,14 @@ def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorC
     return PredictorCorrector(steps, grid, DPMSolverPP2M(), corrector, denoise=0.5)
 
 
-DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
+_GAUSSIAN = GaussianCovariance(iterations=10)
+DEFAULT_GUIDANCE = MMPS(iterations=2, limit=1.0, above=_GAUSSIAN)
 DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
 PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md
 LADDER = {
     "fast": (
-        DEFAULT_GUIDANCE,
+        _GAUSSIAN,
         # hardly a step above 20, where the posterior is nearly Gaussian
         Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
     ),

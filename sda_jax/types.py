@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 PRNGKey = Key[Array, ""]
@@ -126,8 +127,9 @@ class Guidance(Protocol):
 
     def __call__(self, denoiser: Denoiser, observation: Any) -> Denoiser: ...
 
-    def vjps(self, observed: int) -> int:
-        """Gradients through the network for each evaluation, with `observed` elements of y."""
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """Gradients through the network in evaluations at these sigma/mu, with `observed` elements
+        of y."""
         ...
 
 
@@ -142,6 +144,10 @@ class Sampler(Protocol):
 
     def evaluations(self, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one draw."""
+        ...
+
+    def levels(self, schedule: Schedule) -> np.ndarray:
+        """The sigma/mu of each of them."""
         ...
 
     def begin(

@@ -100,7 +100,7 @@ def test_rescaling_y_operator_and_std_changes_nothing(prior, observation):
 
 
 def test_other_numbers_compile_nothing(prior, observation):
-    """y, std, inflation, tau, key and the set of missing values are traced."""
+    """y, std, limit, inflation, tau, key and the set of missing values are traced."""
     y = np.array(observation.y)
     draw(prior, observation)
     compiled = []
@@ -113,7 +113,8 @@ def test_other_numbers_compile_nothing(prior, observation):
     y[0, 0] = np.nan
     other = sda.Observation(y, observation.operator, std=0.9)
     sampler = dataclasses.replace(QUICK, corrector=sda.Langevin(1, 0.4))
-    draw(prior, other, seed=3, guidance=sda.GaussianCovariance(10, 2.0), sampler=sampler)
+    guidance = sda.MMPS(2, 0.7, above=sda.GaussianCovariance(10, 2.0))
+    draw(prior, other, seed=3, guidance=guidance, sampler=sampler)
     assert not compiled
 
 

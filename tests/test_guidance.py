@@ -224,21 +224,57 @@ def test_drawing_asks_for_guidance_that_can(key):
         sda.Gibbs(1)(key, guided, jnp.zeros((LENGTH, 2)), 0.5)
 
 
+@component
+class Plain:
+    """The denoiser alone, without the law that it knows of."""
+
+    denoiser: Any
+
+    @property
+    def schedule(self):
+        return self.denoiser.schedule
+
+    def __call__(self, x, t):
+        return self.denoiser(x, t)
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5, 0.8])
+def test_mmps_needs_no_known_law(t, key):
+    """As many iterations as numbers observed solve the equations, however rough what
+    preconditions them; a single one is only the line search along the rough step."""
+    x = jax.random.normal(key, (LENGTH, 2))
+    denoiser, observation = Plain(PRIOR.denoiser), observed(std=0.1)
+    exact = sda.TweedieCovariance()(denoiser, observation)(x, t)
+    solved, searched, rough = (
+        method(denoiser, observation)(x, t)
+        for method in (sda.MMPS(6, 1e6), sda.MMPS(1, 1e6), sda.GaussianCovariance())
+    )
+    np.testing.assert_allclose(solved, exact, rtol=1e-3, atol=1e-3)
+    assert jnp.abs(searched - exact).max() > 10 * jnp.abs(solved - exact).max()
+    step, whole = searched - denoiser(x, t), rough - denoiser(x, t)
+    length = jnp.vdot(step, whole) / jnp.vdot(whole, whole)
+    np.testing.assert_allclose(step, length * whole, rtol=1e-3, atol=1e-4)
+
+
+def test_vjps_are_counted_by_level():
+    """MMPS costs its iterations below its limit, and what the other guidance costs above."""
+    levels = np.array([10.0, 3.0, 1.0, 0.5, 0.1])
+    counted = {
+        sda.SDA(): 5,
+        sda.SDA(through_network=False): 0,
+        sda.TMPD(): 10,
+        sda.TweedieCovariance(): 30,
+        sda.MMPS(2, 1.0): 3 + 2 * 2,
+        sda.MMPS(2, 1.0, above=sda.GaussianCovariance(through_network=False)): 2 * 2,
+        sda.MMPS(3, 20.0, "gmres"): 5 * 6,
+    }
+    for method, expected in counted.items():
+        assert method.vjps(6, levels) == expected, method
+
+
 @pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.PiGDM(1), sda.MMPS(1)], ids=str)
 def test_without_a_known_law_states_are_independent(method, key):
     """Where the network's Jacobian is not used: the Kalman gain of a standard normal."""
-
-    @component
-    class Plain:
-        denoiser: Any
-
-        @property
-        def schedule(self):
-            return self.denoiser.schedule
-
-        def __call__(self, x, t):
-            return self.denoiser(x, t)
-
     denoiser = Plain(PRIOR.denoiser)
     t, std = 0.9, 0.3
     x = jax.random.normal(key, (LENGTH, 2))
@@ -248,11 +284,7 @@ def test_without_a_known_law_states_are_independent(method, key):
     variance = r2 / (1 + r2)
     x_hat, gradient = method.twist(denoiser, observation, x, t)
     slope = jnp.zeros_like(x).at[::2].set((1 - x_hat[::2]) / (std**2 + variance))
-    if isinstance(method, sda.MMPS):
-        scale = denoiser.schedule.sigma(t) ** 2 / denoiser.schedule.mu(t)
-        expected = variance / scale * slope
-    else:
-        expected = jax.vjp(lambda x: denoiser(x, t), x)[1](slope)[0]
+    expected = jax.vjp(lambda x: denoiser(x, t), x)[1](slope)[0]
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 

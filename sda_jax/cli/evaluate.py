@@ -88,8 +88,7 @@ def score(
     ensemble = posterior(prior, test, settings, progress)
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
-    forwards = sampler.evaluations(prior.denoiser.schedule)
-    vjps = settings.guidance.vjps(int(np.size(test.observation.y))) * forwards
+    levels = sampler.levels(prior.denoiser.schedule)
     record: dict[str, Any] = {
         **comparison._asdict(),
         "rmse": rmse(ensemble, test.truth),
@@ -97,8 +96,8 @@ def score(
         "crps": crps(ensemble, test.truth),
         "crps_reference": crps(references[0], test.truth),
         "corrections": stepping(sampler).corrector.steps,
-        "forwards": forwards,
-        "vjps": vjps,
+        "forwards": len(levels),
+        "vjps": settings.guidance.vjps(int(np.size(test.observation.y)), levels),
         "jvps": 0,
         "seconds": round(seconds, 2),
     }

@@ -15,6 +15,7 @@ from sda_jax.observation import Observation
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
 
 FIT_ITERATIONS = 20  # of conjugate gradients
+Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
 
 
 @component
@@ -51,7 +52,7 @@ class Guided:
             return self.observation.log_likelihood(x_hat)
         prediction, push = jax.linearize(self.observation.operator, x_hat)
         residual = self.observation.residual(prediction)
-        matrix = _innovation_covariance(
+        matrix = innovation_covariance(
             self.observation,
             push,
             jax.linear_transpose(push, x_hat),
@@ -87,7 +88,6 @@ def inflated_pull(
     x_hat: Trajectory,
     spread: Callable[[Array], Array],
     iterations: int,
-    solver: str = "cg",
     errors: tuple[Array, Array] | None = None,
 ) -> Trajectory:
     """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat) - J e - n)`, J the operator's Jacobian at `x_hat`.
@@ -96,24 +96,22 @@ def inflated_pull(
         observation: With its operator on standardised trajectories.
         x_hat: Posterior mean.
         spread: `w -> V w`, the covariance of x given x_t.
-        iterations: Evaluations of `spread` for the system of equations.
-        solver: "cg", conjugate gradients, for a symmetric V; "gmres", for any.
+        iterations: Of conjugate gradients, an evaluation of `spread` each.
         errors: e and n, of x_hat and of y; None for zeros.
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
-    covariance = _innovation_covariance(observation, push, pull, spread)
+    covariance = innovation_covariance(observation, push, pull, spread)
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
-    solve = SOLVERS[solver]
-    (w,) = pull(solve(covariance, observation.residual(prediction), iterations))
+    (w,) = pull(conjugate_gradients(covariance, observation.residual(prediction), iterations))
     return w
 
 
-def _innovation_covariance(
+def innovation_covariance(
     observation: Observation,
     push: Callable[[Array], Array],
-    pull: Callable[[Array], tuple[Array]],
+    pull: Pull,
     spread: Callable[[Array], Array],
 ) -> Callable[[Array], Array]:
     """`v -> (Sigma_y + J V J^T) v`, `push` being J and `pull` its transpose."""
@@ -142,12 +140,9 @@ def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: 
     return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
 
 
-def _gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+def gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     """`matrix^-1 b`, approximately: the smallest residual within `iterations` products."""
     found, _ = jax.scipy.sparse.linalg.gmres(
         matrix, b, tol=0.0, restart=iterations, maxiter=1, solve_method="batched"
     )
     return found
-
-
-SOLVERS = {"cg": conjugate_gradients, "gmres": _gmres}

@@ -6,18 +6,25 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.errors import require_at_least, require_positive
 from sda_jax.gaussian import gaussian_error, gaussian_spread
-from sda_jax.guidance.base import Method, inflated_pull
+from sda_jax.guidance.base import Method, Pull, inflated_pull
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, PRNGKey, Scalar, Time, Trajectory, component, static
+from sda_jax.types import Denoiser, PRNGKey, Scalar, Schedule, Time, Trajectory, component, static
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
 LARGEST = 6.0  # change of the predicted noise, which is a mean of standard normal numbers
 PROBES = 4  # fixed errors of x_hat, the same for all members, that tr(A V A^T) is estimated from
+
+
+def bounded(gradient: Array, schedule: Schedule, t: Time) -> Array:
+    """The gradient, no element beyond 6/sigma."""
+    limit = LARGEST / schedule.sigma(t)
+    return jnp.clip(gradient, -limit, limit)
 
 
 @component
@@ -53,30 +60,40 @@ class GaussianCovariance(Method):
         if self.inflation is not None:
             require_positive("inflation", self.inflation)
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation, whatever the number observed."""
-        return int(self.through_network)
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        return int(self.through_network) * len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`, V held constant. No element of the gradient
         exceeds 6/sigma: where a network's Jacobian is wild, members would run away."""
-        pull_x = None
-        if self.through_network:
-            x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
-        else:
+        if not self.through_network:
             x_hat = denoiser(x, t)
+            return x_hat, self.gradient(denoiser, observation, x_hat, None, t)
+        x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+        return x_hat, self.gradient(denoiser, observation, x_hat, pull_x, t)
+
+    def gradient(
+        self,
+        denoiser: Denoiser,
+        observation: Observation,
+        x_hat: Trajectory,
+        pull_x: Pull | None,
+        t: Time,
+    ) -> Array:
+        """The gradient alone, of a posterior mean already known, with the VJP of the network
+        there where the gradient is to pass through it."""
         observation = self._near(denoiser, observation, x_hat, t)
         _, spread = self._covariance(denoiser, observation, x_hat, t)
         w = inflated_pull(observation, x_hat, spread, self.iterations)
         schedule = denoiser.schedule
-        if pull_x is not None:
+        if self.through_network and pull_x is not None:
             gradient = pull_x(w)[0]
         else:
             gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
-        limit = LARGEST / schedule.sigma(t)
-        return x_hat, jnp.clip(gradient, -limit, limit)
+        return bounded(gradient, schedule, t)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

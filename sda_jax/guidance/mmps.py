@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.errors import require_at_least, require_choice, require_positive
 from sda_jax.gaussian import gaussian_spread
-from sda_jax.guidance.base import SOLVERS, Method, inflated_pull
+from sda_jax.guidance.base import Method, Pull, conjugate_gradients, gmres, innovation_covariance
+from sda_jax.guidance.gaussian import GaussianCovariance, bounded
 from sda_jax.observation import Observation
 from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, Time, Trajectory, component, static
@@ -20,44 +25,78 @@ class MMPS(Method):
 
     Rozet et al. (2024), section 3.2. Exact where `TweedieCovariance` is and the iterations
     suffice. A trained network's Jacobian is wrong where the noise drowns the data: above `limit`,
-    V is that of Gaussian data (`gaussian_spread`).
+    another guidance takes over, whose covariance also preconditions the conjugate gradients: they
+    begin with its step, of the length that the network's Jacobian says.
 
     Attributes:
         iterations: Of the solver, a VJP through the network each.
         limit: Largest sigma/mu at which the network's Jacobian is used.
-        solver: "cg", conjugate gradients, or "gmres", which does not ask for a symmetric
-            Jacobian: a composed denoiser's is not.
+        solver: "cg", preconditioned conjugate gradients, or "gmres", not preconditioned, which does
+            not ask for a symmetric Jacobian: a composed denoiser's is not.
+        above: The guidance above `limit`, a `GaussianCovariance`.
     """
 
     iterations: int = static(3)
     limit: float = 3.0
     solver: str = static("cg")
+    above: GaussianCovariance = GaussianCovariance()
 
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
         require_positive("limit", self.limit)
-        require_choice("solver", self.solver, tuple(SOLVERS))
+        require_choice("solver", self.solver, ("cg", "gmres"))
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation, whatever the number observed."""
-        return self.iterations + (3 if self.solver == "gmres" else 1)
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        below = levels[levels < self.limit]
+        each = self.iterations + (3 if self.solver == "gmres" else 0)
+        return each * len(below) + self.above.vjps(observed, levels[levels >= self.limit])
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
+        x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+        gradient = jax.lax.cond(
+            noise_ratio(denoiser.schedule, t) < self.limit,
+            lambda: self._gradient(denoiser, observation, x_hat, pull_x, t),
+            lambda: self.above.gradient(denoiser, observation, x_hat, pull_x, t),
+        )
+        return x_hat, gradient
+
+    def _gradient(
+        self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, pull_x: Pull, t: Time
+    ) -> Array:
         schedule = denoiser.schedule
         scale = schedule.sigma(t) ** 2 / schedule.mu(t)
-        x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
-
-        def spread(w: Array) -> Array:
-            return jax.lax.cond(
-                noise_ratio(schedule, t) < self.limit,
-                lambda w: scale * pull_x(w)[0],
-                lambda w: gaussian_spread(denoiser, w, t),
-                w,
-            )
-
         near = observation.near(x_hat, noise_ratio(schedule, t))
-        w = inflated_pull(near, x_hat, spread, self.iterations, self.solver)
-        return x_hat, spread(w) / scale
+        prediction, push = jax.linearize(near.operator, x_hat)
+        pull = jax.linear_transpose(push, x_hat)
+        residual = near.residual(prediction)
+
+        if self.solver == "gmres":
+            matrix = innovation_covariance(near, push, pull, lambda w: scale * pull_x(w)[0])
+            return pull_x(pull(gmres(matrix, residual, self.iterations))[0])[0]
+
+        rough = innovation_covariance(near, push, pull, partial(gaussian_spread, denoiser, t=t))
+
+        def precondition(r: Array) -> Array:
+            return conjugate_gradients(rough, r, self.above.iterations)
+
+        # Each direction is pulled through the network once, for its product and for the gradient.
+        gradient, r = jnp.zeros_like(x_hat), residual
+        z = p = precondition(r)
+        size = jnp.vdot(r, z)
+        for i in range(self.iterations):
+            pulled = pull_x(pull(p)[0])[0]
+            known = jnp.where(near.observed, push(scale * pulled), 0.0)
+            product = near.noise_times(p) + known
+            curvature = jnp.vdot(p, product)
+            usable = curvature > 0
+            # where the Jacobian is not positive along it, the first step is the other guidance's
+            alpha = jnp.where(usable, size / jnp.where(usable, curvature, 1.0), float(i == 0))
+            gradient, r = gradient + alpha * pulled, r - alpha * product
+            z = precondition(r)
+            before, size = size, jnp.vdot(r, z)
+            p = z + jnp.where(before > 0, size / jnp.where(before > 0, before, 1.0), 0.0) * p
+        return bounded(gradient, schedule, t)

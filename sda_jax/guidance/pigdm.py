@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.denoise import Parameterisation
@@ -30,9 +31,9 @@ class PiGDM(Method):
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation, whatever the number observed."""
-        return 1
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        return len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

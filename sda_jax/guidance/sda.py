@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.guidance.base import Method
@@ -35,9 +36,9 @@ class SDA(Method):
     gamma_obs: Any = None
     through_network: bool = static(True)
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation, whatever the number observed."""
-        return int(self.through_network)
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        return int(self.through_network) * len(levels)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.guidance.base import Method
@@ -21,9 +22,9 @@ class TMPD(Method):
     given x_t; the row sums of a trained network's Jacobian may be negative and count as 0 then.
     """
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation, whatever the number observed."""
-        return 2
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        return 2 * len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

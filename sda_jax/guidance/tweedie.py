@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.guidance.base import Method
@@ -22,9 +23,9 @@ class TweedieCovariance(Method):
     Rozet et al. (2024), section 3.2, with V dense.
     """
 
-    def vjps(self, observed: int) -> int:
-        """VJPs through the network for each evaluation: one for every observed element."""
-        return observed
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu: one for every element of y."""
+        return observed * len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import ConfigError, require_at_least, require_at_most, require_positive
 from sda_jax.samplers.draws import Draws
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
+from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
 
 
@@ -64,10 +66,13 @@ class Candidates(Draws):
     def _searching(self) -> int:
         return self.count * self.after
 
-    def evaluations(self, schedule: Schedule) -> int:
-        """Evaluations of the denoiser for one sample."""
-        once = self.of.evaluations_of(schedule, self.after)
-        return self.of.evaluations(schedule) + (self.count - 1) * once + self.count
+    def levels(self, schedule: Schedule) -> np.ndarray:
+        """The sigma/mu of each evaluation of the denoiser for one sample, a candidate's fit
+        included."""
+        once = self.of.levels_of(schedule, self.after)
+        chosen = np.asarray(noise_ratio(schedule, self.of.grid(schedule, self.of.steps)))
+        fits = np.full(self.count, chosen[self.after])
+        return np.concatenate([np.tile(once, self.count - 1), fits, self.of.levels(schedule)])
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

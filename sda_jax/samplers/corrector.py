@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.errors import require_at_least, require_below
@@ -68,9 +69,10 @@ class Corrector(ABC):
         ratio = noise_ratio(schedule, t)
         return (ratio >= self.above) & (ratio <= self.below) & (self.steps > 0)
 
-    def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
-        """Evaluations of the denoiser at all these times."""
-        return self.steps * int(jnp.sum(self.active(schedule, times)))
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
+        """The sigma/mu of each evaluation of the denoiser at these times."""
+        ratios = np.asarray(noise_ratio(schedule, times))
+        return np.repeat(ratios[np.asarray(self.active(schedule, times))], self.steps)
 
 
 @component
@@ -102,6 +104,7 @@ class Correctors:
             moved |= part.active(schedule, t)
         return moved
 
-    def evaluations(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
-        """Evaluations of the denoiser at all these times."""
-        return sum(part.evaluations(schedule, times) for part in self.parts)
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
+        """The sigma/mu of each evaluation of the denoiser at these times."""
+        parts = [part.levels(schedule, times) for part in self.parts]
+        return np.concatenate([np.empty(0), *parts])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.types import Denoiser, PRNGKey, Sampler, Trajectory
+from sda_jax.types import Denoiser, PRNGKey, Sampler, Schedule, Trajectory
 
 
 class Draws:
-    """A sampler that has `begin`, `advance`, `end`, `level` and `steps`."""
+    """A sampler that has `begin`, `advance`, `end`, `level`, `levels` and `steps`."""
 
     def __call__(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
@@ -17,6 +17,10 @@ class Draws:
         """Draws one trajectory of `shape`, in the denoiser's units."""
         state, _ = self.advance(key, denoiser, self.begin(key, denoiser, shape), 0, self.steps)
         return self.end(denoiser, state)
+
+    def evaluations(self: Sampler, schedule: Schedule) -> int:
+        """Evaluations of the denoiser for one sample."""
+        return len(self.levels(schedule))
 
     def diverged_at(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]

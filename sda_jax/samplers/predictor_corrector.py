@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.errors import require_at_least, require_at_most
@@ -49,15 +50,18 @@ class PredictorCorrector(Draws):
         require_at_least("denoise", self.denoise, 0)
         require_at_most("denoise", self.denoise, 1)
 
-    def evaluations(self, schedule: Schedule) -> int:
-        """Evaluations of the denoiser for one sample."""
-        return self.evaluations_of(schedule, self.steps) + (self.denoise > 0)
+    def levels(self, schedule: Schedule) -> np.ndarray:
+        """The sigma/mu of each evaluation of the denoiser for one sample, a predictor's counted
+        where its step starts."""
+        last = np.asarray(noise_ratio(schedule, self.grid(schedule, self.steps)[-1:]))
+        return np.append(self.levels_of(schedule, self.steps), last[: int(self.denoise > 0)])
 
-    def evaluations_of(self, schedule: Schedule, steps: int) -> int:
-        """Evaluations of the denoiser in the first `steps` steps."""
-        times = self.grid(schedule, self.steps)[1 : steps + 1]
-        predicted = steps * self.predictor.evaluations
-        return predicted + self.corrector.evaluations(schedule, times)
+    def levels_of(self, schedule: Schedule, steps: int) -> np.ndarray:
+        """Those of the first `steps` steps."""
+        times = self.grid(schedule, self.steps)[: steps + 1]
+        starts = np.asarray(noise_ratio(schedule, times[:-1]))
+        predicted = np.repeat(starts, self.predictor.evaluations)
+        return np.append(predicted, self.corrector.levels(schedule, times[1:]))
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

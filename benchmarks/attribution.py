@@ -4,8 +4,8 @@
 
 Exact draws are given the noise of one level, from which the sampler goes on. Without an observation
 (simulated trajectories, the prior's score) what goes wrong below that level is the network's and
-the sampler's; with one (the particle smoother's draws) guidance adds its share. On the damped
-spring score and guidance are exact: what is left is discretisation.
+the sampler's. With one (the particle smoother's draws), one ingredient at a time is changed. On the
+damped spring score and guidance are exact: what is left is discretisation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import record
+from posterior_methods import FIRST, even
 from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scores
 
 import sda_jax as sda
@@ -28,21 +29,43 @@ from sda_jax.denoise import predicted_noise
 from sda_jax.schedule import noise_ratio
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
+FROM = 1.0
 GAIN_LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
-
-
-def stepping(corrector: Any, predictor: Any) -> sda.PredictorCorrector:
-    """64 steps of a predictor and a corrector."""
-    return sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, corrector)
-
 
 EVERYWHERE = dataclasses.replace(PRIOR_SAMPLER.corrector, above=0.0)
 SAMPLERS = {
-    "exponential integrator": stepping(sda.Langevin(0), sda.ExponentialIntegrator()),
-    "Heun": stepping(sda.Langevin(0), sda.Heun()),
-    "Langevin 7, 0.1": stepping(sda.Langevin(7, 0.1), sda.ExponentialIntegrator()),
-    "default at all levels": dataclasses.replace(PRIOR_SAMPLER, corrector=EVERYWHERE),
-    "default": PRIOR_SAMPLER,
+    "exponential integrator": even(64, FIRST, sda.Langevin(0)),
+    "Heun": even(64, sda.Heun(), sda.Langevin(0)),
+    "Langevin 7, 0.1": even(64, FIRST, sda.Langevin(7, 0.1)),
+    "Leimkuhler-Matthews 7, 0.5 at all levels": dataclasses.replace(
+        PRIOR_SAMPLER, corrector=EVERYWHERE
+    ),
+    "of `sample`": PRIOR_SAMPLER,
+}
+STEPPING = DEFAULT_SAMPLER.of
+FINER = dataclasses.replace(STEPPING.corrector, steps=14, tau=0.25)
+Going = tuple[float, Any, sda.PredictorCorrector]  # from sigma/mu, with guidance and sampler
+STARTS: dict[str, Going] = {
+    f"from {level:g}": (level, DEFAULT_GUIDANCE, STEPPING) for level in LEVELS
+}
+CHANGES: dict[str, Going] = {
+    "default": (FROM, DEFAULT_GUIDANCE, STEPPING),
+    "guidance: without the network's Jacobian": (FROM, DEFAULT_GUIDANCE.above, STEPPING),
+    "guidance: five iterations": (
+        FROM,
+        dataclasses.replace(DEFAULT_GUIDANCE, iterations=5),
+        STEPPING,
+    ),
+    "discretisation: half tau, 14 corrections": (
+        FROM,
+        DEFAULT_GUIDANCE,
+        dataclasses.replace(STEPPING, corrector=FINER),
+    ),
+    "discretisation: 64 steps": (
+        FROM,
+        DEFAULT_GUIDANCE,
+        dataclasses.replace(STEPPING, steps=64),
+    ),
 }
 
 
@@ -118,24 +141,29 @@ def gains(prior: sda.Prior, length: int) -> str:
 SHOWN = ("W1 / floor", "log prior gap", "log likelihood gap", "spread ratio", "in 90 %", "C2ST")
 
 
-def of_a_posterior(case: Case, name: str, samples: int, observations: int) -> str:
-    """Scores of the default's members, by the level that exact draws went on from."""
-    lines = [f"| from sigma/mu | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
-    levels = {level: [] for level in LEVELS}
+def of_a_posterior(
+    case: Case, name: str, goings: dict[str, Going], samples: int, observations: int
+) -> str:
+    """Scores of exact draws, and of what each way of going on makes of them."""
+    lines = [f"| | {' | '.join(SHOWN)} |", "|---" * (len(SHOWN) + 1) + "|"]
+    found: dict[str, list] = {label: [] for label in ("exact draws themselves", *goings)}
     for index in range(observations):
         truth, observation, key, key_reference = draw(case, name, index)
         known = references(case, observation, key_reference, samples)
-        again = jax.random.fold_in(key_reference, 2)
-        given = jnp.asarray(exact(case, observation, again, samples))
-        denoiser = guided(case.prior, observation, case.length, DEFAULT_GUIDANCE, None, 1, None)
-        for level, rows in levels.items():
-            drawn, at = gone_on(key, case.prior, denoiser, DEFAULT_SAMPLER.of, given, level)
-            found = scores(case, observation, truth, np.asarray(drawn), known)
-            rows.append([at, *(COLUMNS[column](found) for column in SHOWN)])
-            print(name, index, np.round(rows[-1], 3), flush=True)
-    for rows in levels.values():
-        at, *cells = np.median(rows, axis=0)
-        lines.append(f"| {at:.2g} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
+        given = exact(case, observation, jax.random.fold_in(key_reference, 2), samples)
+        for label, rows in found.items():
+            drawn = given
+            if label in goings:
+                level, guidance, sampler = goings[label]
+                denoiser = guided(case.prior, observation, case.length, guidance, None, 1, None)
+                start = jnp.asarray(given)
+                drawn = gone_on(key, case.prior, denoiser, sampler, start, level)[0]
+            row = scores(case, observation, truth, np.asarray(drawn), known)
+            rows.append([COLUMNS[column](row) for column in SHOWN])
+            print(name, index, label, np.round(rows[-1], 3), flush=True)
+    for label, rows in found.items():
+        cells = np.median(rows, axis=0)
+        lines.append(f"| {label} | " + " | ".join(f"{c:.3f}" for c in cells) + " |")
     return "\n".join(lines)
 
 
@@ -150,6 +178,8 @@ def main() -> None:
     known = cases()
     lorenz, length = known["lo"].prior, known["lo"].length
     parts = [
+        "The network is told whole trajectories, so nothing is composed: what no change of "
+        "guidance or sampler changes is the network's.",
         "## The prior, without an observation\n\n"
         f"Log prior of {options.samples} samples less that of the simulations they went on from.",
         of_the_prior(lorenz, length, options.samples),
@@ -157,11 +187,13 @@ def main() -> None:
         gains(lorenz, length),
     ]
     for name in options.cases:
-        score = "exact score and guidance" if name == "spring" else "the network's score"
+        goings, what = CHANGES, f"one ingredient changed, from sigma/mu = {FROM:g}"
+        if name == "spring":
+            goings, what = STARTS, "exact score and guidance, by the sigma/mu gone on from"
         parts += [
-            f"## Posterior of {name}: {score}, default sampler\n\nMedians over "
-            f"{options.observations} observations; {options.samples} samples.",
-            of_a_posterior(known[name], name, options.samples, options.observations),
+            f"## Posterior of {name}: {what}\n\nMedians over {options.observations} observations; "
+            f"{options.samples} samples.",
+            of_a_posterior(known[name], name, goings, options.samples, options.observations),
         ]
     record("attribution", "Where a posterior's error comes from", "\n\n".join(parts))
 

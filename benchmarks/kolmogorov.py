@@ -100,7 +100,7 @@ def main() -> None:
                     if (name, index) in done:
                         continue
                     test = draw_case(config, name, index)
-                    forwards = config.assimilation.sampler.evaluations(prior.denoiser.schedule)
+                    levels = config.assimilation.sampler.levels(prior.denoiser.schedule)
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
                     ensemble = posterior(prior, test, config.assimilation)
@@ -110,8 +110,8 @@ def main() -> None:
                         "truth": index,
                         "members": options.members,
                         "observed": observed,
-                        "forwards": forwards,
-                        "vjps": forwards * config.assimilation.guidance.vjps(observed),
+                        "forwards": len(levels),
+                        "vjps": config.assimilation.guidance.vjps(observed, levels),
                         **scores(test, ensemble, case.imposed is not None),
                         "seconds": round(time.perf_counter() - start, 2),
                         "settings": known,

@@ -18,7 +18,16 @@ import numpy as np
 from common import RESULTS, record
 from matplotlib.figure import Figure
 from posterior_methods import METHODS
-from posterior_scores import COLUMNS, PARTICLES, cases, draw, references, scores, summary
+from posterior_scores import (
+    COLUMNS,
+    OF_A_FILTER,
+    PARTICLES,
+    cases,
+    draw,
+    references,
+    scores,
+    summary,
+)
 
 from sda_jax.errors import DivergenceError
 from sda_jax.storage import append_record, read_records, write_records
@@ -147,7 +156,8 @@ def main() -> None:
         "W1 / floor within 0.05 of 1, gaps below 1 and below 0.3 or three standard errors, spread "
         "within 3 %, energy p above 0.01, 88 to 92 in 90 %, C2ST at most 0.55; what the truth "
         "redrawn misses of them is chance. Smoother with "
-        f"{PARTICLES} particles; {options.samples} samples.\n\n" + summary(records),
+        f"{PARTICLES} particles, {OF_A_FILTER} members of each run at most; "
+        f"{options.samples} samples.\n\n" + summary(records),
         script="posterior",
     )
 

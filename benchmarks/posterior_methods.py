@@ -13,6 +13,7 @@ from posterior_scores import PARTICLES, Case, exact
 import sda_jax as sda
 from sda_jax.assimilate import DEFAULT_SAMPLER, LADDER
 from sda_jax.guidance import GaussianCovariance
+from sda_jax.schedule import noise_ratio
 from sda_jax.serialize import encode
 
 
@@ -28,8 +29,8 @@ class Assimilated(NamedTuple):
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs of one member."""
-        forwards = self.sampler.evaluations(case.prior.denoiser.schedule)
-        return forwards, forwards * self.guidance.vjps(int(np.size(observation.y))), 0
+        levels = self.sampler.levels(case.prior.denoiser.schedule)
+        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels), 0
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
@@ -54,8 +55,10 @@ class Weighted(NamedTuple):
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs for one member of the ensemble, all particles counted."""
-        forwards = (self.steps + 1) * self.particles // samples
-        return forwards, forwards * self.guidance.vjps(int(np.size(observation.y))), 0
+        schedule = case.prior.denoiser.schedule
+        levels = np.asarray(noise_ratio(schedule, sda.EvenLogRatio()(schedule, self.steps)))
+        levels = np.tile(levels, self.particles // samples)
+        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels), 0
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int

@@ -19,7 +19,7 @@ demo-kolmogorov: setup
 	$(BIN)/python scripts/experiment.py --config configs/kolmogorov_assimilation.py
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: setup
 	$(BIN)/ruff check .

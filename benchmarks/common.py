@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,23 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
-def record(name: str, title: str, body: str, script: str | None = None) -> None:
+def measured() -> dict[str, str]:
+    """Where and when a record is made: what a table of records says above them."""
+    found = ", ".join(f"{k} {v}" for k, v in versions().items())
+    return {
+        "machine": machine(),
+        "versions": f"Python {platform.python_version()}, {found}",
+        "date": str(datetime.date.today()),
+    }
+
+
+def record(
+    name: str,
+    title: str,
+    body: str,
+    script: str | None = None,
+    records: Sequence[dict[str, Any]] = (),
+) -> None:
     """Prints a result and writes it to results/NAME.md with machine, versions, command, date.
 
     Args:
@@ -39,15 +56,15 @@ def record(name: str, title: str, body: str, script: str | None = None) -> None:
         title: Its heading.
         body: Markdown.
         script: The benchmark that made it, where it has another name.
+        records: What the body shows, each with `measured()`, where several runs made it.
     """
-    found = ", ".join(f"{k} {v}" for k, v in versions().items())
     given = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]
     command = f"python benchmarks/{script or name}.py {' '.join(given)}".strip()
-    text = (
-        f"# {title}\n\n"
-        f"- machine: {machine()}\n- versions: Python {platform.python_version()}, {found}\n"
-        f"- command: `{command}`\n- date: {datetime.date.today()}\n\n{body}\n"
-    )
+    rows = records or [measured()]
+    found = {k: "; ".join(sorted({r[k] for r in rows})) for k in measured()}
+    found["command"] = f"`{command}`" + (" (the last one)" if records else "")
+    head = "\n".join(f"- {k}: {found[k]}" for k in ("machine", "versions", "command", "date"))
+    text = f"# {title}\n\n{head}\n\n{body}\n"
     print(text)
     write_text(RESULTS / f"{name}.md", text)
 

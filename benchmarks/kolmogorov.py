@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, latest, record, weights
+from common import RESULTS, latest, measured, record, weights
 
 import sda_jax as sda
 from sda_jax.cli.common import draw_case, posterior
@@ -115,17 +115,19 @@ def main() -> None:
                         **scores(test, ensemble, case.imposed is not None),
                         "seconds": round(time.perf_counter() - start, 2),
                         "settings": known,
+                        **measured(),
                     }
                     records.append(found)
                     append_record(path, found)
                     print(f"{method} {name} {index}: {found['residual_std']:.4f}", flush=True)
+    shown = latest(records, "case", "method")
     record(
         "kolmogorov",
         "Kolmogorov flow on 32 x 32, shipped prior: residuals of the zero-shot experiments",
         "Evaluations and VJPs of the network are for one member. Standard errors are over the "
         "truths, and those that single exact draws of the posterior would have: their residuals "
-        "have the law of the noise. The loop's y is imposed, not drawn.\n\n"
-        + summary(latest(records, "case", "method")),
+        "have the law of the noise. The loop's y is imposed, not drawn.\n\n" + summary(shown),
+        records=shown,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import matplotlib.ticker
 import numpy as np
-from common import RESULTS, latest, record
+from common import RESULTS, latest, measured, record
 from kolmogorov import ROOT, identity
 from matplotlib.figure import Figure
 
@@ -161,16 +161,19 @@ def main() -> None:
                 "crps": metrics.crps(ensemble, test.truth),
                 "ranks": np.bincount(ranks.ravel(), minlength=BINS).tolist(),
                 "settings": known,
+                **measured(),
             }
             records.append(found)
             append_record(path, found)
             print(f"{name} {steps} {index}: {found['spread_skill']:.3f}", flush=True)
-    groups = grouped(latest(records, "case", "truths", "steps"))
+    shown = latest(records, "case", "truths", "steps")
+    groups = grouped(shown)
     figure(groups).savefig(RESULTS / "kolmogorov_calibration.png", dpi=120)
     record(
         "kolmogorov_calibration",
         "Kolmogorov flow on 32 x 32, shipped prior: calibration",
         summary(groups),
+        records=shown,
     )
 
 

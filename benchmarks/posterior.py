@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
-from common import RESULTS, record
+from common import RESULTS, measured, record
 from matplotlib.figure import Figure
 from posterior_methods import METHODS
 from posterior_scores import (
@@ -126,6 +126,7 @@ def main() -> None:
                     "samples": options.samples,
                     "settings": settings[label, method],
                     **dict(zip(("forwards", "vjps", "jvps"), costs, strict=True)),
+                    **measured(),
                 }
                 start = time.perf_counter()
                 try:
@@ -157,8 +158,10 @@ def main() -> None:
         "within 3 %, energy p above 0.01, 88 to 92 in 90 %, C2ST at most 0.55; what the truth "
         "redrawn misses of them is chance. Smoother with "
         f"{PARTICLES} particles, {OF_A_FILTER} members of each run at most; "
-        f"{options.samples} samples.\n\n" + summary(records),
+        f"{options.samples} samples. A row alone: `--cases CASE --methods METHOD` with its n "
+        "as `--observations`.\n\n" + summary(records),
         script="posterior",
+        records=records,
     )
 
 

@@ -228,5 +228,6 @@ def rank_histogram(ranks: np.ndarray, members: int, bins: int = 10) -> Figure:
     axis.axhline(100 / bins, color=SECOND, lw=1.5, label="level: calibrated")
     axis.set_xticks([0, bins / 2, bins], ["below all members", "middle", "above all members"])
     axis.set_ylabel("share of values (%)")
-    axis.legend(fontsize=8)
+    axis.margins(y=0.25)
+    axis.legend(fontsize=8, loc="upper center")
     return figure

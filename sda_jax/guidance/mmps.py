@@ -55,7 +55,8 @@ class MMPS(Method):
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
-        """`x_hat` and the gradient of `log p(y | x_t)`, V held constant."""
+        """`x_hat` and the gradient of `log p(y | x_t)`, V held constant. No element of the gradient
+        exceeds 6/sigma, as with `GaussianCovariance`."""
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         gradient = jax.lax.cond(
             noise_ratio(denoiser.schedule, t) < self.limit,
@@ -76,7 +77,8 @@ class MMPS(Method):
 
         if self.solver == "gmres":
             matrix = innovation_covariance(near, push, pull, lambda w: scale * pull_x(w)[0])
-            return pull_x(pull(gmres(matrix, residual, self.iterations))[0])[0]
+            v = gmres(matrix, residual, self.iterations)
+            return bounded(pull_x(pull(v)[0])[0], schedule, t)
 
         rough = innovation_covariance(near, push, pull, partial(gaussian_spread, denoiser, t=t))
 

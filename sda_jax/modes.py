@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sda_jax.assimilate import DEFAULT_GUIDANCE, check_observation
@@ -19,7 +19,7 @@ from sda_jax.metrics import log_likelihood
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, Trajectory
+from sda_jax.types import Denoiser, Schedule, Trajectory
 
 MOMENTUM = 0.9
 
@@ -91,11 +91,13 @@ def find_modes(
     start = prior.standardisation.forward(members)
     remedy = f"Lower chunk, the members that climb at once ({chunk})."
     chunk = min(chunk, len(start))
-    ends = run_in_memory(_climb, remedy, posterior, start, level, levels, steps, chunk)
-    if not bool(jnp.all(jnp.isfinite(ends))):
+    ends, finite = run_in_memory(_climb, remedy, posterior, start, level, levels, steps, chunk)
+    if not bool(jnp.all(finite)):
+        first = float(_ratios(posterior.schedule, level, levels)[jnp.argmin(jnp.all(finite, 0))])
         raise DivergenceError(
             "ensemble",
-            "a member's end that is not finite",
+            f"{int(jnp.sum(~finite[:, -1]))} of {len(ends)} members not finite, the first of them "
+            f"at sigma/mu = {first:.3g}",
             "finite modes",
             "Lower level, or guide more gently.",
         )
@@ -111,16 +113,20 @@ def find_modes(
     return Modes(found[best], sizes[order], np.argsort(order)[labels], likelihood[best])
 
 
+def _ratios(schedule: Schedule, level: float, levels: int) -> Array:
+    """The sigma/mu of the levels."""
+    return jnp.exp(jnp.linspace(jnp.log(level), jnp.log(noise_ratio(schedule, 0.0)), levels))
+
+
 @partial(jax.jit, static_argnames=("levels", "steps", "chunk"))
 def _climb(
     denoiser: Denoiser, start: Array, level: float, levels: int, steps: int, chunk: int
-) -> Array:
+) -> tuple[Array, Bool[Array, "samples levels"]]:
+    """The members' ends, and whether they were finite at each level."""
     schedule = denoiser.schedule
-    lowest = noise_ratio(schedule, 0.0)
-    ratios = jnp.exp(jnp.linspace(jnp.log(level), jnp.log(lowest), levels))
 
-    def one(x: Trajectory) -> Trajectory:
-        def at(x: Array, ratio: Array) -> tuple[Array, None]:
+    def one(x: Trajectory) -> tuple[Trajectory, Array]:
+        def at(x: Array, ratio: Array) -> tuple[Array, Array]:
             t = schedule.time(ratio)
 
             def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
@@ -128,9 +134,10 @@ def _climb(
                 ahead = x + MOMENTUM * (x - before)
                 return (denoiser(schedule.mu(t) * ahead, t), x), None
 
-            return jax.lax.scan(step, (x, x), None, length=steps)[0][0], None
+            x = jax.lax.scan(step, (x, x), None, length=steps)[0][0]
+            return x, jnp.all(jnp.isfinite(x))
 
-        return jax.lax.scan(at, x, ratios)[0]
+        return jax.lax.scan(at, x, _ratios(schedule, level, levels))
 
     return jax.lax.map(one, start, batch_size=chunk)
 

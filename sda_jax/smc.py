@@ -74,15 +74,18 @@ class Particles(NamedTuple):
         log_weights: Normalised: their exponentials add up to 1.
         log_evidence: Estimate of `log p(y)` under the prior.
         effective: Effective sample size after each step, as a share of the particles, before
-            resampling.
+            resampling; at last with the likelihood itself, which `log_weights` have.
         resampled: Whether the particles were resampled after each step.
+        diverged: How many particles became not finite on the way. They weigh nothing; those that
+            were never resampled are at the place of the heaviest.
     """
 
     particles: Float[Array, "particles length *state"]
     log_weights: Float[Array, " particles"]
     log_evidence: Float[Array, ""]
-    effective: Float[Array, " steps"]
+    effective: Float[Array, " steps+1"]
     resampled: Bool[Array, " steps"]
+    diverged: Int[Array, ""]
 
     def ensemble(self, key: PRNGKey, samples: int) -> Float[Array, "samples length *state"]:
         """Members of equal weight, in random order, by `ordered_resampling`."""
@@ -157,9 +160,12 @@ def twisted_smc(
         (length, *prior.state_shape), particles, steps, min(chunk, particles),
     )  # fmt: skip
     if not bool(jnp.isfinite(found.log_evidence)):
+        schedule = prior.denoiser.schedule
+        last = int(jnp.argmin(jnp.isfinite(found.effective)))  # the first without any weight
+        level = float(noise_ratio(schedule, grid(schedule, steps)[last]))
         raise DivergenceError(
             "particles",
-            "no finite weight",
+            f"none with a finite weight after the step from sigma/mu = {level:.3g}",
             "particles that explain y",
             "Take more particles or steps, or guide more gently.",
         )
@@ -194,14 +200,12 @@ def _run(
         place = looked_at(x, s)
         return place, log_ratio + place.log_twist - both[1].log_twist
 
-    def step(carry: tuple, now: tuple[Array, ...]) -> tuple[tuple, tuple[Array, Array]]:
+    def step(carry: tuple, now: tuple[Array, ...]) -> tuple[tuple, tuple[Array, Array, Array]]:
         (places, log_weights, log_evidence), (i, t, s) = carry, now
         key_move, key_resample = jax.random.split(jax.random.fold_in(key_steps, i))
         keys = jax.random.split(key_move, count)
         places, gained = jax.lax.map(lambda b: moved(b, t, s), (keys, places), batch_size=chunk)
-        log_weights = _without_nan(log_weights + gained)
-        total = jax.scipy.special.logsumexp(log_weights)
-        effective = jnp.exp(2 * total - jax.scipy.special.logsumexp(2 * log_weights)) / count
+        log_weights, total, effective, lost = _weighed(log_weights, gained)
         due = effective < threshold
 
         def resampled(places: _Place, log_weights: Array) -> tuple[_Place, Array, Array]:
@@ -213,27 +217,35 @@ def _run(
         def kept(places: _Place, log_weights: Array) -> tuple[_Place, Array, Array]:
             return places, log_weights, log_evidence
 
-        return jax.lax.cond(due, resampled, kept, places, log_weights), (effective, due)
+        return jax.lax.cond(due, resampled, kept, places, log_weights), (effective, due, lost)
 
     places = jax.lax.map(lambda x: looked_at(x, times[0]), x, batch_size=chunk)
     start = (places, places.log_twist, jnp.zeros(()))
     now = (jnp.arange(steps), times[:-1], times[1:])
-    (places, log_weights, log_evidence), (effective, due) = jax.lax.scan(step, start, now)
+    (places, log_weights, log_evidence), (effective, due, lost) = jax.lax.scan(step, start, now)
     exact = jax.vmap(observation.log_likelihood)(places.x / schedule.mu(0.0))
-    log_weights = _without_nan(log_weights + exact - places.log_twist)
-    total = jax.scipy.special.logsumexp(log_weights)
+    log_weights, total, last, last_lost = _weighed(log_weights, exact - places.log_twist)
+    finite = jnp.isfinite(log_weights).reshape(count, *[1] * len(shape))
+    x = jnp.where(finite, places.x, places.x[jnp.argmax(log_weights)])
     return Particles(
-        places.x / schedule.mu(0.0),
+        x / schedule.mu(0.0),
         log_weights - total,
         log_evidence + total - jnp.log(count),
-        effective,
+        jnp.append(effective, last),
         due,
+        jnp.sum(lost) + last_lost,
     )
 
 
-def _without_nan(log_weights: Array) -> Array:
-    """A particle that diverged weighs nothing."""
-    return jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+def _weighed(log_weights: Array, gained: Array) -> tuple[Array, Array, Array, Array]:
+    """The new weights, the log of their sum, their effective sample size as a share, and how many
+    particles just diverged: they weigh nothing."""
+    new = log_weights + gained
+    lost = jnp.isnan(new)
+    new = jnp.where(lost, -jnp.inf, new)
+    total = jax.scipy.special.logsumexp(new)
+    effective = jnp.exp(2 * total - jax.scipy.special.logsumexp(2 * new)) / len(new)
+    return new, total, effective, jnp.sum(lost & (log_weights > -jnp.inf))
 
 
 def _move(

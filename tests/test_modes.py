@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
+from sda_jax.errors import ConfigError, DivergenceError
 from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
 
 CHAIN, LENGTH = sda.VectorAutoregression(), 8
@@ -61,3 +61,10 @@ def test_impossible_settings_are_refused(key):
             sda.find_modes(prior, observation, start, **{name: 0.0})
     with pytest.raises(ConfigError, match="steps"):
         sda.find_modes(prior, observation, start, steps=0)
+
+
+def test_members_that_diverge_are_counted_with_the_level():
+    observation = sda.Observation(np.ones((2, 1)), sda.Every(4, sda.Channels((0,))), std=0.3)
+    start = jnp.zeros((3, LENGTH, 2)).at[1].set(jnp.inf)
+    with pytest.raises(DivergenceError, match=r"1 of 3 members .* at sigma/mu = 0.5"):
+        sda.find_modes(exact_prior(CHAIN, LENGTH), observation, start, GUIDANCE, level=0.5)

@@ -1,5 +1,8 @@
 """Twisted sequential Monte Carlo against the Kalman smoother."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,11 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, ObservationError
+from sda_jax.errors import ConfigError, DivergenceError, ObservationError
+from sda_jax.schedule import noise_ratio
 from sda_jax.smc import Particles, ordered_resampling
 from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.types import component
 
 LENGTH, N = 16, 2048
 CHAIN = sda.DampedSpring()
@@ -37,13 +42,14 @@ def test_exact_twists_give_the_posterior_with_equal_weights(observation):
     found = sda.twisted_smc(
         jax.random.key(3), exact_prior(CHAIN, LENGTH), observation, LENGTH, N, chunk=N
     )
-    assert found.effective.min() > 0.5 and not found.resampled.any()
+    assert found.effective.min() > 0.5 and not found.resampled.any() and found.diverged == 0
     assert abs(found.log_evidence - evidence(observation)) < 0.1
     weights = np.exp(np.asarray(found.log_weights, np.float64))
     exact = kalman_smoother(CHAIN, observation, LENGTH)
     flat = np.asarray(found.particles, np.float64).reshape(N, -1)
     mean = weights @ flat
     effective = 1 / (weights**2).sum()
+    assert abs(found.effective[-1] * N - effective) < 0.01 * effective
     z = (mean - exact.mean.reshape(-1)) / np.sqrt(np.diag(exact.covariance) / effective)
     assert np.abs(z).max() < 4.5, np.abs(z).max()
     white = np.linalg.solve(np.linalg.cholesky(exact.covariance), (flat - mean).T)
@@ -90,7 +96,7 @@ def test_modes_keep_their_shares_when_resampled():
         times = np.bincount(index, minlength=200)
         assert times[weights * 200 > 2].min() > 0 and times.max() <= np.ceil(200 * weights.max())
     nothing = jnp.zeros(0)
-    found = Particles(jnp.asarray(x), jnp.log(weights), nothing, nothing, nothing)
+    found = Particles(jnp.asarray(x), jnp.log(weights), nothing, nothing, nothing, nothing)
     signs = np.sign(np.asarray(found.ensemble(jax.random.key(1), 200)).mean((1, 2)))
     assert abs((signs > 0).sum() - expected) < 1
     assert 60 < (signs[1:] != signs[:-1]).sum() < 140
@@ -101,6 +107,33 @@ def test_sda_guidance_twists_too(observation):
         jax.random.key(0), exact_prior(CHAIN, LENGTH), observation, LENGTH, 256, sda.SDA(0.1), 64
     )
     assert jnp.isfinite(found.log_evidence) and found.particles.shape == (256, LENGTH, 4)
+
+
+@component
+class Broken:
+    """A denoiser that is not finite on trajectories that begin above a value, at low noise."""
+
+    of: Any
+    highest: float = 0.0
+
+    @property
+    def schedule(self):
+        return self.of.schedule
+
+    def __call__(self, x, t):
+        wrong = (x[0, 0] > self.highest) & (noise_ratio(self.schedule, t) < 1)
+        return self.of(x, t) + jnp.where(wrong, jnp.nan, 0.0)
+
+
+def test_particles_that_diverge_are_counted_and_weigh_nothing(observation):
+    prior = exact_prior(CHAIN, LENGTH)
+    broken = dataclasses.replace(prior, denoiser=Broken(prior.denoiser))
+    found = sda.twisted_smc(jax.random.key(0), broken, observation, LENGTH, 256, steps=32)
+    assert found.diverged > 0 and jnp.isfinite(found.particles).all()
+    assert abs(jax.scipy.special.logsumexp(found.log_weights)) < 1e-4
+    none = dataclasses.replace(prior, denoiser=Broken(prior.denoiser, -np.inf))
+    with pytest.raises(DivergenceError, match="none with a finite weight after .* sigma/mu = 1"):
+        sda.twisted_smc(jax.random.key(0), none, observation, LENGTH, 16, steps=32)
 
 
 def test_impossible_settings_are_refused(observation):

@@ -53,9 +53,10 @@ def draw(prior, observation, seed=0, length=9, samples=4, **kwargs):
     ("guidance", "sampler"),
     [
         (sda.TweedieCovariance(), EXACT),
+        (sda.MMPS(8, limit=1e6, solver="gmres"), EXACT),
         (sda.GaussianCovariance(10, through_network=False), GIBBS),
     ],
-    ids=["ODE", "Gibbs"],
+    ids=["ODE", "MMPS", "Gibbs"],
 )
 @pytest.mark.parametrize("name", OPERATORS)
 def test_exact_on_the_damped_spring(name, guidance, sampler):

@@ -39,7 +39,7 @@ def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorC
 
 
 _GAUSSIAN = GaussianCovariance(iterations=10)
-DEFAULT_GUIDANCE = MMPS(iterations=2, limit=1.0, above=_GAUSSIAN)
+DEFAULT_GUIDANCE = MMPS(above=_GAUSSIAN)
 DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
 PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md

@@ -29,15 +29,17 @@ class MMPS(Method):
     begin with its step, of the length that the network's Jacobian says.
 
     Attributes:
-        iterations: Of the solver, a VJP through the network each.
+        iterations: Of the solver, a VJP through the network each. More solve the equations better,
+            with a Jacobian that is the network's, not the posterior's: on Lorenz five take a member
+            astray (`benchmarks/results/attribution.md`).
         limit: Largest sigma/mu at which the network's Jacobian is used.
         solver: "cg", preconditioned conjugate gradients, or "gmres", not preconditioned, which does
             not ask for a symmetric Jacobian: a composed denoiser's is not.
         above: The guidance above `limit`, a `GaussianCovariance`.
     """
 
-    iterations: int = static(3)
-    limit: float = 3.0
+    iterations: int = static(2)
+    limit: float = 1.0
     solver: str = static("cg")
     above: GaussianCovariance = GaussianCovariance()
 

@@ -132,6 +132,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "spread ratio": lambda r: r["spread_ratio"],
     "CRPS ratio": lambda r: r["crps"] / r["crps_truth"],
     "flatness ratio": lambda r: r["flatness"] / r["flatness_truth"],
+    "spread / skill": lambda r: r["spread_skill"],
     "in 50 %": lambda r: 100 * r["coverage_50"],
     "in 90 %": lambda r: 100 * r["coverage_90"],
     "C2ST": lambda r: r["c2st"],

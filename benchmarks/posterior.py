@@ -71,8 +71,8 @@ def figure(records: list[dict[str, Any]]) -> Figure:
                     value = np.median([COLUMNS[column](r) for r in rows])
                     cost = rows[0]["forwards"] + rows[0]["vjps"]
                     ax.plot(
-                        cost, np.clip(value, low, high), markers[k], color=f"C{k}", ms=6, clip_on=False,
-                        label=method,
+                        cost, np.clip(value, low, high), markers[k], color=f"C{k}", ms=6,
+                        clip_on=False, label=method,
                     )  # fmt: skip
             if column in LOGARITHMIC:
                 ax.set_yscale("log", base=2)

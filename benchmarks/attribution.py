@@ -23,9 +23,10 @@ from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scor
 
 import sda_jax as sda
 from sda_jax import metrics
-from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER, guided
+from sda_jax.assimilate import guided
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.denoise import predicted_noise
+from sda_jax.ladder import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
 from sda_jax.schedule import noise_ratio
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)

@@ -11,8 +11,8 @@ from common import weights
 from posterior_scores import PARTICLES, Case, exact
 
 import sda_jax as sda
-from sda_jax.assimilate import DEFAULT_SAMPLER, LADDER
 from sda_jax.guidance import GaussianCovariance
+from sda_jax.ladder import DEFAULT_SAMPLER, LADDER
 from sda_jax.schedule import noise_ratio
 from sda_jax.serialize import encode
 

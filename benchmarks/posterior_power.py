@@ -44,7 +44,7 @@ def main() -> None:
         for index in range(options.observations):
             truth, observation, _, key = draw(case, name, index)
             known = references(case, observation, key, options.samples)
-            again = jax.random.fold_in(key, 1)
+            again = jax.random.fold_in(key, 2)  # the references have 0 and 1
             third = exact(case, observation, again, options.samples)
             for label, spoil in SPOILT.items():
                 r = scores(case, observation, truth, spoil(third), known)

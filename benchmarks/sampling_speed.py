@@ -13,7 +13,7 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.assimilate import LADDER
+from sda_jax.ladder import LADDER
 from sda_jax.types import Denoiser
 
 LENGTH, CHUNK = 65, 32

@@ -22,8 +22,8 @@ import xarray as xr
 from common import RESULTS, record
 
 import sda_jax as sda
-from sda_jax.assimilate import LADDER
 from sda_jax.cli.main import main as command
+from sda_jax.ladder import LADDER
 from sda_jax.points import Points, read
 
 LAT, LON, HOURS = 12, 24, 6

@@ -144,6 +144,7 @@ def laptop() -> Experiment:
             block=64,
             checkpoint_every=1024,
         ),
+        assimilation=SAMPLING["assimilation"],
     )
 
 

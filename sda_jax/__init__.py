@@ -11,6 +11,7 @@ from sda_jax.guidance import (
     PiGDM,
     TweedieCovariance,
 )
+from sda_jax.ladder import ladder
 from sda_jax.laws import Poisson, StudentT
 from sda_jax.likelihood import log_prob
 from sda_jax.mesh import use_mesh
@@ -109,6 +110,7 @@ __all__ = [
     "combine",
     "find_modes",
     "kalman_smoother",
+    "ladder",
     "load_prior",
     "log_prob",
     "observe",

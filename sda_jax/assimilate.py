@@ -20,38 +20,14 @@ from sda_jax.errors import (
     SDAError,
     require_at_least,
 )
-from sda_jax.guidance import MMPS, GaussianCovariance
+from sda_jax.ladder import PRIOR_SAMPLER, settings
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, require_shared, split
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.processes import finite_rows
-from sda_jax.samplers import Candidates, DPMSolverPP2M, LeimkuhlerMatthews, PredictorCorrector
-from sda_jax.schedule import Concentrated, EvenLogRatio
 from sda_jax.standardise import Standardisation
 from sda_jax.types import Denoiser, Guidance, PRNGKey, Sampler
-
-
-def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorCorrector:
-    corrector = LeimkuhlerMatthews(corrections, tau, above=0.005)
-    # of second order where no corrections are made
-    return PredictorCorrector(steps, grid, DPMSolverPP2M(), corrector, denoise=0.5)
-
-
-_GAUSSIAN = GaussianCovariance(iterations=10)
-DEFAULT_GUIDANCE = MMPS(above=_GAUSSIAN)
-DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
-PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
-# of rising cost: benchmarks/results/posterior.md
-LADDER = {
-    "fast": (
-        _GAUSSIAN,
-        # hardly a step above 20, where the posterior is nearly Gaussian
-        Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
-    ),
-    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "accurate": (DEFAULT_GUIDANCE, Candidates(PRIOR_SAMPLER, count=4)),
-}
 
 
 def assimilate(
@@ -60,8 +36,8 @@ def assimilate(
     observation: Observation,
     length: int,
     samples: int,
-    guidance: Guidance = DEFAULT_GUIDANCE,
-    sampler: Sampler = DEFAULT_SAMPLER,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
     chunk: int = 64,
     window_chunk: int | None = None,
     window_stride: int = 1,
@@ -79,8 +55,8 @@ def assimilate(
         observation: What was seen, in physical units.
         length: States of the trajectory.
         samples: Members of the ensemble.
-        guidance: How the observation enters.
-        sampler: How the posterior is sampled.
+        guidance: How the observation enters; None for the default of `ladder(prior)`.
+        sampler: How the posterior is sampled; None for the default, too.
         chunk: Members sampled at once; lower it if memory runs out.
         window_chunk: Windows of a local network evaluated at once; None for all.
         window_stride: States between neighbouring windows of a local network; see `Blanket`.
@@ -97,6 +73,7 @@ def assimilate(
         DivergenceError: Members that are not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
+    guidance, sampler = settings(prior, observation, guidance, sampler)
     posterior = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
     return _ensemble(key, prior, posterior, length, samples, sampler, chunk, progress)
 

@@ -11,10 +11,10 @@ from typing import Any
 import tyro
 
 from sda_jax import denoise, guidance, samplers, schedule
-from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.conventions import Files
 from sda_jax.errors import ConfigError, require_at_least, require_choice
 from sda_jax.files import LAWS, OPERATORS
+from sda_jax.ladder import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.mesh import Mesh
 from sda_jax.operators import Channels, Every
 from sda_jax.prior import COMPONENTS

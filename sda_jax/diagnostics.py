@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sda_jax.assimilate import PRIOR_SAMPLER, assimilate, check_observation, sample
+from sda_jax.assimilate import assimilate, check_observation, sample
 from sda_jax.errors import ObservationError, require_at_least
+from sda_jax.ladder import PRIOR_SAMPLER
 from sda_jax.metrics import ranks
 from sda_jax.observation import Observation, observe
 from sda_jax.prior import Prior

@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from sda_jax.assimilate import DEFAULT_GUIDANCE, check_observation
+from sda_jax.assimilate import check_observation
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.errors import DivergenceError, require_at_least, require_positive
+from sda_jax.ladder import settings
 from sda_jax.memory import run_in_memory
 from sda_jax.metrics import log_likelihood
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, Schedule, Trajectory
+from sda_jax.types import Denoiser, Guidance, Schedule, Trajectory
 
 MOMENTUM = 0.9
 
@@ -44,7 +45,7 @@ def find_modes(
     prior: Prior,
     observation: Observation,
     ensemble: Float[Array, "samples length *state"],
-    guidance: Any = DEFAULT_GUIDANCE,
+    guidance: Guidance | None = None,
     level: float = 0.3,
     levels: int = 24,
     steps: int = 8,
@@ -64,7 +65,7 @@ def find_modes(
         prior: What trajectories look like.
         observation: In physical units.
         ensemble: Members to start from, in physical units; a posterior's.
-        guidance: How the observation enters.
+        guidance: How the observation enters; None for the default of `ladder(prior)`.
         level: First sigma/mu, in standardised units: larger than a mode is wide, smaller than
             modes are apart.
         levels: Noise levels, even in log(sigma/mu).
@@ -87,6 +88,7 @@ def find_modes(
     members = jnp.asarray(ensemble, jnp.float32)
     check_observation(prior, observation, members.shape[1])
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
+    guidance, _ = settings(prior, observation, guidance, None)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     start = prior.standardisation.forward(members)
     remedy = f"Lower chunk, the members that climb at once ({chunk})."

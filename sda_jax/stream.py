@@ -16,10 +16,11 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
-from sda_jax.assimilate import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, check_sizes, diverged, guided
+from sda_jax.assimilate import check_sizes, diverged, guided
 from sda_jax.checkpoint import checkpointer, latest_step, restore, save
 from sda_jax.errors import require_at_least
 from sda_jax.files import new_posterior
+from sda_jax.ladder import settings
 from sda_jax.memory import run_in_memory
 from sda_jax.mesh import BATCH, TIME, over_batch, place, split
 from sda_jax.observation import Observation
@@ -39,8 +40,8 @@ def assimilate_to_file(
     observation: Observation,
     length: int,
     samples: int,
-    guidance: Guidance = DEFAULT_GUIDANCE,
-    sampler: Sampler = DEFAULT_SAMPLER,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
     chunk: int = 64,
     window_chunk: int | None = None,
     window_stride: int = 1,
@@ -74,6 +75,7 @@ def assimilate_to_file(
     """
     path = Path(path)
     require_at_least("save_every", save_every, 1)
+    guidance, sampler = settings(prior, observation, guidance, sampler)
     denoiser = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
     chunk, remedy = check_sizes(prior, length, samples, chunk)
     shape = (length, *prior.state_shape)

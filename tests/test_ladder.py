@@ -1,0 +1,52 @@
+"""Which settings a prior has where none are given."""
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import sda_jax as sda
+from sda_jax.config import load_config
+from sda_jax.ladder import DEFAULT_SAMPLER, FIELD_LADDER, LADDER, settings
+
+
+@pytest.fixture(scope="module")
+def flow():
+    return sda.load_prior("kolmogorov")
+
+
+OBSERVATION = sda.Observation(np.zeros((1, 4, 4, 2)), sda.Every(5, sda.Coarsen(8)), std=0.1)
+
+
+def test_fields_take_no_gradient_through_their_windows(flow):
+    for guidance, sampler in sda.ladder(flow).values():
+        assert guidance.vjps(32, np.ones(3)) == 0 and hasattr(guidance, "draw")
+        assert isinstance(sampler.corrector, sda.Gibbs)
+    assert settings(flow, OBSERVATION, None, None) == FIELD_LADDER["default"]
+
+
+def test_the_flows_default_is_what_its_benchmarks_measured(flow):
+    measured = load_config(ROOT / "configs" / "kolmogorov_assimilation.py")[0].assimilation
+    assert settings(flow, OBSERVATION, None, None) == (measured.guidance, measured.sampler)
+
+
+def test_what_is_given_is_kept_and_what_is_not_goes_with_it(flow):
+    assert settings(flow, OBSERVATION, sda.SDA(), None) == (sda.SDA(), DEFAULT_SAMPLER)
+    covariance = sda.GaussianCovariance(5)
+    sampler = FIELD_LADDER["default"][1]
+    assert settings(flow, OBSERVATION, covariance, None) == (covariance, sampler)
+    assert settings(flow, OBSERVATION, None, DEFAULT_SAMPLER) == (
+        FIELD_LADDER["default"][0],
+        DEFAULT_SAMPLER,
+    )
+    lorenz = sda.load_prior("lorenz63")
+    assert settings(lorenz, OBSERVATION, None, None) == LADDER["default"]
+    assert settings(lorenz, OBSERVATION, covariance, None) == (covariance, DEFAULT_SAMPLER)
+
+
+def test_other_laws_have_a_constant_inflation(flow):
+    """Inflation by the innovations is refused for them: without options it must not be asked."""
+    observation = sda.Observation(OBSERVATION.y, OBSERVATION.operator, law=sda.StudentT(0.1))
+    guidance, _ = settings(flow, observation, None, None)
+    assert guidance.inflation == 1.0
+    lorenz = sda.load_prior("lorenz63")
+    assert settings(lorenz, observation, None, None) == LADDER["default"]

@@ -12,6 +12,7 @@ from sda_jax.errors import ObservationError
 from sda_jax.files import load_observation, save_observation
 from sda_jax.laws import Normal, gaussian_neighbour
 from sda_jax.truth import exact_prior, trajectory_law
+from sda_jax.types import component
 
 Y = np.array([[1.0, np.nan], [0.0, 2.0], [np.nan, 3.0]], np.float32)
 PREDICTION = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
@@ -69,7 +70,21 @@ def test_the_neighbour_finds_the_most_probable_prediction():
     np.testing.assert_allclose(pull, slope, rtol=0.02)
 
 
-@pytest.mark.parametrize("law", [sda.StudentT(0.3, 4.0), sda.Poisson()], ids=str)
+@component
+class Logistic:
+    """A law of a user's own: `log_prob` is all that it has."""
+
+    scale: float
+
+    def log_prob(self, y, prediction):
+        z = (y - prediction) / self.scale
+        return -z - 2 * jax.nn.softplus(-z) - jnp.log(self.scale)
+
+
+LAWS = [sda.StudentT(0.3, 4.0), sda.Poisson(), Logistic(1.0)]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=str)
 def test_posterior_near_the_exact_one(law, key):
     """Against importance sampling from the exact prior; the approximation at high noise shifts
     and widens by no more than a fifth of the posterior's spread."""

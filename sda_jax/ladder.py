@@ -71,7 +71,8 @@ def settings(
     sampler goes with guidance that can `draw`, where it has Gibbs steps."""
     usual, sampling = ladder(prior)["default"]
     if sampler is None:
-        sampler = DEFAULT_SAMPLER if guidance and not hasattr(guidance, "draw") else sampling
+        draws = guidance is None or hasattr(guidance, "draw")
+        sampler = sampling if draws else DEFAULT_SAMPLER
     if guidance is None:
         # the innovations of other laws say nothing of the inflation
         widened = observation.law is not None and isinstance(usual, GaussianCovariance)

@@ -26,7 +26,7 @@ METHODS = {
 }
 
 
-def seconds(run: Callable[[], jax.Array], repeats: int = 7) -> float:
+def seconds(run: Callable[[], jax.Array], repeats: int = 3) -> float:
     """Median of the time of one call, after a first that compiles."""
     jax.block_until_ready(run())
     times = []
@@ -90,7 +90,7 @@ def main() -> None:
         "sampling_speed",
         f"Sampling speed, shipped Lorenz prior, {CHUNK} members of {LENGTH} states",
         "Forwards and VJPs are a member's; the bare loop makes as many of the network and nothing "
-        "else; medians of 7.\n\n" + "\n".join(rows),
+        "else; medians of 3.\n\n" + "\n".join(rows),
     )
 
 

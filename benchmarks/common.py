@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def record(
         records: What the body shows, each with `measured()`, where several runs made it.
     """
     given = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]
-    command = f"python benchmarks/{script or name}.py {' '.join(given)}".strip()
+    command = f"python benchmarks/{script or name}.py {shlex.join(given)}".strip()
     rows = records or [measured()]
     found = {k: "; ".join(sorted({r[k] for r in rows})) for k in measured()}
     found["command"] = f"`{command}`" + (" (the last one)" if records else "")

@@ -100,7 +100,8 @@ def main() -> None:
                     if (name, index) in done:
                         continue
                     test = draw_case(config, name, index)
-                    levels = config.assimilation.sampler.levels(prior.denoiser.schedule)
+                    sampler, schedule = config.assimilation.sampler, prior.denoiser.schedule
+                    levels = sampler.levels(schedule)
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
                     ensemble = posterior(prior, test, config.assimilation)
@@ -110,7 +111,7 @@ def main() -> None:
                         "truth": index,
                         "members": options.members,
                         "observed": observed,
-                        "forwards": len(levels),
+                        "forwards": sampler.evaluations(schedule),
                         "vjps": config.assimilation.guidance.vjps(observed, levels),
                         **scores(test, ensemble, case.imposed is not None),
                         "seconds": round(time.perf_counter() - start, 2),

@@ -167,8 +167,9 @@ def main() -> None:
         "within 3 %, energy p above 0.01, 88 to 92 in 90 %, C2ST at most 0.55; what the truth "
         "redrawn misses of them is chance. Smoother with "
         f"{PARTICLES} particles, {OF_A_FILTER} members of each run at most; "
-        f"{options.samples} samples. A row alone: `--cases CASE --methods METHOD` with its n "
-        "as `--observations`.\n\n" + summary(records),
+        f"{options.samples} samples. Behind the seconds the machine, where they are several. "
+        "A row alone: `--cases CASE --methods METHOD` with its n as `--observations`.\n\n"
+        + summary(records),
         script="posterior",
         records=records,
     )

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from common import weights
-from posterior_scores import PARTICLES, Case, exact
+from posterior_scores import REFERENCE, Case, exact
 
 import sda_jax as sda
 from sda_jax.guidance import GaussianCovariance
-from sda_jax.ladder import DEFAULT_SAMPLER, LADDER
+from sda_jax.ladder import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, LADDER
 from sda_jax.schedule import noise_ratio
 from sda_jax.serialize import encode
 
@@ -25,12 +25,17 @@ class Assimilated(NamedTuple):
 
     def settings(self, case: Case) -> str:
         """By which records know it."""
-        return json.dumps([*map(encode, self), PARTICLES, weights(case.prior)])
+        return json.dumps([*map(encode, self), REFERENCE, weights(case.prior)])
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs of one member."""
-        levels = self.sampler.levels(case.prior.denoiser.schedule)
-        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels), 0
+        schedule = case.prior.denoiser.schedule
+        levels = self.sampler.levels(schedule)
+        return (
+            self.sampler.evaluations(schedule),
+            self.guidance.vjps(int(np.size(observation.y)), levels),
+            0,
+        )
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
@@ -51,7 +56,7 @@ class Weighted(NamedTuple):
     def settings(self, case: Case) -> str:
         """By which records know it."""
         given = ["twisted_smc", *self[:2], encode(self.guidance)]
-        return json.dumps([*given, PARTICLES, weights(case.prior)])
+        return json.dumps([*given, REFERENCE, weights(case.prior)])
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs for one member of the ensemble, all particles counted."""
@@ -77,7 +82,7 @@ class Redrawn(NamedTuple):
 
     def settings(self, case: Case) -> str:
         """By which records know it."""
-        return json.dumps(["truth", PARTICLES])
+        return json.dumps(["truth", REFERENCE])
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """No evaluations."""
@@ -108,6 +113,7 @@ METHODS: dict[str, Assimilated | Weighted | Redrawn] = {
     "SMC, 1024 particles": Weighted(1024, 256, GaussianCovariance(iterations=10, inflation=4.0)),
     "paper C=1": Assimilated(sda.SDA(3e-2), paper(1)),
     "SDA 1e-2, EI 64, C=3": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
+    "Gaussian, default's sampler": Assimilated(DEFAULT_GUIDANCE.above, DEFAULT_SAMPLER),
     "SDA 1e-2, default's sampler": Assimilated(sda.SDA(), DEFAULT_SAMPLER),
     "SDA 1e-2, EI 64, C=7": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
     "DPS C=1": Assimilated(sda.DPS(), paper(1)),

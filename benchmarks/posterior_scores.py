@@ -21,6 +21,7 @@ from sda_jax.truth import exact_prior
 
 PARTICLES = 131072
 OF_A_FILTER = 256  # members that share a particle filter, and so its error
+REFERENCE = {"particles": PARTICLES, "of a filter": OF_A_FILTER}  # by which records know it
 
 
 class Case(NamedTuple):
@@ -141,13 +142,15 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def summary(records: list[dict[str, Any]]) -> str:
-    """Medians over the observations, a row for each case and method."""
+    """Medians over the observations, a row for each case and method; beside the seconds the number
+    of the machine, in alphabetical order, if there were several."""
     names = list(COLUMNS)
     lines = [
         "| case | method | n | diverged | forwards | VJPs | JVPs | "
         f"{' | '.join(names)} | energy p > 0.01 | all bounds |",
         "|---" * (9 + len(names)) + "|",
     ]
+    machines = sorted({r["machine"] for r in records})
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in records:
         groups.setdefault((r["case"], r["method"]), []).append(r)
@@ -159,6 +162,9 @@ def summary(records: list[dict[str, Any]]) -> str:
             lines.append(head + " | ".join([""] * (len(names) + 2)) + " |")
             continue
         cells = [f"{np.median([COLUMNS[name](r) for r in whole]):.3f}" for name in names]
+        if len(machines) > 1:  # the last of COLUMNS is of time
+            used = sorted({machines.index(r["machine"]) + 1 for r in whole})
+            cells[-1] += f" ({', '.join(map(str, used))})"
         accepted = f"{sum(r['energy_p'] > 0.01 for r in whole)}/{len(rows)}"
         held = f"{sum(not rejected(r) for r in whole)}/{len(rows)}"
         lines.append(head + " | ".join([*cells, accepted, held]) + " |")

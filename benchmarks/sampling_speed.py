@@ -37,10 +37,10 @@ def seconds(run: Callable[[], jax.Array], repeats: int = 3) -> float:
     return float(np.median(times))
 
 
-@partial(jax.jit, static_argnames=("once", "twice"))
-def bare(denoiser: Denoiser, x: jax.Array, once: int, twice: int) -> jax.Array:
-    """So many evaluations with one VJP and with two, each depending on the one before, and nothing
-    else."""
+@partial(jax.jit, static_argnames="counts")
+def bare(denoiser: Denoiser, x: jax.Array, counts: tuple[int, int, int]) -> jax.Array:
+    """So many evaluations without a VJP, with one and with two, each depending on the one before,
+    and nothing else."""
 
     def one(gradients: int, x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
         out, pull = jax.vjp(lambda x: denoiser(x, t), x)
@@ -50,7 +50,7 @@ def bare(denoiser: Denoiser, x: jax.Array, once: int, twice: int) -> jax.Array:
         return out + 1e-6 * w, None
 
     def member(x: jax.Array) -> jax.Array:
-        for gradients, count in ((1, once), (2, twice)):
+        for gradients, count in enumerate(counts):
             x, _ = jax.lax.scan(partial(one, gradients), x, jnp.linspace(0.9, 0.1, count))
         return x
 
@@ -69,21 +69,23 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, (guidance, sampler) in METHODS.items():
-        levels = sampler.levels(prior.denoiser.schedule)
+        schedule = prior.denoiser.schedule
+        levels, forwards = sampler.levels(schedule), sampler.evaluations(schedule)
         for label, every, std in (("lo", 8, 0.4), ("hi", 1, 2.0)):
             operator = sda.Every(every, sda.Channels((0,)))
             observation = sda.observe(jax.random.key(1), truth, operator, std=std)
             vjps = guidance.vjps(observation.y.size, levels)
-            twice = vjps - len(levels)
-            loop = seconds(partial(bare, prior.denoiser, x, len(levels) - twice, twice))
+            none, twice = forwards - len(levels), vjps - len(levels)
+            counts = none, len(levels) - twice, twice
+            loop = seconds(partial(bare, prior.denoiser, x, counts))
             run = partial(
                 sda.assimilate, jax.random.key(2), prior, observation, LENGTH, CHUNK, guidance,
                 sampler, CHUNK,
             )  # fmt: skip
             took = seconds(run)
             rows.append(
-                f"| {name} | {label} | {len(levels)} | {vjps} | {took:.2f} | {loop:.2f} | "
-                f"{took / loop - 1:+.0%} | {CHUNK * len(levels) / took / cores:.0f} |"
+                f"| {name} | {label} | {forwards} | {vjps} | {took:.2f} | {loop:.2f} | "
+                f"{took / loop - 1:+.0%} | {CHUNK * forwards / took / cores:.0f} |"
             )
             print(rows[-1], flush=True)
     record(

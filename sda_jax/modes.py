@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sda_jax.assimilate import check_observation
 from sda_jax.blanket import trajectory_denoiser
 from sda_jax.errors import DivergenceError, require_at_least, require_positive
+from sda_jax.guidance import GaussianCovariance
 from sda_jax.ladder import settings
 from sda_jax.memory import run_in_memory
 from sda_jax.metrics import log_likelihood
@@ -65,7 +67,9 @@ def find_modes(
         prior: What trajectories look like.
         observation: In physical units.
         ensemble: Members to start from, in physical units; a posterior's.
-        guidance: How the observation enters; None for the default of `ladder(prior)`.
+        guidance: How the observation enters; None for the default of `ladder(prior)`. Without an
+            inflation that follows the innovations, which would weigh y anew to the last: 1 stands
+            for it.
         level: First sigma/mu, in standardised units: larger than a mode is wide, smaller than
             modes are apart.
         levels: Noise levels, even in log(sigma/mu).
@@ -89,6 +93,8 @@ def find_modes(
     check_observation(prior, observation, members.shape[1])
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
     guidance, _ = settings(prior, observation, guidance, None)
+    if isinstance(guidance, GaussianCovariance) and guidance.inflation is None:
+        guidance = dataclasses.replace(guidance, inflation=1.0)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     start = prior.standardisation.forward(members)
     remedy = f"Lower chunk, the members that climb at once ({chunk})."

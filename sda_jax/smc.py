@@ -76,8 +76,8 @@ class Particles(NamedTuple):
         effective: Effective sample size after each step, as a share of the particles, before
             resampling; at last with the likelihood itself, which `log_weights` have.
         resampled: Whether the particles were resampled after each step.
-        diverged: How many particles became not finite on the way. They weigh nothing; those that
-            were never resampled are at the place of the heaviest.
+        diverged: How many particles lost all weight on the way, being not finite or out of numbers'
+            range. Those that were never resampled are at the place of the heaviest.
     """
 
     particles: Float[Array, "particles length *state"]
@@ -220,7 +220,8 @@ def _run(
         return jax.lax.cond(due, resampled, kept, places, log_weights), (effective, due, lost)
 
     places = jax.lax.map(lambda x: looked_at(x, times[0]), x, batch_size=chunk)
-    start = (places, places.log_twist, jnp.zeros(()))
+    log_weights, _, _, first_lost = _weighed(jnp.zeros(count), places.log_twist)
+    start = (places, log_weights, jnp.zeros(()))
     now = (jnp.arange(steps), times[:-1], times[1:])
     (places, log_weights, log_evidence), (effective, due, lost) = jax.lax.scan(step, start, now)
     exact = jax.vmap(observation.log_likelihood)(places.x / schedule.mu(0.0))
@@ -233,7 +234,7 @@ def _run(
         log_evidence + total - jnp.log(count),
         jnp.append(effective, last),
         due,
-        jnp.sum(lost) + last_lost,
+        first_lost + jnp.sum(lost) + last_lost,
     )
 
 
@@ -241,11 +242,11 @@ def _weighed(log_weights: Array, gained: Array) -> tuple[Array, Array, Array, Ar
     """The new weights, the log of their sum, their effective sample size as a share, and how many
     particles just diverged: they weigh nothing."""
     new = log_weights + gained
-    lost = jnp.isnan(new)
-    new = jnp.where(lost, -jnp.inf, new)
+    usable = jnp.isfinite(new)
+    new = jnp.where(usable, new, -jnp.inf)
     total = jax.scipy.special.logsumexp(new)
     effective = jnp.exp(2 * total - jax.scipy.special.logsumexp(2 * new)) / len(new)
-    return new, total, effective, jnp.sum(lost & (log_weights > -jnp.inf))
+    return new, total, effective, jnp.sum(~usable & jnp.isfinite(log_weights))
 
 
 def _move(

@@ -147,7 +147,11 @@ class Sampler(Protocol):
         ...
 
     def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each of them."""
+        """The sigma/mu of each of them that takes the gradient of an observation."""
+        ...
+
+    def plain(self, schedule: Schedule) -> int:
+        """How many of them take none."""
         ...
 
     def begin(

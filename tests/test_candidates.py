@@ -39,7 +39,7 @@ def candidates(posterior, n=8):
     """Of each member: the states after six steps, how well they fit, and what becomes of them."""
 
     def of(key, number):
-        own = key if number == 0 else jax.random.fold_in(key, number)
+        own = key if number == 0 else jax.random.fold_in(key, number + 1)
         state, _ = INNER.advance(own, posterior, INNER.begin(own, posterior, SHAPE), 0, 6)
         fit = posterior.fit(state[0], INNER.grid(posterior.schedule, 10)[6])
         return fit, INNER.end(posterior, INNER.advance(key, posterior, state, 6, 4)[0])
@@ -98,6 +98,23 @@ def test_evaluations_are_counted(posterior):
     jax.effects_barrier()
     assert len(calls) == MANY.evaluations(posterior.schedule) == 20 + 2 * 12 + 3
     assert MANY.steps == 3 * 6 + 4
+
+
+def test_candidates_share_no_random_numbers(posterior, monkeypatch):
+    """Nor does a candidate the other's corrections: all normal numbers drawn are different."""
+    drawn, normal = [], jax.random.normal
+
+    def noted(*args, **kwargs):
+        x = normal(*args, **kwargs)
+        jax.debug.callback(lambda x: drawn.append(float(x.ravel()[0])), x)
+        return x
+
+    monkeypatch.setattr(jax.random, "normal", noted)
+    inner = sda.PredictorCorrector(4, sda.EvenLogRatio(), sda.Ancestral(), sda.Langevin(2, 0.1))
+    jax.clear_caches()
+    sda.Candidates(inner, count=2, share=0.5)(jax.random.key(0), posterior, SHAPE)
+    jax.effects_barrier()
+    assert len(set(drawn)) == len(drawn) == 2 + (4 + 2) * 3
 
 
 def test_a_candidate_that_diverges_is_left(posterior):

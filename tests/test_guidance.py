@@ -256,20 +256,70 @@ def test_mmps_needs_no_known_law(t, key):
     np.testing.assert_allclose(step, length * whole, rtol=1e-3, atol=1e-4)
 
 
-def test_vjps_are_counted_by_level():
-    """MMPS costs its iterations below its limit, and what the other guidance costs above."""
-    levels = np.array([10.0, 3.0, 1.0, 0.5, 0.1])
-    counted = {
-        sda.SDA(): 5,
-        sda.SDA(through_network=False): 0,
-        sda.TMPD(): 10,
-        sda.TweedieCovariance(): 30,
-        sda.MMPS(2, 1.0): 3 + 2 * 2,
-        sda.MMPS(2, 1.0, above=sda.GaussianCovariance(through_network=False)): 2 * 2,
-        sda.MMPS(3, 20.0, "gmres"): 5 * 6,
-    }
-    for method, expected in counted.items():
-        assert method.vjps(6, levels) == expected, method
+class Counting:
+    """The chain's denoiser, which counts its forwards and its VJPs."""
+
+    schedule = PRIOR.denoiser.schedule
+
+    def __init__(self):
+        self.forwards = self.vjps = 0
+
+        def forward(x, t):
+            jax.debug.callback(self.note_forward, t)
+            return PRIOR.denoiser(x, t), (x, t)
+
+        def backward(given, w):
+            jax.debug.callback(self.note_vjp, w)
+            return jax.vjp(PRIOR.denoiser, *given)[1](w)
+
+        self.network = jax.custom_vjp(lambda x, t: forward(x, t)[0])
+        self.network.defvjp(forward, backward)
+
+    def note_forward(self, _):
+        self.forwards += 1
+
+    def note_vjp(self, _):
+        self.vjps += 1
+
+    def __call__(self, x, t):
+        return self.network(x, t)
+
+
+WAYS = sda.Candidates(
+    sda.PredictorCorrector(
+        6, sda.EvenLogRatio(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
+    ),
+    count=3,
+)
+DRAWN = sda.PredictorCorrector(4, sda.EvenLogRatio(), corrector=sda.Gibbs(2, above=1.2))
+
+
+@pytest.mark.parametrize(
+    ("method", "sampler"),
+    [(method, WAYS) for method in METHODS if not isinstance(method, sda.MMPS)]
+    + [(sda.MMPS(n, 2.0), WAYS) for n in (1, 3)]
+    + [(sda.MMPS(2, 2.0, above=sda.GaussianCovariance(through_network=False)), WAYS)]
+    + [(sda.GaussianCovariance(inflation=inflation), DRAWN) for inflation in (1.0, None)],
+    ids=str,
+)
+def test_evaluations_and_vjps_are_those_made(method, sampler, key):
+    """Fits and draws take no VJP, and MMPS is another guidance above its limit."""
+    denoiser, observation = Counting(), observed()
+    sampler(key, method(denoiser, observation), (LENGTH, 2)).block_until_ready()
+    jax.effects_barrier()
+    levels = sampler.levels(denoiser.schedule)
+    assert sampler.evaluations(denoiser.schedule) == denoiser.forwards
+    assert method.vjps(observation.y.size, levels) == denoiser.vjps
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_vjps_of_gmres_are_those_made(iterations, key):
+    """Unless it has solved the equations exactly before."""
+    method, denoiser, observation = sda.MMPS(iterations, 2.0, "gmres"), Counting(), observed()
+    t = denoiser.schedule.time(1.0)
+    jax.block_until_ready(method.twist(denoiser, observation, jnp.ones((LENGTH, 2)), t))
+    jax.effects_barrier()
+    assert method.vjps(observation.y.size, np.ones(1)) == denoiser.vjps
 
 
 @pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.PiGDM(1), sda.MMPS(1)], ids=str)
@@ -359,6 +409,8 @@ def test_impossible_settings_are_refused():
         sda.DPS(zeta=0.0)
     with pytest.raises(ConfigError, match="iterations"):
         sda.MMPS(iterations=0)
+    with pytest.raises(ConfigError, match="above: got SDA.*GaussianCovariance"):
+        sda.MMPS(above=sda.SDA())
     with pytest.raises(ConfigError, match="solver: got 'lu'.*'cg', 'gmres'"):
         sda.MMPS(solver="lu")
     with pytest.raises(ConfigError, match="limit"):

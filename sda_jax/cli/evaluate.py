@@ -89,6 +89,7 @@ def score(
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
     levels = sampler.levels(prior.denoiser.schedule)
+    observed = int(np.size(test.observation.y))
     record: dict[str, Any] = {
         **comparison._asdict(),
         "rmse": rmse(ensemble, test.truth),
@@ -96,8 +97,8 @@ def score(
         "crps": crps(ensemble, test.truth),
         "crps_reference": crps(references[0], test.truth),
         "corrections": stepping(sampler).corrector.steps,
-        "forwards": len(levels),
-        "vjps": settings.guidance.vjps(int(np.size(test.observation.y)), levels),
+        "forwards": sampler.evaluations(prior.denoiser.schedule),
+        "vjps": settings.guidance.vjps(observed, levels),
         "jvps": 0,
         "seconds": round(seconds, 2),
     }

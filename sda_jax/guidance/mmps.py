@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sda_jax.errors import require_at_least, require_choice, require_positive
+from sda_jax.errors import ConfigError, require_at_least, require_choice, require_positive
 from sda_jax.gaussian import gaussian_spread
 from sda_jax.guidance.base import Method, Pull, conjugate_gradients, gmres, innovation_covariance
 from sda_jax.guidance.gaussian import GaussianCovariance, bounded
@@ -25,13 +25,14 @@ class MMPS(Method):
 
     Rozet et al. (2024), section 3.2. Exact where `TweedieCovariance` is and the iterations
     suffice. A trained network's Jacobian is wrong where the noise drowns the data: above `limit`,
-    another guidance takes over, whose covariance also preconditions the conjugate gradients: they
-    begin with its step, of the length that the network's Jacobian says.
+    another guidance takes over. The covariance that it begins from, without its inflation, also
+    preconditions the conjugate gradients: their first direction is its step's.
 
     Attributes:
-        iterations: Of the solver, a VJP through the network each. More solve the equations better,
-            with a Jacobian that is the network's, not the posterior's: on Lorenz five take a member
-            astray (`benchmarks/results/attribution.md`).
+        iterations: Of the solver, a VJP through the network each. "cg" ends at a direction along
+            which the Jacobian is not positive. Where it is a network's, neither symmetric nor
+            always positive, more need not solve the equations better
+            (`benchmarks/results/attribution.md`).
         limit: Largest sigma/mu at which the network's Jacobian is used.
         solver: "cg", preconditioned conjugate gradients, or "gmres", not preconditioned, which does
             not ask for a symmetric Jacobian: a composed denoiser's is not.
@@ -39,7 +40,7 @@ class MMPS(Method):
     """
 
     iterations: int = static(2)
-    limit: float = 1.0
+    limit: float = 1.1  # not 1, a level of even grids, where rounding would decide
     solver: str = static("cg")
     above: GaussianCovariance = GaussianCovariance()
 
@@ -47,6 +48,10 @@ class MMPS(Method):
         require_at_least("iterations", self.iterations, 1)
         require_positive("limit", self.limit)
         require_choice("solver", self.solver, ("cg", "gmres"))
+        if not isinstance(self.above, GaussianCovariance):
+            raise ConfigError(
+                "above", type(self.above).__name__, "a GaussianCovariance", "Give that guidance."
+            )
 
     def vjps(self, observed: int, levels: np.ndarray) -> int:
         """VJPs through the network in evaluations at these sigma/mu."""
@@ -90,15 +95,16 @@ class MMPS(Method):
         # Each direction is pulled through the network once, for its product and for the gradient.
         gradient, r = jnp.zeros_like(x_hat), residual
         z = p = precondition(r)
-        size = jnp.vdot(r, z)
+        size, going = jnp.vdot(r, z), jnp.array(True)
         for i in range(self.iterations):
             pulled = pull_x(pull(p)[0])[0]
             known = jnp.where(near.observed, push(scale * pulled), 0.0)
             product = near.noise_times(p) + known
             curvature = jnp.vdot(p, product)
-            usable = curvature > 0
-            # where the Jacobian is not positive along it, the first step is the other guidance's
-            alpha = jnp.where(usable, size / jnp.where(usable, curvature, 1.0), float(i == 0))
+            going &= curvature > 0
+            # where the Jacobian is not positive along it, the first step has the length that it
+            # would have with the covariance known beforehand
+            alpha = jnp.where(going, size / jnp.where(going, curvature, 1.0), float(i == 0))
             gradient, r = gradient + alpha * pulled, r - alpha * product
             z = precondition(r)
             before, size = size, jnp.vdot(r, z)

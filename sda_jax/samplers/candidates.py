@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float
 from sda_jax.errors import ConfigError, require_at_least, require_at_most, require_positive
 from sda_jax.samplers.draws import Draws
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
-from sda_jax.schedule import noise_ratio
 from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
 
 
@@ -67,12 +66,15 @@ class Candidates(Draws):
         return self.count * self.after
 
     def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each evaluation of the denoiser for one sample, a candidate's fit
-        included."""
+        """The sigma/mu of each evaluation of the denoiser for one sample that takes the gradient of
+        an observation."""
         once = self.of.levels_of(schedule, self.after)
-        chosen = np.asarray(noise_ratio(schedule, self.of.grid(schedule, self.of.steps)))
-        fits = np.full(self.count, chosen[self.after])
-        return np.concatenate([np.tile(once, self.count - 1), fits, self.of.levels(schedule)])
+        return np.append(np.tile(once, self.count - 1), self.of.levels(schedule))
+
+    def plain(self, schedule: Schedule) -> int:
+        """Evaluations that take no gradient, a candidate's fit included."""
+        again = (self.count - 1) * self.of.plain_of(schedule, self.after)
+        return again + self.of.plain(schedule) + self.count
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""
@@ -108,7 +110,9 @@ class Candidates(Draws):
             x, (memory, best, fit) = carry
             candidate, i = self._inner(number)
             again = candidate > 0
-            mine = jax.lax.cond(again, jax.random.fold_in, lambda key, _: key, key, candidate)
+            # the first one's are the sampler's own; 0 and 1 would be its parts of the key
+            other = jax.random.fold_in(key, candidate + 1)
+            mine = jax.lax.cond(again, lambda: other, lambda: key)
             x, memory = jax.lax.cond(
                 (i == 0) & again,
                 lambda: sampler.begin(mine, denoiser, shape),

@@ -74,6 +74,10 @@ class Corrector(ABC):
         ratios = np.asarray(noise_ratio(schedule, times))
         return np.repeat(ratios[np.asarray(self.active(schedule, times))], self.steps)
 
+    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
+        """Evaluations beside those, which take no gradient of the observation."""
+        return 0
+
 
 @component
 class Correctors:
@@ -108,3 +112,7 @@ class Correctors:
         """The sigma/mu of each evaluation of the denoiser at these times."""
         parts = [part.levels(schedule, times) for part in self.parts]
         return np.concatenate([np.empty(0), *parts])
+
+    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
+        """Evaluations beside those, which take no gradient of the observation."""
+        return sum(part.draws(schedule, times) for part in self.parts)

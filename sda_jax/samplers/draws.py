@@ -9,7 +9,8 @@ from sda_jax.types import Denoiser, PRNGKey, Sampler, Schedule, Trajectory
 
 
 class Draws:
-    """A sampler that has `begin`, `advance`, `end`, `level`, `levels` and `steps`."""
+    """A sampler that has `begin`, `advance`, `end`, `level`, `levels`, `plain` and
+    `steps`."""
 
     def __call__(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
@@ -20,7 +21,7 @@ class Draws:
 
     def evaluations(self: Sampler, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        return len(self.levels(schedule))
+        return len(self.levels(schedule)) + self.plain(schedule)
 
     def diverged_at(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]

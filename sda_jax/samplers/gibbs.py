@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import jax
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
 from sda_jax.gaussian import gaussian_error
 from sda_jax.samplers.corrector import Corrector
-from sda_jax.types import Denoiser, PRNGKey, Time, Trajectory, component, static
+from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
 
 
 @component
@@ -27,6 +28,14 @@ class Gibbs(Corrector):
     steps: int = static(3)
     above: float = 0.3
     below: float = float("inf")
+
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
+        """None: all evaluations are draws."""
+        return np.empty(0)
+
+    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
+        """Evaluations at these times, which take no gradient of the observation."""
+        return len(super().levels(schedule, times))
 
     def move(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: tuple

@@ -51,17 +51,26 @@ class PredictorCorrector(Draws):
         require_at_most("denoise", self.denoise, 1)
 
     def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each evaluation of the denoiser for one sample, a predictor's counted
-        where its step starts."""
+        """The sigma/mu of each evaluation of the denoiser for one sample that takes the gradient of
+        an observation."""
         last = np.asarray(noise_ratio(schedule, self.grid(schedule, self.steps)[-1:]))
         return np.append(self.levels_of(schedule, self.steps), last[: int(self.denoise > 0)])
 
     def levels_of(self, schedule: Schedule, steps: int) -> np.ndarray:
         """Those of the first `steps` steps."""
         times = self.grid(schedule, self.steps)[: steps + 1]
-        starts = np.asarray(noise_ratio(schedule, times[:-1]))
-        predicted = np.repeat(starts, self.predictor.evaluations)
-        return np.append(predicted, self.corrector.levels(schedule, times[1:]))
+        ratios = np.asarray(noise_ratio(schedule, times))
+        # a second evaluation is at the end of a predictor's step
+        predicted = [ratios[i : i + steps] for i in range(self.predictor.evaluations)]
+        return np.append(np.concatenate(predicted), self.corrector.levels(schedule, times[1:]))
+
+    def plain(self, schedule: Schedule) -> int:
+        """Evaluations that take no gradient."""
+        return self.plain_of(schedule, self.steps)
+
+    def plain_of(self, schedule: Schedule, steps: int) -> int:
+        """Those of the first `steps` steps."""
+        return self.corrector.draws(schedule, self.grid(schedule, self.steps)[1 : steps + 1])
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

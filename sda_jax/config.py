@@ -78,7 +78,7 @@ class Assimilation:
         chunk: Members sampled at once.
         window_chunk: Windows of a local network evaluated at once; None for all.
         window_stride: States between neighbouring windows of a local network.
-        guidance, sampler: Components.
+        guidance, sampler: Components; by default those for Lorenz, whatever the prior.
     """
 
     samples: int = 256

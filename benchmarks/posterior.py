@@ -45,7 +45,7 @@ AIMS: dict[str, tuple[float | None, float, float]] = {
     "in 50 %": (50, 35, 65),
     "in 90 %": (90, 80, 100),
     "C2ST": (0.5, 0.4, 0.9),
-    "seconds": (None, 1, 1024),
+    "seconds": (None, 1, 4096),
 }
 LOGARITHMIC = ("W1 / floor", "flatness ratio", "seconds")
 QUICK = ("fast", "default", "SDA 1e-2, default's sampler")

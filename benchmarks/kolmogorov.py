@@ -101,7 +101,7 @@ def main() -> None:
                         continue
                     test = draw_case(config, name, index)
                     sampler, schedule = config.assimilation.sampler, prior.denoiser.schedule
-                    levels = sampler.levels(schedule)
+                    guided = sampler.levels(schedule).guided
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
                     ensemble = posterior(prior, test, config.assimilation)
@@ -112,7 +112,7 @@ def main() -> None:
                         "members": options.members,
                         "observed": observed,
                         "forwards": sampler.evaluations(schedule),
-                        "vjps": config.assimilation.guidance.vjps(observed, levels),
+                        "vjps": config.assimilation.guidance.vjps(observed, guided),
                         **scores(test, ensemble, case.imposed is not None),
                         "seconds": round(time.perf_counter() - start, 2),
                         "settings": known,

@@ -30,12 +30,9 @@ class Assimilated(NamedTuple):
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs of one member."""
         schedule = case.prior.denoiser.schedule
-        levels = self.sampler.levels(schedule)
-        return (
-            self.sampler.evaluations(schedule),
-            self.guidance.vjps(int(np.size(observation.y)), levels),
-            0,
-        )
+        guided = self.sampler.levels(schedule).guided
+        vjps = self.guidance.vjps(int(np.size(observation.y)), guided)
+        return self.sampler.evaluations(schedule), vjps, 0
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, dataclass_transform
+from typing import Any, NamedTuple, Protocol, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -133,6 +133,22 @@ class Guidance(Protocol):
         ...
 
 
+class Levels(NamedTuple):
+    """The sigma/mu of evaluations of the denoiser.
+
+    Attributes:
+        guided: Of those that take the gradient of an observation.
+        plain: Of those that take none.
+    """
+
+    guided: np.ndarray = np.empty(0)
+    plain: np.ndarray = np.empty(0)
+
+    def also(self, *others: Levels) -> Levels:
+        """These and those of others."""
+        return Levels(*map(np.concatenate, zip(self, *others, strict=True)))
+
+
 class Sampler(Protocol):
     """Draws one sample of shape `shape` from the law that a denoiser stands for: at once, or by
     `begin`, `advance` as often as needed and `end`, between which a draw can be saved."""
@@ -146,12 +162,8 @@ class Sampler(Protocol):
         """Evaluations of the denoiser for one draw."""
         ...
 
-    def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each of them that takes the gradient of an observation."""
-        ...
-
-    def plain(self, schedule: Schedule) -> int:
-        """How many of them take none."""
+    def levels(self, schedule: Schedule) -> Levels:
+        """The sigma/mu of each of them."""
         ...
 
     def begin(

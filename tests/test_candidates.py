@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counting
 
 import sda_jax as sda
 from sda_jax.errors import ConfigError
@@ -82,21 +83,10 @@ def test_without_a_choice_it_is_the_sampler_inside(posterior, changes):
 
 
 def test_evaluations_are_counted(posterior):
-    calls = []
-
-    class Counted(Guided):
-        def __call__(self, x, t):
-            jax.debug.callback(lambda: calls.append(1))
-            return super().__call__(x, t)
-
-        def fit(self, x, t):
-            jax.debug.callback(lambda: calls.append(1))
-            return super().fit(x, t)
-
-    counted = Counted(posterior.denoiser, posterior.observation, posterior.method)
-    MANY(jax.random.key(0), counted, SHAPE)
+    counted = Counting(posterior.denoiser)
+    MANY(jax.random.key(0), posterior.method(counted, posterior.observation), SHAPE)
     jax.effects_barrier()
-    assert len(calls) == MANY.evaluations(posterior.schedule) == 20 + 2 * 12 + 3
+    assert counted.forwards == MANY.evaluations(posterior.schedule) == 20 + 2 * 12 + 3
     assert MANY.steps == 3 * 6 + 4
 
 

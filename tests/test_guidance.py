@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counting
 from oracles import condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
@@ -256,35 +257,6 @@ def test_mmps_needs_no_known_law(t, key):
     np.testing.assert_allclose(step, length * whole, rtol=1e-3, atol=1e-4)
 
 
-class Counting:
-    """The chain's denoiser, which counts its forwards and its VJPs."""
-
-    schedule = PRIOR.denoiser.schedule
-
-    def __init__(self):
-        self.forwards = self.vjps = 0
-
-        def forward(x, t):
-            jax.debug.callback(self.note_forward, t)
-            return PRIOR.denoiser(x, t), (x, t)
-
-        def backward(given, w):
-            jax.debug.callback(self.note_vjp, w)
-            return jax.vjp(PRIOR.denoiser, *given)[1](w)
-
-        self.network = jax.custom_vjp(lambda x, t: forward(x, t)[0])
-        self.network.defvjp(forward, backward)
-
-    def note_forward(self, _):
-        self.forwards += 1
-
-    def note_vjp(self, _):
-        self.vjps += 1
-
-    def __call__(self, x, t):
-        return self.network(x, t)
-
-
 WAYS = sda.Candidates(
     sda.PredictorCorrector(
         6, sda.EvenLogRatio(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
@@ -304,18 +276,19 @@ DRAWN = sda.PredictorCorrector(4, sda.EvenLogRatio(), corrector=sda.Gibbs(2, abo
 )
 def test_evaluations_and_vjps_are_those_made(method, sampler, key):
     """Fits and draws take no VJP, and MMPS is another guidance above its limit."""
-    denoiser, observation = Counting(), observed()
+    denoiser, observation = Counting(PRIOR.denoiser), observed()
     sampler(key, method(denoiser, observation), (LENGTH, 2)).block_until_ready()
     jax.effects_barrier()
-    levels = sampler.levels(denoiser.schedule)
+    guided = sampler.levels(denoiser.schedule).guided
     assert sampler.evaluations(denoiser.schedule) == denoiser.forwards
-    assert method.vjps(observation.y.size, levels) == denoiser.vjps
+    assert method.vjps(observation.y.size, guided) == denoiser.vjps
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_vjps_of_gmres_are_those_made(iterations, key):
     """Unless it has solved the equations exactly before."""
-    method, denoiser, observation = sda.MMPS(iterations, 2.0, "gmres"), Counting(), observed()
+    method = sda.MMPS(iterations, 2.0, "gmres")
+    denoiser, observation = Counting(PRIOR.denoiser), observed()
     t = denoiser.schedule.time(1.0)
     jax.block_until_ready(method.twist(denoiser, observation, jnp.ones((LENGTH, 2)), t))
     jax.effects_barrier()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counting
 
 import sda_jax as sda
 from sda_jax.denoise import predicted_noise
@@ -270,24 +271,15 @@ def test_keys_are_independent():
 
 def test_evaluations():
     """What is counted is what is called."""
-    count = []
-
-    class Counting:
-        schedule = Cosine()
-
-        def __call__(self, x, t):
-            jax.debug.callback(lambda: count.append(1))
-            return 0 * x
-
     for sampler, expected in (
         (sda.PredictorCorrector(10, corrector=sda.Langevin(3)), 40),
         (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=1.0), 16),
         (sda.PredictorCorrector(5, EvenLogRatio(), corrector=sda.Gibbs(2, above=1.0)), 9),
     ):
-        count.clear()
-        sampler(jax.random.key(0), Counting(), (2, 1)).block_until_ready()
+        counted = Counting(gaussian(1.0, n=2))
+        sampler(jax.random.key(0), counted, (2, 1)).block_until_ready()
         jax.effects_barrier()
-        assert len(count) == sampler.evaluations(Cosine()) == expected
+        assert counted.forwards == sampler.evaluations(Cosine()) == expected
 
 
 def test_correctors_step_over_their_level_only(key):

@@ -88,7 +88,7 @@ def score(
     ensemble = posterior(prior, test, settings, progress)
     seconds = time.perf_counter() - start
     comparison = compare(ensemble, *references, config.system, test.observation)
-    levels = sampler.levels(prior.denoiser.schedule)
+    schedule = prior.denoiser.schedule
     observed = int(np.size(test.observation.y))
     record: dict[str, Any] = {
         **comparison._asdict(),
@@ -97,8 +97,8 @@ def score(
         "crps": crps(ensemble, test.truth),
         "crps_reference": crps(references[0], test.truth),
         "corrections": stepping(sampler).corrector.steps,
-        "forwards": sampler.evaluations(prior.denoiser.schedule),
-        "vjps": settings.guidance.vjps(observed, levels),
+        "forwards": sampler.evaluations(schedule),
+        "vjps": settings.guidance.vjps(observed, sampler.levels(schedule).guided),
         "jvps": 0,
         "seconds": round(seconds, 2),
     }

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 from sda_jax.errors import ConfigError, require_at_least, require_at_most, require_positive
 from sda_jax.samplers.draws import Draws
 from sda_jax.samplers.predictor_corrector import PredictorCorrector
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
+from sda_jax.schedule import noise_ratio
+from sda_jax.types import Denoiser, Levels, PRNGKey, Schedule, Trajectory, component, static
 
 
 @component
@@ -65,16 +66,13 @@ class Candidates(Draws):
     def _searching(self) -> int:
         return self.count * self.after
 
-    def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each evaluation of the denoiser for one sample that takes the gradient of
-        an observation."""
+    def levels(self, schedule: Schedule) -> Levels:
+        """The sigma/mu of each evaluation of the denoiser for one sample, a candidate's fit
+        included."""
         once = self.of.levels_of(schedule, self.after)
-        return np.append(np.tile(once, self.count - 1), self.of.levels(schedule))
-
-    def plain(self, schedule: Schedule) -> int:
-        """Evaluations that take no gradient, a candidate's fit included."""
-        again = (self.count - 1) * self.of.plain_of(schedule, self.after)
-        return again + self.of.plain(schedule) + self.count
+        choice = float(noise_ratio(schedule, self.of.grid(schedule, self.of.steps)[self.after]))
+        fits = Levels(plain=np.full(self.count, choice))
+        return self.of.levels(schedule).also(fits, *[once] * (self.count - 1))
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

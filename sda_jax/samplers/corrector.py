@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.errors import require_at_least, require_below
 from sda_jax.schedule import noise_ratio
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component
+from sda_jax.types import Denoiser, Levels, PRNGKey, Schedule, Time, Trajectory, component
 
 
 class Corrector(ABC):
@@ -69,14 +69,10 @@ class Corrector(ABC):
         ratio = noise_ratio(schedule, t)
         return (ratio >= self.above) & (ratio <= self.below) & (self.steps > 0)
 
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
         """The sigma/mu of each evaluation of the denoiser at these times."""
         ratios = np.asarray(noise_ratio(schedule, times))
-        return np.repeat(ratios[np.asarray(self.active(schedule, times))], self.steps)
-
-    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
-        """Evaluations beside those, which take no gradient of the observation."""
-        return 0
+        return Levels(np.repeat(ratios[np.asarray(self.active(schedule, times))], self.steps))
 
 
 @component
@@ -108,11 +104,6 @@ class Correctors:
             moved |= part.active(schedule, t)
         return moved
 
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
         """The sigma/mu of each evaluation of the denoiser at these times."""
-        parts = [part.levels(schedule, times) for part in self.parts]
-        return np.concatenate([np.empty(0), *parts])
-
-    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
-        """Evaluations beside those, which take no gradient of the observation."""
-        return sum(part.draws(schedule, times) for part in self.parts)
+        return Levels().also(*(part.levels(schedule, times) for part in self.parts))

@@ -9,8 +9,7 @@ from sda_jax.types import Denoiser, PRNGKey, Sampler, Schedule, Trajectory
 
 
 class Draws:
-    """A sampler that has `begin`, `advance`, `end`, `level`, `levels`, `plain` and
-    `steps`."""
+    """A sampler that has `begin`, `advance`, `end`, `level`, `levels` and `steps`."""
 
     def __call__(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
@@ -21,7 +20,7 @@ class Draws:
 
     def evaluations(self: Sampler, schedule: Schedule) -> int:
         """Evaluations of the denoiser for one sample."""
-        return len(self.levels(schedule)) + self.plain(schedule)
+        return sum(map(len, self.levels(schedule)))
 
     def diverged_at(
         self: Sampler, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]

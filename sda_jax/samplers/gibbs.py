@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.gaussian import gaussian_error
 from sda_jax.samplers.corrector import Corrector
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Time, Trajectory, component, static
+from sda_jax.types import Denoiser, Levels, PRNGKey, Schedule, Time, Trajectory, component, static
 
 
 @component
@@ -29,13 +28,10 @@ class Gibbs(Corrector):
     above: float = 0.3
     below: float = float("inf")
 
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> np.ndarray:
-        """None: all evaluations are draws."""
-        return np.empty(0)
-
-    def draws(self, schedule: Schedule, times: Float[Array, " n"]) -> int:
-        """Evaluations at these times, which take no gradient of the observation."""
-        return len(super().levels(schedule, times))
+    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
+        """The sigma/mu of each evaluation of the denoiser at these times; draws take no gradient of
+        an observation."""
+        return Levels(plain=super().levels(schedule, times).guided)
 
     def move(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: tuple

@@ -18,7 +18,7 @@ from sda_jax.samplers.gibbs import Gibbs
 from sda_jax.samplers.langevin import Langevin
 from sda_jax.samplers.leimkuhler import LeimkuhlerMatthews
 from sda_jax.schedule import EvenTime, noise_ratio
-from sda_jax.types import Denoiser, PRNGKey, Schedule, Trajectory, component, static
+from sda_jax.types import Denoiser, Levels, PRNGKey, Schedule, Trajectory, component, static
 
 
 @component
@@ -50,27 +50,20 @@ class PredictorCorrector(Draws):
         require_at_least("denoise", self.denoise, 0)
         require_at_most("denoise", self.denoise, 1)
 
-    def levels(self, schedule: Schedule) -> np.ndarray:
-        """The sigma/mu of each evaluation of the denoiser for one sample that takes the gradient of
-        an observation."""
+    def levels(self, schedule: Schedule) -> Levels:
+        """The sigma/mu of each evaluation of the denoiser for one sample."""
         last = np.asarray(noise_ratio(schedule, self.grid(schedule, self.steps)[-1:]))
-        return np.append(self.levels_of(schedule, self.steps), last[: int(self.denoise > 0)])
+        denoised = Levels(last[: int(self.denoise > 0)])
+        return self.levels_of(schedule, self.steps).also(denoised)
 
-    def levels_of(self, schedule: Schedule, steps: int) -> np.ndarray:
+    def levels_of(self, schedule: Schedule, steps: int) -> Levels:
         """Those of the first `steps` steps."""
         times = self.grid(schedule, self.steps)[: steps + 1]
         ratios = np.asarray(noise_ratio(schedule, times))
         # a second evaluation is at the end of a predictor's step
         predicted = [ratios[i : i + steps] for i in range(self.predictor.evaluations)]
-        return np.append(np.concatenate(predicted), self.corrector.levels(schedule, times[1:]))
-
-    def plain(self, schedule: Schedule) -> int:
-        """Evaluations that take no gradient."""
-        return self.plain_of(schedule, self.steps)
-
-    def plain_of(self, schedule: Schedule, steps: int) -> int:
-        """Those of the first `steps` steps."""
-        return self.corrector.draws(schedule, self.grid(schedule, self.steps)[1 : steps + 1])
+        corrected = self.corrector.levels(schedule, times[1:])
+        return Levels(np.concatenate(predicted)).also(corrected)
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""

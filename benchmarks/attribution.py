@@ -51,12 +51,8 @@ STARTS: dict[str, Going] = {
 }
 CHANGES: dict[str, Going] = {
     "default": (FROM, DEFAULT_GUIDANCE, STEPPING),
-    "guidance: without the network's Jacobian": (FROM, DEFAULT_GUIDANCE.above, STEPPING),
-    "guidance: five iterations": (
-        FROM,
-        dataclasses.replace(DEFAULT_GUIDANCE, iterations=5),
-        STEPPING,
-    ),
+    "guidance: MMPS, two iterations": (FROM, sda.MMPS(above=DEFAULT_GUIDANCE), STEPPING),
+    "guidance: MMPS, five iterations": (FROM, sda.MMPS(5, above=DEFAULT_GUIDANCE), STEPPING),
     "discretisation: half tau, 14 corrections": (
         FROM,
         DEFAULT_GUIDANCE,

@@ -110,7 +110,7 @@ METHODS: dict[str, Assimilated | Weighted | Redrawn] = {
     "SMC, 1024 particles": Weighted(1024, 256, GaussianCovariance(iterations=10, inflation=4.0)),
     "paper C=1": Assimilated(sda.SDA(3e-2), paper(1)),
     "SDA 1e-2, EI 64, C=3": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "Gaussian, default's sampler": Assimilated(DEFAULT_GUIDANCE.above, DEFAULT_SAMPLER),
+    "MMPS, default's sampler": Assimilated(sda.MMPS(above=DEFAULT_GUIDANCE), DEFAULT_SAMPLER),
     "SDA 1e-2, default's sampler": Assimilated(sda.SDA(), DEFAULT_SAMPLER),
     "SDA 1e-2, EI 64, C=7": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
     "DPS C=1": Assimilated(sda.DPS(), paper(1)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sda_jax.guidance import MMPS, GaussianCovariance
+from sda_jax.guidance import GaussianCovariance
 from sda_jax.observation import Observation
 from sda_jax.prior import Prior
 from sda_jax.samplers import (
@@ -30,14 +30,13 @@ def _gibbs(steps: int) -> PredictorCorrector:
     return PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), Gibbs(2, above=0.03))
 
 
-_GAUSSIAN = GaussianCovariance(iterations=10)
-DEFAULT_GUIDANCE = MMPS(above=_GAUSSIAN)
+DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
 DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
 PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md
 LADDER: dict[str, tuple[Any, Any]] = {
     "fast": (
-        _GAUSSIAN,
+        DEFAULT_GUIDANCE,
         # hardly a step above 20, where the posterior is nearly Gaussian
         Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
     ),
@@ -76,6 +75,6 @@ def settings(
         sampler = sampling if draws else DEFAULT_SAMPLER
     if guidance is None:
         # the innovations of other laws say nothing of the inflation
-        widened = observation.law is not None and isinstance(usual, GaussianCovariance)
-        guidance = dataclasses.replace(usual, inflation=1.0) if widened else usual
+        followed = observation.law is None
+        guidance = usual if followed else dataclasses.replace(usual, inflation=1.0)
     return guidance, sampler

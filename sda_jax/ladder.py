@@ -41,7 +41,7 @@ LADDER: dict[str, tuple[Any, Any]] = {
         Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
     ),
     "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "accurate": (DEFAULT_GUIDANCE, Candidates(PRIOR_SAMPLER, count=4)),
+    "accurate": (DEFAULT_GUIDANCE, dataclasses.replace(DEFAULT_SAMPLER, count=4)),
 }
 # no gradient through windows put together: benchmarks/results/kolmogorov_calibration.md
 _INNOVATIONS = GaussianCovariance(20, inflation=None, through_network=False)

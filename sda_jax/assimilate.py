@@ -143,7 +143,7 @@ def diverged(bad: int, samples: int, level: float) -> DivergenceError:
         "ensemble",
         f"{bad} of {samples} members not finite" + since,
         "finite trajectories",
-        "Guide more gently (SDA: raise gamma; MMPS: lower limit; or GaussianCovariance), "
+        "Guide more gently (SDA: raise gamma; GaussianCovariance: raise inflation), "
         "lower the tau of corrector steps, or take more steps.",
     )
 

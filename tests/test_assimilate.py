@@ -103,12 +103,13 @@ def test_rescaling_y_operator_and_std_changes_nothing(prior, observation):
 def test_other_numbers_compile_nothing(prior, observation):
     """y, std, limit, inflation, tau, key and the set of missing values are traced."""
     y = np.array(observation.y)
-    draw(prior, observation)
+    usual = sda.MMPS(above=sda.GaussianCovariance(10))
+    draw(prior, observation, guidance=usual)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if "backend_compile" in name else None
     )
-    draw(prior, observation, samples=7)
+    draw(prior, observation, samples=7, guidance=usual)
     assert compiled  # another shape does compile, and is seen to
     compiled.clear()
     y[0, 0] = np.nan

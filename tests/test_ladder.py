@@ -1,5 +1,7 @@
 """Which settings a prior has where none are given."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -48,5 +50,17 @@ def test_other_laws_have_a_constant_inflation(flow):
     observation = sda.Observation(OBSERVATION.y, OBSERVATION.operator, law=sda.StudentT(0.1))
     guidance, _ = settings(flow, observation, None, None)
     assert guidance.inflation == 1.0
-    lorenz = sda.load_prior("lorenz63")
-    assert settings(lorenz, observation, None, None) == LADDER["default"]
+
+
+def test_costs_rise_as_documented(flow):
+    """Evaluations and gradients of a member; "accurate" only draws more candidates."""
+    schedule = sda.load_prior("lorenz63").denoiser.schedule
+    found = [
+        (sampler.evaluations(schedule), guidance.vjps(9, sampler.levels(schedule).guided))
+        for guidance, sampler in LADDER.values()
+    ]
+    assert found == [(123, 121), (391, 389), (713, 709)]
+    guidance, sampler = LADDER["accurate"]
+    assert (guidance, dataclasses.replace(sampler, count=2)) == LADDER["default"]
+    fields = [s.evaluations(flow.denoiser.schedule) for _, s in sda.ladder(flow).values()]
+    assert fields == sorted(set(fields))

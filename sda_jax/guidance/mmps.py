@@ -33,7 +33,7 @@ class MMPS(Method):
             which the Jacobian is not positive. Where it is a network's, neither symmetric nor
             always positive, more need not solve the equations better
             (`benchmarks/results/attribution.md`).
-        limit: Largest sigma/mu at which the network's Jacobian is used.
+        limit: The sigma/mu below which the network's Jacobian is used.
         solver: "cg", preconditioned conjugate gradients, or "gmres", not preconditioned, which does
             not ask for a symmetric Jacobian: a composed denoiser's is not.
         above: The guidance above `limit`, a `GaussianCovariance`.

@@ -32,7 +32,7 @@ class Candidates(Draws):
     Attributes:
         of: What draws.
         count: Candidates for each member; with 1, the sampler alone.
-        share: Of the sampler's steps, after which one is chosen: best where sigma/mu is about 0.3,
+        share: Of the sampler's steps, after which one is chosen: best where sigma/mu is about 0.2,
             which is 0.6 of a grid even in its logarithm.
         gap: By how much a later candidate must fit better, in standard deviations of the difference
             of two chi-squares' halves, the square root of the number of values observed.

@@ -60,7 +60,7 @@ class PredictorCorrector(Draws):
         """Those of the first `steps` steps."""
         times = self.grid(schedule, self.steps)[: steps + 1]
         ratios = np.asarray(noise_ratio(schedule, times))
-        # a second evaluation is at the end of a predictor's step
+        # a second evaluation is at the end of a predictor's step; none has a third
         predicted = [ratios[i : i + steps] for i in range(self.predictor.evaluations)]
         corrected = self.corrector.levels(schedule, times[1:])
         return Levels(np.concatenate(predicted)).also(corrected)

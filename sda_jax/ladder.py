@@ -56,7 +56,7 @@ def ladder(prior: Prior) -> dict[str, tuple[Any, Any]]:
     """Guidance and sampler by "fast", "default" and "accurate", of rising cost.
 
     "default" draws each member twice down to where modes are decided, "accurate" four times, which
-    gives the same members where a first draw explains the observation.
+    gives the same members where one of the first two explains the observation.
 
     Periodic fields whose covariance the prior knows (`SpectralPreconditioned`) have settings of
     their own: Gibbs steps, which draw errors with that covariance and take no gradient through the

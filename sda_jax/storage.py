@@ -12,7 +12,7 @@ import os
 from collections.abc import Generator, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import jax
@@ -231,7 +231,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-_HELD: dict[Path, IO[str]] = {}
+_HELD: dict[Path, int] = {}  # file descriptors, closed when the program ends
 
 
 def hold(folder: str | Path) -> None:
@@ -246,7 +246,7 @@ def hold(folder: str | Path) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")  # noqa: SIM115 held until the program ends
+        file = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o666)
     except OSError as error:
         raise StorageError(
             str(folder), f"{error}", "a folder that can be written", "Check its permissions."
@@ -254,7 +254,7 @@ def hold(folder: str | Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.close()
+        os.close(file)
         raise StorageError(
             str(folder),
             "a folder in which another run is at work",
@@ -262,7 +262,7 @@ def hold(folder: str | Path) -> None:
             "Wait for it to end, or choose another --output.",
         ) from error
     except OSError as error:
-        file.close()
+        os.close(file)
         raise StorageError(
             str(folder), f"{error}", "a file system that can lock files", "Use another disk."
         ) from error
@@ -271,7 +271,7 @@ def hold(folder: str | Path) -> None:
 
 def release(folder: str | Path) -> None:
     """Lets other programs at a folder that was held."""
-    _HELD.pop(Path(folder).absolute()).close()
+    os.close(_HELD.pop(Path(folder).absolute()))
 
 
 def claim(folder: str | Path, config_json: str, option: str = "--output") -> Path:

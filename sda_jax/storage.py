@@ -242,8 +242,10 @@ def hold(folder: str | Path) -> None:
     """
     folder = Path(folder).absolute()
     lock = folder / ".lock"
-    if folder in _HELD and lock.exists():
-        return
+    if folder in _HELD:
+        if lock.exists():
+            return
+        release(folder)  # it was removed since
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_WRONLY | os.O_CREAT, 0o666)

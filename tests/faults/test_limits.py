@@ -1,6 +1,8 @@
 """Full disks, folders that cannot be written, too little memory, two runs at once, clocks that jump
 and numbers that are not finite."""
 
+import fcntl
+import os
 import shutil
 import time
 
@@ -17,6 +19,7 @@ from sda_jax.cli import assimilate, simulate, train
 from sda_jax.denoise import NetworkDenoiser, Preconditioned
 from sda_jax.errors import DivergenceError
 from sda_jax.sources import FromSimulator
+from sda_jax.storage import hold, release
 from sda_jax.train import Training
 from sda_jax.train import train as train_denoiser
 
@@ -90,6 +93,18 @@ def test_one_run_in_a_folder_at_a_time(whole, tmp_path, capsys):
     assert "another run is at work" in capsys.readouterr().err
     first.kill()
     first.communicate()
+
+
+def test_a_folder_that_was_removed_is_held_anew(tmp_path):
+    """By the lock that is there now, and without keeping the old one open."""
+    hold(tmp_path / "run")
+    held = len(os.listdir("/proc/self/fd"))
+    shutil.rmtree(tmp_path / "run")
+    hold(tmp_path / "run")
+    assert len(os.listdir("/proc/self/fd")) == held
+    with open(tmp_path / "run" / ".lock") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    release(tmp_path / "run")
 
 
 def test_two_processes_that_are_told_different_things_end(whole, tmp_path):

@@ -22,12 +22,12 @@ from posterior_methods import FIRST, even
 from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scores
 
 import sda_jax as sda
-from sda_jax import metrics
-from sda_jax.assimilate import guided
-from sda_jax.blanket import trajectory_denoiser
-from sda_jax.denoise import predicted_noise
-from sda_jax.ladder import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
-from sda_jax.schedule import noise_ratio
+from sda_jax.diffusion._denoisers import predicted_noise
+from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.evaluation import _metrics as metrics
+from sda_jax.posterior._assimilate import guided
+from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
 FROM = 1.0

@@ -17,7 +17,7 @@ import numpy as np
 
 import sda_jax as sda
 from sda_jax.cli.common import cache_compilations
-from sda_jax.storage import versions, write_text
+from sda_jax.runtime._files import versions, write_text
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from common import record
 
 import sda_jax as sda
-from sda_jax.blanket import Blanket
-from sda_jax.schedule import Cosine
-from sda_jax.truth import exact_prior
+from sda_jax.classical import exact_prior
+from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._schedules import Cosine
 
 LENGTH = 33
 RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -7,8 +7,8 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.errors import DivergenceError
-from sda_jax.truth import exact_prior, kalman_smoother
+from sda_jax.classical import exact_prior, kalman_smoother
+from sda_jax.core._errors import DivergenceError
 
 LENGTH, SAMPLES = 16, 16384
 OPERATORS = {

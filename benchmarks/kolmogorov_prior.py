@@ -17,10 +17,10 @@ from kolmogorov import ROOT
 
 import sda_jax as sda
 from sda_jax import figures
-from sda_jax.blanket import Blanket
-from sda_jax.config import load_config
-from sda_jax.dataset import forecast
-from sda_jax.fields import divergence, energy_spectrum, vorticity
+from sda_jax.data._simulation import forecast
+from sda_jax.diffusion._composition import Blanket
+from sda_jax.experiment._config import load_config
+from sda_jax.systems._fields import divergence, energy_spectrum, vorticity
 
 
 def per_trajectory(x: np.ndarray) -> np.ndarray:

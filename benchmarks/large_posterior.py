@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 from common import record
 
-from sda_jax.export import summarise, write_posterior
-from sda_jax.layout import Axis, Channel, Layout
+from sda_jax.data._layout import Axis, Channel, Layout
+from sda_jax.posterior._cf import summarise, write_posterior
 
 GRID, NAMES, LENGTH = 64, ("t", "u", "v", "q"), 2048
 GIB = 2**30

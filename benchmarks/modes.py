@@ -10,7 +10,7 @@ from common import RESULTS, record
 from matplotlib.figure import Figure
 
 import sda_jax as sda
-from sda_jax import metrics
+from sda_jax.evaluation import _metrics as metrics
 
 LENGTH, STD = 49, 0.86
 

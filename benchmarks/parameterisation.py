@@ -14,17 +14,17 @@ from common import record
 from jax import Array
 
 import sda_jax as sda
-from sda_jax.config import load_config
-from sda_jax.denoise import (
+from sda_jax.data._sources import FromSimulator
+from sda_jax.diffusion._denoisers import (
     LogNormalRatio,
     NetworkDenoiser,
     NoisePrediction,
     Preconditioned,
     UniformTime,
 )
+from sda_jax.experiment._config import load_config
 from sda_jax.networks import TemporalConv
-from sda_jax.sources import FromSimulator
-from sda_jax.train import train
+from sda_jax.prior._training import train
 
 RATIOS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 DILATED, PLAIN = (1, 2, 4, 4, 2, 1), (1, 1, 1, 1, 1, 1)

@@ -11,10 +11,10 @@ from common import weights
 from posterior_scores import REFERENCE, Case, exact
 
 import sda_jax as sda
+from sda_jax.core._json import encode
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
-from sda_jax.ladder import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, LADDER
-from sda_jax.schedule import noise_ratio
-from sda_jax.serialize import encode
+from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, LADDER
 
 
 class Assimilated(NamedTuple):

@@ -13,8 +13,8 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.ladder import LADDER
-from sda_jax.types import Denoiser
+from sda_jax.core._protocols import Denoiser
+from sda_jax.posterior._presets import LADDER
 
 LENGTH, CHUNK = 65, 32
 METHODS = {

@@ -27,7 +27,7 @@ from common import record
 from jax.sharding import AxisType
 
 import sda_jax as sda
-from sda_jax.assimilate import _draw, guided
+from sda_jax.posterior._assimilate import _draw, guided
 
 EXCHANGES = r"= \(?f32\[([\d,]*)\]\S* (all-gather|all-to-all|all-reduce|collective-permute)"
 CALLED = r"(?:body|to_apply|calls|branch_computations|true_computation|false_computation)="

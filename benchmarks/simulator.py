@@ -15,8 +15,8 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.fields import divergence, staggered_divergence, vorticity
-from sda_jax.systems import cfd
+from sda_jax.systems import _cfd as cfd
+from sda_jax.systems._fields import divergence, staggered_divergence, vorticity
 
 
 def direct(system: sda.KolmogorovFlow) -> tuple[Callable[[Any], Any], Any]:

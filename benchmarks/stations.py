@@ -23,8 +23,8 @@ from common import RESULTS, record
 
 import sda_jax as sda
 from sda_jax.cli.main import main as command
-from sda_jax.ladder import LADDER
-from sda_jax.points import Points, read
+from sda_jax.observations._reading import Points, read
+from sda_jax.posterior._presets import LADDER
 
 LAT, LON, HOURS = 12, 24, 6
 DAMPING, NOISE = 0.93, 1.0

@@ -18,10 +18,10 @@ import h5netcdf
 import numpy as np
 from common import record
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files
-from sda_jax.feed import Feed
-from sda_jax.survey import surveyed
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._feed import Feed
+from sda_jax.data._survey import surveyed
 
 GRID, CHANNELS, BLOCK = 64, ("t", "u", "v", "q"), 256
 BATCH, STEPS = 8, 8  # segments a step, steps a block

@@ -24,9 +24,9 @@ from common import RESULTS, record
 
 import sda_jax as sda
 from sda_jax.cli.main import main as command
-from sda_jax.interpolation import Interpolate
-from sda_jax.layout import Layout
-from sda_jax.metrics import crps
+from sda_jax.data._layout import Layout
+from sda_jax.evaluation._metrics import crps
+from sda_jax.observations._interpolation import Interpolate
 
 STATIONS = ("EWR", "JFK", "LGA")
 UNITS = {"temp": "degC", "dewp": "degC", "pressure": "hPa", "u": "m s-1", "v": "m s-1"}

@@ -20,8 +20,9 @@ import numpy as np
 from common import record
 
 import sda_jax as sda
-from sda_jax.blanket import LongRange, trajectory_denoiser
-from sda_jax.schedule import Cosine, EvenLogRatio
+from sda_jax.diffusion._composition import LongRange
+from sda_jax.diffusion._schedules import Cosine, EvenLogRatio
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 RATIOS = (0.03, 0.3, 1.0, 3.0)
 SAMPLER = sda.PredictorCorrector(

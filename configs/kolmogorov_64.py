@@ -11,10 +11,10 @@ import dataclasses
 
 from kolmogorov_common import paper
 
-from sda_jax.config import Data
-from sda_jax.denoise import LogNormalRatio
+from sda_jax.diffusion._denoisers import LogNormalRatio
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.experiment._config import Data
 from sda_jax.networks import UNet
-from sda_jax.spectral import SpectralPreconditioned
 
 base = paper()
 config = dataclasses.replace(

@@ -7,11 +7,13 @@ for subsampling, which takes every n-th point of any grid.
 
 import dataclasses
 
-from sda_jax.config import Assimilation, Case, Data, Experiment
-from sda_jax.denoise import LogNormalRatio, NoisePrediction, UniformTime
+from sda_jax.diffusion._denoisers import LogNormalRatio, NoisePrediction, UniformTime
+from sda_jax.diffusion._schedules import EvenLogRatio, EvenTime
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
 from sda_jax.guidance import SDA, GaussianCovariance
 from sda_jax.networks import UNet
-from sda_jax.operators import (
+from sda_jax.observations._operators import (
     At,
     Chain,
     Coarsen,
@@ -23,6 +25,7 @@ from sda_jax.operators import (
     Subsample,
     Vorticity,
 )
+from sda_jax.prior._training import Training
 from sda_jax.samplers import (
     DPMSolverPP2M,
     ExponentialIntegrator,
@@ -30,10 +33,7 @@ from sda_jax.samplers import (
     Langevin,
     PredictorCorrector,
 )
-from sda_jax.schedule import EvenLogRatio, EvenTime
-from sda_jax.spectral import SpectralPreconditioned
 from sda_jax.systems import KolmogorovFlow
-from sda_jax.train import Training
 
 PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
 LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)

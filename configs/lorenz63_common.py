@@ -3,15 +3,20 @@
 Not an experiment by itself: the files beside it call these functions.
 """
 
-from sda_jax.config import Assimilation, Case, Data, Evaluation, Experiment
-from sda_jax.denoise import LogNormalRatio, NoisePrediction, Preconditioned, UniformTime
+from sda_jax.diffusion._denoisers import (
+    LogNormalRatio,
+    NoisePrediction,
+    Preconditioned,
+    UniformTime,
+)
+from sda_jax.diffusion._schedules import EvenTime
+from sda_jax.experiment._config import Assimilation, Case, Data, Evaluation, Experiment
 from sda_jax.guidance import SDA
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.operators import Channels, Every
+from sda_jax.observations._operators import Channels, Every
+from sda_jax.prior._training import Training
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
-from sda_jax.schedule import EvenTime
 from sda_jax.systems import Lorenz63
-from sda_jax.train import Training
 
 CASES = {
     "lo": Case(length=65, operator=Every(8, Channels((0,))), std=0.4),

@@ -1,23 +1,13 @@
 """Score-based data assimilation in JAX: priors, observations and posteriors of trajectories."""
 
-from sda_jax.assimilate import assimilate, sample
-from sda_jax.dataset import simulate
-from sda_jax.guidance import (
-    DPS,
-    MMPS,
-    SDA,
-    TMPD,
-    GaussianCovariance,
-    PiGDM,
-    TweedieCovariance,
-)
-from sda_jax.ladder import ladder
-from sda_jax.laws import Poisson, StudentT
-from sda_jax.likelihood import log_prob
-from sda_jax.mesh import use_mesh
-from sda_jax.modes import Modes, find_modes
-from sda_jax.observation import Observation, combine, observe
-from sda_jax.operators import (
+from sda_jax.classical import kalman_smoother, particle_smoother
+from sda_jax.core._units import Standardisation
+from sda_jax.data._simulation import simulate
+from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
+from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
+from sda_jax.observations._noise_models import Poisson, StudentT
+from sda_jax.observations._observation import Observation, combine, observe
+from sda_jax.observations._operators import (
     At,
     Chain,
     Channels,
@@ -31,7 +21,14 @@ from sda_jax.operators import (
     Subsample,
     Vorticity,
 )
-from sda_jax.prior import Prior, load_prior, save_prior
+from sda_jax.posterior._assimilate import assimilate, sample
+from sda_jax.posterior._modes import Modes, find_modes
+from sda_jax.posterior._presets import ladder
+from sda_jax.posterior._smc import twisted_smc
+from sda_jax.posterior._to_file import assimilate_to_file
+from sda_jax.prior._log_density import log_prob
+from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.runtime._devices import use_mesh
 from sda_jax.samplers import (
     Ancestral,
     Candidates,
@@ -44,10 +41,6 @@ from sda_jax.samplers import (
     LeimkuhlerMatthews,
     PredictorCorrector,
 )
-from sda_jax.schedule import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
-from sda_jax.smc import twisted_smc
-from sda_jax.standardise import Standardisation
-from sda_jax.stream import assimilate_to_file
 from sda_jax.systems import (
     DampedSpring,
     KolmogorovFlow,
@@ -56,7 +49,6 @@ from sda_jax.systems import (
     LotkaVolterra,
     VectorAutoregression,
 )
-from sda_jax.truth import kalman_smoother, particle_smoother
 
 __all__ = [
     "DPS",

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 
 CONFIG = """
 import sda_jax as sda
-from sda_jax.config import Assimilation, Case, Data, Experiment
+from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
 from sda_jax.networks import TemporalConv
-from sda_jax.train import Training
+from sda_jax.prior._training import Training
 
 sampler = sda.PredictorCorrector(
     {levels}, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import sda_jax as sda
-from sda_jax.gaussian import GaussianDenoiser
-from sda_jax.truth import GaussianTrajectory
+from sda_jax.classical import GaussianTrajectory
+from sda_jax.diffusion._gaussian import GaussianDenoiser
 
 
 def standardised(law: GaussianTrajectory, standardisation: sda.Standardisation):

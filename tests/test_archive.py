@@ -6,11 +6,11 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files
-from sda_jax.errors import ConfigError, StorageError
-from sda_jax.serialize import dumps, loads
-from sda_jax.survey import TABLE, parts_of, runs, summary, survey, surveyed
+from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._json import dumps, loads
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._survey import TABLE, parts_of, runs, summary, survey, surveyed
 
 
 def opened(dataset, path, **said):
@@ -151,7 +151,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_statistics_are_those_of_what_is_trained_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("sda_jax.survey.BLOCK_BYTES", 4 * 6 * 8 * 2 * 7)  # 7 states at once
+    monkeypatch.setattr("sda_jax.data._survey.BLOCK_BYTES", 4 * 6 * 8 * 2 * 7)  # 7 states at once
     found = survey(opened(waves(), tmp_path / "a.nc"))
     x = stacked(waves())[:48].astype(float)
     np.testing.assert_allclose(found.standardisation.mean, x.mean(axis=(0, 1, 2)), rtol=1e-12)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
-from sda_jax.errors import ConfigError, DivergenceError, ObservationError, ResourceError
-from sda_jax.gaussian import GaussianDenoiser
+from sda_jax.classical import exact_prior, kalman_smoother
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError, DivergenceError, ObservationError, ResourceError
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.truth import exact_prior, kalman_smoother
-from sda_jax.types import component
 
 EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
 GIBBS = sda.PredictorCorrector(
@@ -241,7 +241,7 @@ def test_operators_of_ours_say_themselves_what_is_wrong(key, operator, wrong):
 
 
 def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
-    from sda_jax import memory
+    from sda_jax.runtime import _memory as memory
 
     prior = exact_prior(sda.VectorAutoregression(), 8)
     observation = sda.Observation(jnp.zeros((8, 2)), lambda x: x, std=1.0)

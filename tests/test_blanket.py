@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.blanket import Blanket, trajectory_denoiser
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
-from sda_jax.errors import ConfigError
+from sda_jax.classical import exact_prior
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import ResidualMLP
-from sda_jax.schedule import Cosine
-from sda_jax.truth import exact_prior
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 CHAIN = sda.VectorAutoregression()
 

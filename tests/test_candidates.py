@@ -9,9 +9,9 @@ import pytest
 from counting import Counting
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
-from sda_jax.guidance.base import Guided
-from sda_jax.truth import exact_prior
+from sda_jax.classical import exact_prior
+from sda_jax.core._errors import ConfigError
+from sda_jax.guidance._base import Guided
 
 LENGTH = 7
 CHAIN = sda.VectorAutoregression()

@@ -10,14 +10,15 @@ from conftest import ROOT
 
 import sda_jax as sda
 from sda_jax.cli import assimilate, demo, evaluate, experiment, figures, simulate, train
-from sda_jax.config import TABLE, Experiment, load_config, override
-from sda_jax.errors import ConfigError
-from sda_jax.files import load_observation, load_posterior, save_observation
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps, loads
+from sda_jax.diffusion._schedules import Cosine, EvenTime
+from sda_jax.experiment._config import TABLE, Experiment, load_config, override
 from sda_jax.guidance import SDA
+from sda_jax.observations._files import load_observation, save_observation
+from sda_jax.posterior._files import load_posterior
+from sda_jax.runtime._files import read_hdf5
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
-from sda_jax.schedule import Cosine, EvenTime
-from sda_jax.serialize import dumps, loads
-from sda_jax.storage import read_hdf5
 
 CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.endswith("_common")]
 

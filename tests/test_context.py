@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.blanket import Blanket
 from sda_jax.cli import assimilate as assimilate_cli
 from sda_jax.cli import train as train_cli
-from sda_jax.denoise import NetworkDenoiser, Preconditioned, predicted_noise
-from sda_jax.errors import ConfigError
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned, predicted_noise
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
-from sda_jax.prior import description_digest, load_prior, save_prior
+from sda_jax.prior._prior import description_digest, load_prior, save_prior
 
 NETWORKS = [
     (ResidualMLP(width=16, blocks=1), (5, 3), 5),
@@ -97,13 +97,13 @@ def test_saved_with_the_prior(tmp_path):
 CONFIG = '''
 """A chain around a level that is its context."""
 import jax, jax.numpy as jnp
-from sda_jax.config import Case, Data, Experiment
-from sda_jax.denoise import LogNormalRatio
+from sda_jax.experiment._config import Case, Data, Experiment
+from sda_jax.diffusion._denoisers import LogNormalRatio
 from sda_jax.networks import TemporalConv
-from sda_jax.operators import Channels, Every
-from sda_jax.standardise import Standardisation
-from sda_jax.train import Training
-from sda_jax.types import component
+from sda_jax.observations._operators import Channels, Every
+from sda_jax.core._units import Standardisation
+from sda_jax.prior._training import Training
+from sda_jax.core._component import component
 
 @component
 class Levelled:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax import dataset
-from sda_jax.dataset import generate, load, statistics
-from sda_jax.errors import ConfigError, DivergenceError, SDAError, StorageError
-from sda_jax.sources import FromArray, FromSimulator, Replay
+from sda_jax.core._errors import ConfigError, DivergenceError, SDAError, StorageError
+from sda_jax.data import _simulation as dataset
+from sda_jax.data._simulation import generate, load, statistics
+from sda_jax.data._sources import FromArray, FromSimulator, Replay
 
 SYSTEM = sda.Lorenz63(spinup=8)
 
@@ -105,8 +105,8 @@ def test_full_disk_is_reported_and_nothing_lost(tmp_path):
     code = f"""
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from sda_jax.errors import StorageError
-from sda_jax.storage import write_hdf5
+from sda_jax.core._errors import StorageError
+from sda_jax.runtime._files import write_hdf5
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:

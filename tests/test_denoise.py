@@ -10,7 +10,9 @@ import pytest
 from oracles import gaussian_denoiser, standardised
 
 import sda_jax as sda
-from sda_jax.denoise import (
+from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.core._component import component
+from sda_jax.diffusion._denoisers import (
     LogNormalRatio,
     NetworkDenoiser,
     NoisePrediction,
@@ -20,12 +22,10 @@ from sda_jax.denoise import (
     predicted_noise,
     with_measured_errors,
 )
-from sda_jax.gaussian import GaussianDenoiser
+from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.diffusion._stationary import times_covariance
 from sda_jax.networks import TemporalConv
-from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.stationary import times_covariance
-from sda_jax.truth import exact_prior, trajectory_law
-from sda_jax.types import component
 
 PARAMETERISATIONS = [NoisePrediction(), Preconditioned(), Preconditioned(data_std=0.5)]
 

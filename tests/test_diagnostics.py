@@ -8,9 +8,9 @@ from oracles import condition
 from scipy.stats import chi2
 
 import sda_jax as sda
-from sda_jax import diagnostics
-from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.truth import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.evaluation import _diagnostics as diagnostics
 
 CHAIN, LENGTH, STD = sda.DampedSpring(), 12, 0.2
 OPERATOR = sda.Every(2, sda.Channels((0, 3)))

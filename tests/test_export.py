@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files
-from sda_jax.errors import ConfigError
-from sda_jax.export import from_xarray, provenance, summarise, to_xarray, write_posterior
-from sda_jax.survey import survey
+from sda_jax.core._errors import ConfigError
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._survey import survey
+from sda_jax.posterior._cf import from_xarray, provenance, summarise, to_xarray, write_posterior
 
 
 @pytest.fixture

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from own import save, waves
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
-from sda_jax.errors import ResourceError
-from sda_jax.feed import Feed
+from sda_jax.core._errors import ResourceError
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._feed import Feed
+from sda_jax.data._survey import survey
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import TemporalConv
-from sda_jax.schedule import Cosine
-from sda_jax.survey import survey
-from sda_jax.train import Training, train
+from sda_jax.prior._training import Training, train
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def known(tmp_path):
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_segments_are_pieces_of_the_part_with_its_context(known, monkeypatch, cached):
-    monkeypatch.setattr("sda_jax.feed.CACHED", 2**29 if cached else 0)
+    monkeypatch.setattr("sda_jax.data._feed.CACHED", 2**29 if cached else 0)
     archive, found = known
     for part, first, last in (("train", 0, 240), ("valid", 245, 270)):
         feed = Feed(archive, found, 0, batch=6, length=5, part=part)
@@ -61,7 +61,7 @@ def test_blocks_depend_on_seed_and_first_step_alone(known):
 
 
 def test_blocks_that_do_not_fit_are_refused(known, monkeypatch):
-    monkeypatch.setattr("sda_jax.feed.free_bytes", lambda: 2**20)
+    monkeypatch.setattr("sda_jax.data._feed.free_bytes", lambda: 2**20)
     archive, found = known
     with pytest.raises(ResourceError, match="Lower training.block"):
         Feed(archive, found, 0, batch=64, length=5).at(0, 100, 0)

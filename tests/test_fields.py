@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sda_jax import fields
-from sda_jax.errors import ConfigError
+from sda_jax.core._errors import ConfigError
+from sda_jax.systems import _fields as fields
 
 
 def wave(n, kx, ky, factor=1):

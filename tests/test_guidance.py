@@ -10,12 +10,12 @@ from counting import Counting
 from oracles import condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.laws import Normal
-from sda_jax.operators import row_norms_squared
-from sda_jax.schedule import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.truth import exact_prior, trajectory_law
-from sda_jax.types import component
+from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.observations._noise_models import Normal
+from sda_jax.observations._operators import row_norms_squared
 
 METHODS = [
     sda.SDA(),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.dataset import forecast
-from sda_jax.errors import ConfigError, DivergenceError
-from sda_jax.fields import coarsen, staggered_divergence
-from sda_jax.systems import cfd
+from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.data._simulation import forecast
+from sda_jax.systems import _cfd as cfd
+from sda_jax.systems._fields import coarsen, staggered_divergence
 
 SMALL = sda.KolmogorovFlow(size=32, coarsening=2, spinup=4)
 

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 
 import sda_jax as sda
-from sda_jax.config import load_config
-from sda_jax.ladder import DEFAULT_SAMPLER, FIELD_LADDER, LADDER, settings
+from sda_jax.experiment._config import load_config
+from sda_jax.posterior._presets import DEFAULT_SAMPLER, FIELD_LADDER, LADDER, settings
 
 
 @pytest.fixture(scope="module")

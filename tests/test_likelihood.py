@@ -8,10 +8,10 @@ from oracles import condition, standardised
 from scipy.stats import multivariate_normal
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
-from sda_jax.likelihood import flow_log_prob
-from sda_jax.schedule import Cosine, VarianceExploding, noise_ratio
-from sda_jax.truth import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._schedules import Cosine, VarianceExploding, noise_ratio
+from sda_jax.prior._log_density import flow_log_prob
 
 CHAIN, LENGTH = sda.DampedSpring(), 4
 LAW = trajectory_law(CHAIN, LENGTH)

@@ -10,17 +10,17 @@ import pytest
 from launch import environment
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
+from sda_jax.core._errors import ConfigError
 
 SETUP = """
 import dataclasses, json, re
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
-from sda_jax.blanket import trajectory_denoiser
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
 from sda_jax.networks import TemporalConv
-from sda_jax.sources import FromSimulator
-from sda_jax.train import Training, train
+from sda_jax.data._sources import FromSimulator
+from sda_jax.prior._training import Training, train
 SYSTEM = sda.Lorenz63()
 EVEN, FIRST = sda.EvenLogRatio(), sda.ExponentialIntegrator()
 SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2)
@@ -103,8 +103,8 @@ for many in (eight, moved):
 
 def test_devices_keep_a_share_of_the_optimisers_moments():
     out = run("""
-from sda_jax.train import init_state, layout, make_block
-from sda_jax.mesh import place
+from sda_jax.prior._training import init_state, layout, make_block
+from sda_jax.runtime._devices import place
 network = TemporalConv(width=64, dilations=(1,))
 blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
 source, key = FromSimulator(SYSTEM), jax.random.key(0)
@@ -157,10 +157,10 @@ print(json.dumps(found))
 
 
 FLOW = """
-from sda_jax.assimilate import _draw
+from sda_jax.posterior._assimilate import _draw
 from sda_jax.networks import UNet
-from sda_jax.prior import Prior
-from sda_jax.spectral import SpectralPreconditioned
+from sda_jax.prior._prior import Prior
+from sda_jax.diffusion._spectral import SpectralPreconditioned
 PLANE, UNITS = (4, 4, 2), sda.Standardisation()
 
 def flow_prior():  # windows of 3 states, smooth in space and time, under an untrained network

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, DivergenceError
-from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.classical import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.core._errors import ConfigError, DivergenceError
 
 CHAIN, LENGTH = sda.VectorAutoregression(), 8
 GUIDANCE = sda.GaussianCovariance(through_network=False)

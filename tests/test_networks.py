@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sda_jax.errors import ConfigError
-from sda_jax.networks import ResidualMLP, TemporalConv, UNet, unet
-from sda_jax.networks.conv import Convolution
-from sda_jax.networks.unet import CircularConvolution
+from sda_jax.core._errors import ConfigError
+from sda_jax.networks import ResidualMLP, TemporalConv, UNet
+from sda_jax.networks import _unet as unet
+from sda_jax.networks._temporal_conv import Convolution
+from sda_jax.networks._unet import CircularConvolution
 
 NETWORKS = [ResidualMLP(width=16, blocks=2), TemporalConv(width=8, dilations=(1, 2))]
 

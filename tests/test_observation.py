@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
-from sda_jax.errors import ObservationError
+from sda_jax.core._errors import ObservationError
 
 Y = np.array([[1.0, np.nan], [0.5, -2.0], [np.nan, 0.3]], np.float32)
 PREDICTION = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)

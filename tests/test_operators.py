@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.files import OPERATORS
-from sda_jax.serialize import dumps, loads
+from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.core._json import dumps, loads
+from sda_jax.observations._files import OPERATORS
 
 
 def np_vorticity(x):

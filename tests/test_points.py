@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 from own import save, stations, waves
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files
-from sda_jax.errors import ObservationError, StorageError
-from sda_jax.points import Gridded, Operated, Points, read, read_all
-from sda_jax.survey import survey
+from sda_jax.core._errors import ObservationError, StorageError
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._survey import survey
+from sda_jax.observations._reading import Gridded, Operated, Points, read, read_all
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_weights_sum_to_one_at_every_corner_case(tmp_path, data, layout):
 
 
 def lone(channels, **times):
-    from sda_jax.layout import Channel, Layout
+    from sda_jax.data._layout import Channel, Layout
 
     made = tuple(Channel(name, "", "", "", at) for name, at in channels)
     return Layout(made, **times)
@@ -236,8 +236,8 @@ def test_rows_find_their_channel_by_exact_labels(tmp_path):
 
 
 def test_points_beside_a_mask_are_used_whatever_the_rounding():
-    from sda_jax.interpolation import interpolation
-    from sda_jax.layout import Axis, Channel, Layout, pack
+    from sda_jax.data._layout import Axis, Channel, Layout, pack
+    from sda_jax.observations._interpolation import interpolation
 
     lon = tuple((np.arange(3600) * 0.1).tolist())
     mask = np.zeros((3600, 1), bool)
@@ -292,7 +292,7 @@ def test_lines_are_those_of_the_file(tmp_path, layout):
 
 
 def test_seasons_last_a_year_of_the_calendar():
-    from sda_jax.layout import Layout
+    from sda_jax.data._layout import Layout
 
     for calendar, days in (("360_day", 360), ("noleap", 365)):
         layout: Layout = lone([("t", ())], calendar=calendar, cycles=("year",))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.denoise import NetworkDenoiser, NoisePrediction, Preconditioned
-from sda_jax.errors import ConfigError, DivergenceError, StorageError
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
+from sda_jax.diffusion._denoisers import NetworkDenoiser, NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior import description_digest, shipped_priors
-from sda_jax.types import component
+from sda_jax.prior._prior import description_digest, shipped_priors
 
 
 def make(network, parameterisation=Preconditioned(), window=None, system=None):

@@ -10,17 +10,17 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax import report
-from sda_jax.archive import open_archive
 from sda_jax.cli import report as own_report
-from sda_jax.conventions import Files
-from sda_jax.errors import StorageError
-from sda_jax.export import provenance, write_posterior
-from sda_jax.points import Points, read
-from sda_jax.prior import Prior
-from sda_jax.serialize import dumps
-from sda_jax.stream import digest
-from sda_jax.survey import survey
+from sda_jax.core._errors import StorageError
+from sda_jax.core._json import dumps
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._survey import survey
+from sda_jax.figures import _page as report
+from sda_jax.observations._reading import Points, read
+from sda_jax.posterior._cf import provenance, write_posterior
+from sda_jax.posterior._to_file import digest
+from sda_jax.prior._prior import Prior
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -10,10 +10,10 @@ import pytest
 from counting import Counting
 
 import sda_jax as sda
-from sda_jax.denoise import predicted_noise
-from sda_jax.errors import ConfigError
-from sda_jax.gaussian import GaussianDenoiser
-from sda_jax.schedule import (
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._denoisers import predicted_noise
+from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._schedules import (
     Cosine,
     EvenLogRatio,
     EvenTime,

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sda_jax.errors import ConfigError
-from sda_jax.schedule import (
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._schedules import (
     VARIANCES,
     Concentrated,
     Cosine,

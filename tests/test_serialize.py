@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sda_jax as sda
-from sda_jax.config import TABLE
-from sda_jax.errors import ConfigError
-from sda_jax.serialize import dumps, loads
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps, loads
+from sda_jax.experiment._config import TABLE
 
 numbers = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.none())
 values = st.recursive(

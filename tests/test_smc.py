@@ -10,11 +10,12 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, DivergenceError, ObservationError
-from sda_jax.schedule import noise_ratio
-from sda_jax.smc import Particles, ordered_resampling
-from sda_jax.truth import exact_prior, kalman_smoother, trajectory_law
-from sda_jax.types import component
+from sda_jax.classical import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError, DivergenceError, ObservationError
+from sda_jax.core._resampling import ordered_resampling
+from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.posterior._smc import Particles
 
 LENGTH, N = 16, 2048
 CHAIN = sda.DampedSpring()

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.blanket import SHARED, Blanket, trajectory_denoiser
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
-from sda_jax.errors import ConfigError
-from sda_jax.gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._composition import SHARED, Blanket
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
+from sda_jax.diffusion._schedules import Cosine
+from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.networks import UNet
-from sda_jax.prior import Prior, load_prior, save_prior
-from sda_jax.schedule import Cosine
-from sda_jax.spectral import LinearDenoiser, SpectralPreconditioned
+from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 SHAPE = (3, 4, 6, 2)  # window, x, y, channels
 SIZE = int(np.prod(SHAPE))

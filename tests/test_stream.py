@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax import stream
-from sda_jax.errors import ConfigError, DivergenceError, StorageError
-from sda_jax.files import load_posterior
-from sda_jax.stream import assimilate_to_file
-from sda_jax.truth import exact_prior
-from sda_jax.types import component
+from sda_jax.classical import exact_prior
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
+from sda_jax.posterior import _to_file as stream
+from sda_jax.posterior._files import load_posterior
+from sda_jax.posterior._to_file import assimilate_to_file
 
 LENGTH, SAMPLES = 9, 10
 SAMPLERS = {

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError
+from sda_jax.core._errors import ConfigError
 from sda_jax.systems import DampedSpring, Lorenz63, Lorenz96, LotkaVolterra, VectorAutoregression
 
 SYSTEMS = [

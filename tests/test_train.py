@@ -15,15 +15,20 @@ import pytest
 from oracles import gaussian_denoiser
 
 import sda_jax as sda
-import sda_jax.train as train_module
-from sda_jax import dataset
-from sda_jax.checkpoint import checkpointer
-from sda_jax.denoise import LogNormalRatio, NetworkDenoiser, NoisePrediction, Preconditioned
-from sda_jax.errors import ConfigError, DivergenceError, StorageError
+from sda_jax.classical import trajectory_law
+from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
+from sda_jax.data import _simulation as dataset
+from sda_jax.data._sources import FromArray, FromSimulator, Replay
+from sda_jax.diffusion._denoisers import (
+    LogNormalRatio,
+    NetworkDenoiser,
+    NoisePrediction,
+    Preconditioned,
+)
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.sources import FromArray, FromSimulator, Replay
-from sda_jax.train import Training, train
-from sda_jax.truth import trajectory_law
+from sda_jax.prior import _training as train_module
+from sda_jax.prior._training import Training, train
+from sda_jax.runtime._checkpoints import checkpointer
 
 CHAIN = sda.VectorAutoregression()
 SMALL = Training(

@@ -7,10 +7,11 @@ import pytest
 from oracles import condition, standard_error
 
 import sda_jax as sda
-from sda_jax.errors import ConfigError, ObservationError
-from sda_jax.metrics import log_prior, wasserstein1
-from sda_jax.truth import bootstrap_filter, kalman_smoother, particle_smoother, trajectory_law
-from sda_jax.truth.particle import _choose, systematic_resampling
+from sda_jax.classical import bootstrap_filter, kalman_smoother, particle_smoother, trajectory_law
+from sda_jax.classical._particle import _choose
+from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.core._resampling import systematic_resampling
+from sda_jax.evaluation._metrics import log_prior, wasserstein1
 
 CHAIN = sda.VectorAutoregression()
 

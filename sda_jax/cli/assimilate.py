@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sda_jax.assimilate import check_observation
 from sda_jax.cli.common import Arguments, asked, described, draw_case, of_file, run, the_prior
 from sda_jax.cli.own import assimilate_own, is_own, observation_options
-from sda_jax.errors import ConfigError
-from sda_jax.files import save_observation
-from sda_jax.processes import by_first, is_first, whole
-from sda_jax.serialize import dumps
-from sda_jax.storage import claim, read_hdf5
-from sda_jax.stream import assimilate_to_file
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps
+from sda_jax.observations._files import save_observation
+from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._to_file import assimilate_to_file
+from sda_jax.runtime._files import claim, read_hdf5
+from sda_jax.runtime._processes import by_first, is_first, whole
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -18,18 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.assimilate import assimilate
-from sda_jax.config import Assimilation, Case, Experiment, load_config, override
-from sda_jax.dataset import simulate
-from sda_jax.denoise import with_context
-from sda_jax.errors import ConfigError, ProcessError, SDAError
-from sda_jax.files import load_observation
-from sda_jax.mesh import Mesh, use_mesh
-from sda_jax.observation import Observation, observe
-from sda_jax.prior import Prior, load_prior, save_prior
-from sda_jax.processes import REMEDY, by_first, is_first, join, require_same, whole
-from sda_jax.storage import read_records
-from sda_jax.types import PRNGKey
+from sda_jax.core._arrays import PRNGKey
+from sda_jax.core._errors import ConfigError, ProcessError, SDAError
+from sda_jax.data._simulation import simulate
+from sda_jax.diffusion._denoisers import with_context
+from sda_jax.experiment._config import Assimilation, Case, Experiment, load_config, override
+from sda_jax.observations._files import load_observation
+from sda_jax.observations._observation import Observation, observe
+from sda_jax.posterior._assimilate import assimilate
+from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.runtime._devices import Mesh, use_mesh
+from sda_jax.runtime._files import read_records
+from sda_jax.runtime._processes import REMEDY, by_first, is_first, join, require_same, whole
 
 
 class Arguments(NamedTuple):

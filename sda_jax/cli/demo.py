@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 
-from sda_jax.assimilate import check_observation
 from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
 from sda_jax.cli.evaluate import reference_ensembles, score
 from sda_jax.cli.figures import draw_posterior
-from sda_jax.files import save_observation, save_posterior
-from sda_jax.serialize import dumps
-from sda_jax.storage import claim
+from sda_jax.core._json import dumps
+from sda_jax.observations._files import save_observation
+from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._files import save_posterior
+from sda_jax.runtime._files import claim
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

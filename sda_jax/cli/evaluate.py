@@ -12,19 +12,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from sda_jax import report
+from sda_jax.classical import particle_smoother
 from sda_jax.cli.common import Arguments, Draw, described, draw_case, posterior, run, the_prior
 from sda_jax.cli.report import evaluate_own, options
-from sda_jax.config import Experiment
-from sda_jax.errors import ConfigError
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps
+from sda_jax.evaluation._metrics import compare, crps, rmse
+from sda_jax.experiment._config import Experiment
+from sda_jax.figures import _page as report
 from sda_jax.figures import accuracy_curves
-from sda_jax.metrics import compare, crps, rmse
-from sda_jax.prior import Prior
-from sda_jax.processes import by_first
+from sda_jax.prior._prior import Prior
+from sda_jax.runtime._files import append_record, claim, read_records, versions, write_records
+from sda_jax.runtime._processes import by_first
 from sda_jax.samplers import Candidates, Correctors, PredictorCorrector
-from sda_jax.serialize import dumps
-from sda_jax.storage import append_record, claim, read_records, versions, write_records
-from sda_jax.truth import particle_smoother
 
 
 def stepping(sampler: PredictorCorrector | Candidates) -> PredictorCorrector:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax import figures as draw
-from sda_jax import metrics
 from sda_jax.cli.common import (
     Arguments,
     Draw,
@@ -26,13 +25,15 @@ from sda_jax.cli.common import (
     the_prior,
 )
 from sda_jax.cli.figures import draw_flow, shown
-from sda_jax.config import Experiment
-from sda_jax.dataset import forecast
-from sda_jax.errors import ConfigError
-from sda_jax.files import save_observation, save_posterior
-from sda_jax.operators import At
-from sda_jax.serialize import dumps
-from sda_jax.storage import claim, write_text
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps
+from sda_jax.data._simulation import forecast
+from sda_jax.evaluation import _metrics as metrics
+from sda_jax.experiment._config import Experiment
+from sda_jax.observations._files import save_observation
+from sda_jax.observations._operators import At
+from sda_jax.posterior._files import save_posterior
+from sda_jax.runtime._files import claim, write_text
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 
 from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
-from sda_jax.config import Experiment
-from sda_jax.errors import StorageError
-from sda_jax.files import load_observation, load_posterior
-from sda_jax.observation import Observation
-from sda_jax.operators import Channels, Every
-from sda_jax.storage import read_records
+from sda_jax.core._errors import StorageError
+from sda_jax.experiment._config import Experiment
+from sda_jax.observations._files import load_observation
+from sda_jax.observations._observation import Observation
+from sda_jax.observations._operators import Channels, Every
+from sda_jax.posterior._files import load_posterior
+from sda_jax.runtime._files import read_records
 
 
 def observed_points(

@@ -13,14 +13,14 @@ import h5py
 import jax
 import numpy as np
 
-from sda_jax.archive import open_archive
-from sda_jax.conventions import Files, open_dataset
-from sda_jax.errors import SDAError, StorageError
-from sda_jax.export import MEMBER
-from sda_jax.files import load_observation
-from sda_jax.layout import Layout
-from sda_jax.prior import load_prior, shipped_priors
-from sda_jax.storage import FORMAT, read_hdf5, read_records
+from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import Files, open_dataset
+from sda_jax.data._layout import Layout
+from sda_jax.observations._files import load_observation
+from sda_jax.posterior._cf import MEMBER
+from sda_jax.prior._prior import load_prior, shipped_priors
+from sda_jax.runtime._files import FORMAT, read_hdf5, read_records
 
 
 def describe(path: str) -> str:

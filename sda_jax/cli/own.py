@@ -10,26 +10,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sda_jax.archive import open_archive
 from sda_jax.cli.common import Arguments, described, only_training, save_trained, the_prior
-from sda_jax.config import Experiment
-from sda_jax.conventions import open_dataset
-from sda_jax.dataset import HELD_OUT
-from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_measured_errors
-from sda_jax.errors import ConfigError, StorageError, require_at_least
-from sda_jax.export import provenance, require_format, summarise, write_posterior
-from sda_jax.feed import Feed
-from sda_jax.layout import Layout
-from sda_jax.points import Gridded, Operated, Points, Used, read_all
-from sda_jax.prior import Prior
-from sda_jax.processes import by_first, is_first
-from sda_jax.recipe import completed
-from sda_jax.serialize import dumps
-from sda_jax.standardise import Standardisation
-from sda_jax.storage import atomic, claim, read_hdf5
-from sda_jax.stream import assimilate_to_file, digest
-from sda_jax.survey import summary, surveyed
-from sda_jax.train import train as train_denoiser
+from sda_jax.core._errors import ConfigError, StorageError, require_at_least
+from sda_jax.core._json import dumps
+from sda_jax.core._units import Standardisation
+from sda_jax.data._archive import open_archive
+from sda_jax.data._conventions import open_dataset
+from sda_jax.data._feed import Feed
+from sda_jax.data._layout import Layout
+from sda_jax.data._simulation import HELD_OUT
+from sda_jax.data._survey import summary, surveyed
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Parameterisation, with_measured_errors
+from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._defaults import completed
+from sda_jax.observations._reading import Gridded, Operated, Points, Used, read_all
+from sda_jax.posterior._cf import provenance, require_format, summarise, write_posterior
+from sda_jax.posterior._to_file import assimilate_to_file, digest
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._training import train as train_denoiser
+from sda_jax.runtime._files import atomic, claim, read_hdf5
+from sda_jax.runtime._processes import by_first, is_first
 
 # what says which posterior is asked for, beside the experiment
 ASKED = (

@@ -11,24 +11,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sda_jax import report
-from sda_jax.archive import differing, open_archive
 from sda_jax.cli.common import Arguments, the_prior
 from sda_jax.cli.own import ASKED, columns_of, sources_of
-from sda_jax.config import TABLE
-from sda_jax.conventions import Files, open_dataset, time_numbers
-from sda_jax.diagnostics import held_out_ranks, innovation_chi_square
-from sda_jax.errors import ConfigError, SDAError, StorageError
-from sda_jax.export import from_xarray
-from sda_jax.figures import own as draw
-from sda_jax.interpolation import Interpolate
-from sda_jax.layout import Layout
-from sda_jax.metrics import crps, ranks, rmse, spread
-from sda_jax.observation import Observation
-from sda_jax.points import Points, read_all
-from sda_jax.prior import Prior
-from sda_jax.serialize import loads
-from sda_jax.stream import digest
+from sda_jax.core._errors import ConfigError, SDAError, StorageError
+from sda_jax.core._json import loads
+from sda_jax.data._archive import differing, open_archive
+from sda_jax.data._conventions import Files, open_dataset, time_numbers
+from sda_jax.data._layout import Layout
+from sda_jax.evaluation._diagnostics import held_out_ranks, innovation_chi_square
+from sda_jax.evaluation._metrics import crps, ranks, rmse, spread
+from sda_jax.experiment._config import TABLE
+from sda_jax.figures import _files as draw
+from sda_jax.figures import _page as report
+from sda_jax.observations._interpolation import Interpolate
+from sda_jax.observations._observation import Observation
+from sda_jax.observations._reading import Points, read_all
+from sda_jax.posterior._cf import from_xarray
+from sda_jax.posterior._to_file import digest
+from sda_jax.prior._prior import Prior
 
 Row = tuple[str, str, str]
 TABLES = 8  # channels at most that a report scores and draws one by one

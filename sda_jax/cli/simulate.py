@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sda_jax.cli.common import Arguments, run
-from sda_jax.config import Experiment
-from sda_jax.dataset import generate
+from sda_jax.data._simulation import generate
+from sda_jax.experiment._config import Experiment
 
 
 def stored_set(config: Experiment, output: Path) -> Path:

@@ -14,18 +14,23 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.cli.common import Arguments, only_training, run, save_trained
 from sda_jax.cli.own import train_own
 from sda_jax.cli.simulate import stored_set
-from sda_jax.config import Experiment
-from sda_jax.dataset import FITTED, HELD_OUT, load, load_shared, simulate
-from sda_jax.denoise import NetworkDenoiser, Parameterisation, with_context, with_measured_errors
-from sda_jax.errors import ConfigError
-from sda_jax.prior import Prior, load_prior
-from sda_jax.processes import whole
-from sda_jax.serialize import dumps
-from sda_jax.sources import FromArray, FromSimulator, Replay, Source
-from sda_jax.spectral import SpectralPreconditioned
-from sda_jax.standardise import Standardisation
-from sda_jax.storage import claim
-from sda_jax.train import train as train_denoiser
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps
+from sda_jax.core._units import Standardisation
+from sda_jax.data._simulation import FITTED, HELD_OUT, load, load_shared, simulate
+from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.diffusion._denoisers import (
+    NetworkDenoiser,
+    Parameterisation,
+    with_context,
+    with_measured_errors,
+)
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.experiment._config import Experiment
+from sda_jax.prior._prior import Prior, load_prior
+from sda_jax.prior._training import train as train_denoiser
+from sda_jax.runtime._files import claim
+from sda_jax.runtime._processes import whole
 
 
 def _source(

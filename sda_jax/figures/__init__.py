@@ -1,8 +1,8 @@
 """Figures, made without pyplot and its global state."""
 
-from sda_jax.figures.common import save
-from sda_jax.figures.flow import flow_animation, flow_panels, forecast_errors, spectra
-from sda_jax.figures.states import (
+from sda_jax.figures._common import save
+from sda_jax.figures._flow import flow_animation, flow_panels, forecast_errors, spectra
+from sda_jax.figures._states import (
     accuracy_curves,
     modes,
     phase_space,

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, PyTree
 
-from sda_jax.networks.conv import TemporalConv
-from sda_jax.networks.mlp import ResidualMLP
-from sda_jax.networks.unet import UNet
-from sda_jax.types import PRNGKey
+from sda_jax.core._arrays import PRNGKey
+from sda_jax.networks._residual_mlp import ResidualMLP
+from sda_jax.networks._temporal_conv import TemporalConv
+from sda_jax.networks._unet import UNet
 
 __all__ = ["Network", "ResidualMLP", "TemporalConv", "UNet"]
 

@@ -1,10 +1,10 @@
 """Dynamical systems, one a file."""
 
-from sda_jax.systems.kolmogorov import KolmogorovFlow
-from sda_jax.systems.linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
-from sda_jax.systems.lorenz63 import Lorenz63
-from sda_jax.systems.lorenz96 import Lorenz96
-from sda_jax.systems.lotka_volterra import LotkaVolterra
+from sda_jax.systems._kolmogorov import KolmogorovFlow
+from sda_jax.systems._linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
+from sda_jax.systems._lorenz63 import Lorenz63
+from sda_jax.systems._lorenz96 import Lorenz96
+from sda_jax.systems._lotka_volterra import LotkaVolterra
 
 __all__ = [
     "DampedSpring",

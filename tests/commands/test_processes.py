@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from launch import environment, finish, results, start, start_two, write_config
 
-from sda_jax.errors import ConfigError
-from sda_jax.processes import by_first, join, together, whole
+from sda_jax.core._errors import ConfigError
+from sda_jax.runtime._processes import by_first, join, together, whole
 
 
 def said(printed):
@@ -54,9 +54,9 @@ FAILING = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec
 import sda_jax as sda
-from sda_jax.errors import ProcessError
-from sda_jax.mesh import place
-from sda_jax.processes import by_first, is_first, join, together, whole
+from sda_jax.core._errors import ProcessError
+from sda_jax.runtime._devices import place
+from sda_jax.runtime._processes import by_first, is_first, join, together, whole
 
 join()
 

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sda_jax as sda
-from sda_jax.assimilate import check_observation
 from sda_jax.cli.assimilate import main
-from sda_jax.config import TABLE, Experiment, load_config, override
-from sda_jax.errors import SDAError
-from sda_jax.files import OPERATORS, load_observation
-from sda_jax.prior import description_digest, load_prior, save_prior
-from sda_jax.serialize import dumps, encode, loads
-from sda_jax.storage import write_hdf5
+from sda_jax.core._errors import SDAError
+from sda_jax.core._json import dumps, encode, loads
+from sda_jax.experiment._config import TABLE, Experiment, load_config, override
+from sda_jax.observations._files import OPERATORS, load_observation
+from sda_jax.posterior._assimilate import check_observation
+from sda_jax.prior._prior import description_digest, load_prior, save_prior
+from sda_jax.runtime._files import write_hdf5
 
 NUMBERS = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats()
 NAMES = st.sampled_from([*sorted(TABLE), "os.system", "__import__", "eval", "object", ""])

@@ -16,12 +16,12 @@ from launch import results, start, start_two
 
 import sda_jax as sda
 from sda_jax.cli import assimilate, simulate, train
-from sda_jax.denoise import NetworkDenoiser, Preconditioned
-from sda_jax.errors import DivergenceError
-from sda_jax.sources import FromSimulator
-from sda_jax.storage import hold, release
-from sda_jax.train import Training
-from sda_jax.train import train as train_denoiser
+from sda_jax.core._errors import DivergenceError
+from sda_jax.data._sources import FromSimulator
+from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.prior._training import Training
+from sda_jax.prior._training import train as train_denoiser
+from sda_jax.runtime._files import hold, release
 
 MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}
 MADE = {"simulate": ("data.h5",), "train": ("train", "prior"), "assimilate": ("lo",)}

@@ -1,0 +1,44 @@
+"""Components, protocols, errors, JSON, units and resampling: what everything else is made of."""
+
+from sda_jax.core._arrays import Operator, PRNGKey, Scalar, State, Time, Trajectory
+from sda_jax.core._component import component, is_component, static
+from sda_jax.core._errors import (
+    ConfigError,
+    DivergenceError,
+    ObservationError,
+    ProcessError,
+    ResourceError,
+    SDAError,
+    StorageError,
+)
+from sda_jax.core._protocols import Denoiser, GaussianSystem, Guidance, Sampler, Schedule, System
+from sda_jax.core._resampling import ordered_resampling, systematic_resampling
+from sda_jax.core._units import Standardisation
+
+__all__ = [
+    "ConfigError",
+    "Denoiser",
+    "DivergenceError",
+    "GaussianSystem",
+    "Guidance",
+    "ObservationError",
+    "Operator",
+    "PRNGKey",
+    "ProcessError",
+    "ResourceError",
+    "SDAError",
+    "Sampler",
+    "Scalar",
+    "Schedule",
+    "Standardisation",
+    "State",
+    "StorageError",
+    "System",
+    "Time",
+    "Trajectory",
+    "component",
+    "is_component",
+    "ordered_resampling",
+    "static",
+    "systematic_resampling",
+]

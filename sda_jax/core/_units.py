@@ -1,0 +1,50 @@
+"""The affine map between physical and standardised units."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError
+
+
+@component
+class Standardisation:
+    """`z = (x - mean) / std`, with `mean` and `std` broadcast against a state `(*S,)`.
+
+    Attributes:
+        mean: Number, or nested tuples of numbers, in physical units.
+        std: Likewise, positive.
+    """
+
+    mean: Any = 0.0
+    std: Any = 1.0
+
+    def __post_init__(self) -> None:
+        try:
+            std = np.asarray(self.std, dtype=float)
+        except (TypeError, ValueError):  # traced: checked when it was made
+            return
+        if not (np.isfinite(std).all() and (std > 0).all()):
+            raise ConfigError("std", self.std, "positive and finite", "Correct the statistics.")
+
+    def forward(self, x: Float[Array, ...]) -> Float[Array, ...]:
+        """From physical to standardised units."""
+        return (x - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+    def inverse(self, z: Float[Array, ...]) -> Float[Array, ...]:
+        """From standardised to physical units."""
+        return jnp.asarray(self.mean) + jnp.asarray(self.std) * z
+
+    def channels(self, first: int, last: int | None) -> Standardisation:
+        """Of some of the channels, the last axis."""
+        both = (np.asarray(a, float) for a in (self.mean, self.std))
+        return Standardisation(*(_tuples(a[..., first:last] if a.ndim else a) for a in both))
+
+
+def _tuples(a: np.ndarray) -> Any:
+    return tuple(map(_tuples, a)) if a.ndim else float(a)

@@ -1,0 +1,31 @@
+"""Trajectories and segments: simulated or read from files."""
+
+from sda_jax.data._archive import Archive, open_archive
+from sda_jax.data._conventions import Files
+from sda_jax.data._feed import Feed
+from sda_jax.data._layout import Axis, Channel, Constant, Layout
+from sda_jax.data._simulation import forecast, generate, load, simulate, statistics
+from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.data._survey import Survey, survey
+
+__all__ = [
+    "Archive",
+    "Axis",
+    "Channel",
+    "Constant",
+    "Feed",
+    "Files",
+    "FromArray",
+    "FromSimulator",
+    "Layout",
+    "Replay",
+    "Source",
+    "Survey",
+    "forecast",
+    "generate",
+    "load",
+    "open_archive",
+    "simulate",
+    "statistics",
+    "survey",
+]

@@ -1,0 +1,157 @@
+"""Where training segments come from, drawn on the device."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from sda_jax.core._arrays import PRNGKey
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._protocols import System
+from sda_jax.data._simulation import advance, spun_up
+
+
+def spun_up_states(key: PRNGKey, system: System, batch: int) -> PyTree[Array]:
+    """Independent simulator states after the system's spin-up, stacked."""
+    return jax.vmap(lambda k: spun_up(k, system))(jax.random.split(key, batch))
+
+
+class Source(Protocol):
+    """Where training segments come from; its state lives on the device, in the train state."""
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The state before the first draw."""
+        ...
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """The next state and a batch of segments, in physical units."""
+        ...
+
+
+@component
+class FromSimulator:
+    """Fresh segments for ever: as many running simulations as the batch has segments.
+
+    The simulations run on for ever, so the segments have the system's stationary law: a system
+    that keeps changing with its age wants a stored data set.
+
+    Attributes:
+        system: What to simulate.
+    """
+
+    system: Any
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """Spun-up simulator states."""
+        return spun_up_states(key, self.system, batch)
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Runs every simulation on; segments of one simulation follow each other in time."""
+
+        def one(key: PRNGKey, s: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+            return advance(key, self.system, s, length)
+
+        return jax.vmap(one)(jax.random.split(key, batch), state)
+
+
+@component
+class Replay:
+    """Segments cut at random from a buffer of trajectories on the device that is refreshed as
+    training goes on, for systems that are slower to simulate than a network is to train.
+
+    Every `refresh` draws, one trajectory of the buffer is replaced by what its simulation does
+    next. The simulations run on for ever, as those of `FromSimulator`. The buffer is part of the
+    train state, and so of its checkpoints.
+
+    Attributes:
+        system: What to simulate.
+        trajectories: In the buffer.
+        length: States of each.
+        refresh: Draws between two refreshed trajectories.
+        chunk: Trajectories simulated at once to fill the buffer.
+    """
+
+    system: Any
+    trajectories: int = static(256)
+    length: int = static(64)
+    refresh: int = static(16)
+    chunk: int = static(64)
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "length", "refresh", "chunk"):
+            require_at_least(name, getattr(self, name), 1)
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The draws so far, the simulations' states and the full buffer."""
+
+        def fill(key: PRNGKey) -> tuple[PyTree[Array], Array]:
+            key_start, key_path = jax.random.split(key)
+            start = spun_up(key_start, self.system)
+            return advance(key_path, self.system, start, self.length)
+
+        keys = jax.random.split(key, self.trajectories)
+        simulations, buffer = jax.lax.map(fill, keys, batch_size=min(self.chunk, len(keys)))
+        return jnp.zeros((), jnp.int32), simulations, buffer
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Segments from anywhere in the buffer; it is refreshed first when that is due."""
+        count, simulations, buffer = state
+        key_cut, key_path = jax.random.split(key)
+
+        def renew(simulations: PyTree[Array], buffer: Array) -> tuple[PyTree[Array], Array]:
+            row = count // self.refresh % self.trajectories
+            s = jax.tree.map(lambda a: a[row], simulations)
+            s, x = advance(key_path, self.system, s, self.length)
+            simulations = jax.tree.map(lambda a, b: a.at[row].set(b), simulations, s)
+            return simulations, buffer.at[row].set(x)
+
+        due = (count + 1) % self.refresh == 0
+        simulations, buffer = jax.lax.cond(
+            due, renew, lambda *unchanged: unchanged, simulations, buffer
+        )
+        _, segments = FromArray(buffer).draw(key_cut, (), batch, length)
+        return (count + 1, simulations, buffer), segments
+
+
+@component
+class FromArray:
+    """Segments cut at random from stored trajectories that lie on the device.
+
+    Attributes:
+        trajectories: `(n, L, *S)` in physical units.
+    """
+
+    trajectories: Float[Array, "n length *state"]
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """Nothing to remember."""
+        return ()
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """Trajectory and start are uniform and independent."""
+        n, total, *shape = self.trajectories.shape
+        if length > total:
+            raise ConfigError(
+                "segment", length, f"at most {total}, the stored length", "Shorten the segments."
+            )
+        key_row, key_start = jax.random.split(key)
+        rows = jax.random.randint(key_row, (batch,), 0, n)
+        starts = jax.random.randint(key_start, (batch,), 0, total - length + 1)
+
+        def cut(row: Array, start: Array) -> Array:
+            origin = (row, start, *(0 for _ in shape))
+            return jax.lax.dynamic_slice(self.trajectories, origin, (1, length, *shape))[0]
+
+        return state, jax.vmap(cut)(rows, starts)

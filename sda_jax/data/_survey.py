@@ -1,0 +1,298 @@
+"""One pass over a user's trajectories: statistics, masks, gaps, and what is trained on and held
+out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from tqdm import tqdm
+
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ConfigError, StorageError, require_choice
+from sda_jax.core._json import class_table, dumps, loads
+from sda_jax.core._units import Standardisation
+from sda_jax.data._archive import REGULAR, Archive
+from sda_jax.data._layout import DAY, Axis, Channel, Constant, Layout, pack
+from sda_jax.data._simulation import SPLITS, split_sizes
+from sda_jax.runtime._files import write_text
+
+BLOCK_BYTES = 2**25  # of states read at once
+MANY = 10  # trajectories from which on the split is by trajectory
+
+Range = tuple[int, int, int]  # a trajectory, its first state and the one after the last
+
+
+@component
+class Survey:
+    """What is known of an archive's states.
+
+    Attributes:
+        layout: With the mask.
+        standardisation: By channel, over what is trained on.
+        gaps: States that miss a value which others have: trajectory, first, and one after the last.
+        states: How many there are.
+        identity: Of the files that were read.
+    """
+
+    layout: Layout = static()
+    standardisation: Standardisation = static()
+    gaps: tuple[Range, ...] = static()
+    states: int = static()
+    identity: tuple[Any, ...] = static()
+
+
+TABLE = class_table([Survey, Layout, Channel, Axis, Constant, Standardisation])
+
+
+def parts_of(archive: Archive, part: str) -> list[Range]:
+    """The states that are trained on ("train") or held out ("valid", "test"): 80, 10 and 10 per
+    cent, by trajectory or in time.
+
+    Raises:
+        ConfigError: The split is by trajectory and there are fewer than three.
+    """
+    require_choice("part", part, SPLITS)
+    lengths = [len(times) for times in archive.times]
+    by = archive.files.split or ("trajectory" if len(lengths) >= MANY else "time")
+    if by == "trajectory":
+        sizes = split_sizes(len(lengths))
+        names = [name for name in SPLITS for _ in range(sizes[name])]
+        return [(i, 0, n) for i, n in enumerate(lengths) if names[i] == part]
+    ends = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}[part]
+    return [(i, round(n * ends[0]), round(n * ends[1])) for i, n in enumerate(lengths)]
+
+
+def runs(archive: Archive, survey: Survey, part: str, length: int) -> list[Range]:
+    """Stretches of a part with at least `length` states, evenly spaced and without gaps.
+
+    No state is nearer than `length` to one of another part: held-out segments are not the
+    neighbours of those trained on.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    found: list[Range] = []
+    gaps: dict[int, list[tuple[int, int]]] = {}
+    for i, first, last in survey.gaps:
+        gaps.setdefault(i, []).append((first, last))
+    for i, first, last in parts_of(archive, part):
+        first += length if first > 0 else 0
+        step = survey.layout.step
+        uneven = np.abs(np.diff(archive.times[i]) - step) > REGULAR * step
+        starts = [0, *(np.flatnonzero(uneven) + 1).tolist()]
+        for a, b in zip(starts, [*starts[1:], len(archive.times[i])], strict=True):
+            pieces, at = [], max(a, first)
+            for gap in sorted(gaps.get(i, [])):
+                pieces.append((at, min(gap[0], b, last)))
+                at = max(at, gap[1])
+            pieces.append((at, min(b, last)))
+            found += [(i, p, q) for p, q in pieces if q - p >= length]
+    if not found:
+        raise ConfigError(
+            "training.segment",
+            length,
+            f"a stretch of as many states, without gaps, among those for {part}",
+            "Shorten training.segment (and window), or give more data.",
+        )
+    return found
+
+
+def _blocks(archive: Archive) -> Iterator[Range]:
+    size = max(1, BLOCK_BYTES // (4 * int(np.prod(archive.layout.state_shape))))
+    for i, times in enumerate(archive.times):
+        for first in range(0, len(times), size):
+            yield i, first, min(first + size, len(times))
+
+
+def survey(archive: Archive, progress: bool = False) -> Survey:
+    """Reads every state once.
+
+    Raises:
+        StorageError: Infinite values, a channel that has no values or always the same, or
+            missing values where the policy refuses them.
+        ConfigError: No states to train on.
+    """
+    shape = archive.layout.state_shape
+    channels = shape[-1]
+    n, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+    counts, missing = np.zeros(shape, np.int64), []
+    trained = parts_of(archive, "train")
+    blocks = list(_blocks(archive))
+    for i, first, last in tqdm(blocks, desc="survey", unit="block", disable=not progress):
+        x = archive.read(i, first, last)
+        _require_no_infinity(archive, i, first, x)
+        there = ~np.isnan(x)
+        counts += there.sum(axis=0)
+        without = (~there).reshape(len(x), -1).sum(axis=1)
+        missing += [(i, first + j, int(c)) for j, c in enumerate(without)]
+        for k, a, b in trained:
+            part = x[max(a - first, 0) : max(b - first, 0)] if k == i else x[:0]
+            if len(part):
+                n, mean, squares = _merged((n, mean, squares), part)
+    mask = counts == 0
+    _require_values(archive, n, mean, squares)
+    always = int(mask.sum())
+    bad = [(i, state) for i, state, count in missing if count > always]
+    if bad and archive.files.missing == "refuse":
+        _refuse(archive, *bad[0], mask, len(bad))
+    layout = dataclasses.replace(archive.layout, mask=pack(mask))
+    standardisation = Standardisation(
+        tuple(mean.tolist()), tuple(np.sqrt(squares / np.maximum(n, 1)).tolist())
+    )
+    return Survey(layout, standardisation, _ranges(bad), len(missing), identity(archive))
+
+
+def _merged(
+    known: tuple[np.ndarray, np.ndarray, np.ndarray], x: Float[np.ndarray, " states *state"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count, mean and sum of squared deviations by channel with those of `x` added (Chan, Golub &
+    LeVeque, 1983)."""
+    flat = x.reshape(-1, x.shape[-1]).astype(np.float64)
+    there = ~np.isnan(flat)
+    n = there.sum(axis=0)
+    total = np.where(there, flat, 0.0).sum(axis=0)
+    mean = total / np.maximum(n, 1)
+    squares = (np.where(there, flat - mean, 0.0) ** 2).sum(axis=0)
+    n0, mean0, squares0 = known
+    both = np.maximum(n0 + n, 1)
+    difference = mean - mean0
+    return (
+        n0 + n,
+        mean0 + difference * n / both,
+        squares0 + squares + difference**2 * n0 * n / both,
+    )
+
+
+def _require_no_infinity(archive: Archive, i: int, first: int, x: np.ndarray) -> None:
+    if np.isinf(x).any():
+        state, *place = np.argwhere(np.isinf(x))[0].tolist()
+        raise StorageError(
+            archive.place(i, first + state),
+            f"an infinite {archive.layout.channels[place[-1]].label} at point {place[:-1]}",
+            "finite values, or NaN where one is missing",
+            "Correct the file.",
+        )
+
+
+def _require_values(archive: Archive, n: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:
+    for k, channel in enumerate(archive.layout.channels):
+        constant = squares[k] <= (1e-6 * abs(mean[k])) ** 2 * n[k]
+        if n[k] == 0 or constant:
+            raise StorageError(
+                channel.label,
+                "no values" if n[k] == 0 else f"always {mean[k]:g}",
+                "a variable that changes, in the part that is trained on",
+                "Leave it out of data.files.variables.",
+            )
+
+
+def _refuse(archive: Archive, i: int, state: int, mask: Bool[np.ndarray, ...], many: int) -> None:
+    x = archive.read(i, state, state + 1)[0]
+    *point, channel = np.argwhere(np.isnan(x) & ~mask)[0].tolist()
+    raise StorageError(
+        archive.place(i, state),
+        f"no value of {archive.layout.channels[channel].label} at point {point}; {many} states "
+        "miss values that others have",
+        "values wherever some state has one",
+        "Fill them in, or train around them: --data.files.missing skip.",
+    )
+
+
+def _ranges(states: list[tuple[int, int]]) -> tuple[Range, ...]:
+    found: list[Range] = []
+    for i, state in states:
+        if found and found[-1][0] == i and found[-1][2] == state:
+            found[-1] = (i, found[-1][1], state + 1)
+        else:
+            found.append((i, state, state + 1))
+    return tuple(found)
+
+
+def identity(archive: Archive) -> tuple[Any, ...]:
+    """Names, sizes and dates of change of the files."""
+    return tuple((path, *_size_and_change(Path(path))) for path in archive.files.paths)
+
+
+def _size_and_change(path: Path) -> tuple[int, str]:
+    """Of a file, or of all files of a Zarr store."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    stats = [p.stat() for p in files]
+    return sum(s.st_size for s in stats), str(max(s.st_mtime_ns for s in stats))
+
+
+def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Survey:
+    """The survey kept at `path`, made if it is not there.
+
+    Raises:
+        StorageError: The files have changed since; see `survey`.
+    """
+    path = Path(path)
+    if not path.exists():
+        found = survey(archive, progress)
+        write_text(path, dumps(found))
+        return found
+    found = loads(path.read_text(), TABLE)
+    now = identity(archive)
+    if found.identity != now:
+        changed = [new[0] for new, old in zip(now, found.identity, strict=False) if new != old]
+        raise StorageError(
+            ", ".join(changed) or "data.files.paths",
+            "files that have changed since this training began",
+            "the same files",
+            "Train in another --output.",
+        )
+    return found
+
+
+def summary(archive: Archive, found: Survey, length: int) -> str:
+    """What was understood of the files, for the user to confirm."""
+    layout, roles = found.layout, archive.roles
+    count = len(archive.times)
+    first, last = archive.times[0][[0, -1]]
+    step = f"{layout.step:g} {layout.time_units}".rstrip()
+    if layout.calendar is not None:
+        step = f"{layout.step / DAY:g} days" if layout.step >= DAY else f"{layout.step:g} s"
+    lines = [
+        f"files: {len(archive.files.paths)}, {found.states} states"
+        + (f" in {count} trajectories" if count > 1 else ""),
+        f"time: {layout.time}, every {step}, {layout.written(first)} to {layout.written(last)}",
+    ]
+    for axis in layout.axes:
+        lines.append(
+            f"space: {axis.name}, {len(axis.coordinates)} points, {axis.extent}, "
+            + ("periodic" if axis.period is not None else "two ends")
+        )
+    lines += [f"channels along {d}" for d in roles.stacked]
+    means, stds = found.standardisation.mean, found.standardisation.std
+    for channel, mean, std in zip(layout.channels, means, stds, strict=True):
+        lines.append(
+            f"channel: {channel.label}, mean {mean:.5g}, std {std:.5g} {channel.units}".rstrip()
+        )
+    if roles.left_out:
+        lines.append(f"left out: {', '.join(roles.left_out)}")
+    if layout.mask is not None:
+        share = 1 - layout.valid.mean()
+        lines.append(f"mask: {share:.1%} of each state never has a value")
+    if layout.constants:
+        lines.append(f"told of the points: {', '.join(c.name for c in layout.constants)}")
+    lost, total = sum(b - a for _, a, b in found.gaps), 0
+    if lost:
+        where = archive.place(found.gaps[0][0], found.gaps[0][1])
+        lines.append(f"gaps: {lost} states miss values and are skipped (the first: {where})")
+    for part in SPLITS:
+        stretches = runs(archive, found, part, length)
+        used = sum(b - a for _, a, b in stretches)
+        total += used
+        many = f"{len(stretches)} stretch{'es' * (len(stretches) != 1)}"
+        lines.append(f"{part}: {used} states in {many} of at least {length}")
+    if rest := found.states - lost - total:
+        lines.append(
+            f"not used: {rest} states between the parts, or in stretches shorter than {length} "
+            "between gaps and breaks in time"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Gaussian data: their exact denoiser, and the law of x given x_t that a denoiser knows of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._component import component
+from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.diffusion._denoisers import Parameterisation
+from sda_jax.diffusion._schedules import noise_ratio
+
+
+def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
+    """The covariance of x given x_t times `w`, were the data Gaussian: of the law that the
+    denoiser knows of (its `spread`), or of independent standardised numbers."""
+    known = getattr(denoiser, "spread", None)
+    if known is not None:
+        return known(w, t)
+    return Parameterisation().spread(w, t, denoiser.schedule)
+
+
+def gaussian_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
+    """A draw from the normal law of mean zero whose covariance `gaussian_spread` applies."""
+    known = getattr(denoiser, "error", None)
+    if known is not None:
+        return known(key, shape, t)
+    return Parameterisation().error(key, shape, t, denoiser.schedule)
+
+
+@component
+class GaussianDenoiser:
+    """The exact denoiser of trajectories with law `N(mean, covariance)`.
+
+    `E[x | x_t] = m + mu C (mu^2 C + sigma^2 I)^-1 (x_t - mu m)`, evaluated in the covariance's
+    eigenbasis. Make one with `GaussianDenoiser.of`.
+    """
+
+    mean: Trajectory
+    eigenvalues: Float[Array, " n"]
+    eigenvectors: Float[Array, "n n"]
+    schedule: Any
+
+    @classmethod
+    def of(
+        cls, mean: Trajectory, covariance: Float[Array, "n n"], schedule: Schedule
+    ) -> GaussianDenoiser:
+        """From the mean `(L, *S)` and the covariance of the flattened trajectory."""
+        eigenvalues, eigenvectors = jnp.linalg.eigh(covariance)
+        return cls(mean, jnp.maximum(eigenvalues, 0.0), eigenvectors, schedule)
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        mu, sigma = self.schedule.mu(t), self.schedule.sigma(t)
+        gain = mu * self.eigenvalues / (mu**2 * self.eigenvalues + sigma**2)
+        return self.mean + self._scaled(gain, x - mu * self.mean)
+
+    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+        """The covariance of x given x_t times `w`."""
+        return self._scaled(self._variances(t), w)
+
+    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the law of `x - E[x | x_t]`."""
+        white = jax.random.normal(key, shape)
+        return self._scaled(jnp.sqrt(self._variances(t)), white)
+
+    def _variances(self, t: Time) -> Array:
+        ratio2 = noise_ratio(self.schedule, t) ** 2
+        return ratio2 * self.eigenvalues / (self.eigenvalues + ratio2)
+
+    def _scaled(self, gain: Array, x: Trajectory) -> Trajectory:
+        with jax.default_matmul_precision("highest"):
+            return (self.eigenvectors @ (gain * (self.eigenvectors.T @ x.reshape(-1)))).reshape(
+                x.shape
+            )

@@ -1,0 +1,51 @@
+"""Metrics, and diagnostics that need no truth."""
+
+from sda_jax.evaluation._diagnostics import (
+    ChiSquare,
+    held_out_ranks,
+    innovation_chi_square,
+    simulation_based_calibration,
+)
+from sda_jax.evaluation._metrics import (
+    Comparison,
+    compare,
+    coverage,
+    crps,
+    energy_distance,
+    energy_test,
+    log_likelihood,
+    log_prior,
+    mmd,
+    rank_flatness,
+    ranks,
+    residual_std,
+    rmse,
+    spectrum_distance,
+    spread,
+    spread_skill,
+    wasserstein1,
+)
+
+__all__ = [
+    "ChiSquare",
+    "Comparison",
+    "compare",
+    "coverage",
+    "crps",
+    "energy_distance",
+    "energy_test",
+    "held_out_ranks",
+    "innovation_chi_square",
+    "log_likelihood",
+    "log_prior",
+    "mmd",
+    "rank_flatness",
+    "ranks",
+    "residual_std",
+    "rmse",
+    "simulation_based_calibration",
+    "spectrum_distance",
+    "spread",
+    "spread_skill",
+    "wasserstein1",
+]

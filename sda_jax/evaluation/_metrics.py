@@ -1,0 +1,241 @@
+"""How close an ensemble is to the truth, and how good it is as a forecast.
+
+Ensembles are `(samples, L, *S)` in physical units. No single number suffices: Wasserstein-1 hardly
+sees a wrong spread, which log prior, log likelihood and spread do see.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from sda_jax.core._errors import ConfigError, require_at_least, require_below, require_positive
+from sda_jax.core._protocols import GaussianSystem
+from sda_jax.observations._observation import Observation, log_likelihood
+from sda_jax.systems._base import require_noise
+from sda_jax.systems._fields import energy_spectrum
+
+Ensemble = Float[np.ndarray, "samples length *state"] | Float[Array, "samples length *state"]
+
+
+def _flat(x: Ensemble) -> np.ndarray:
+    return np.asarray(x, np.float64).reshape(len(x), -1)
+
+
+def wasserstein1(x: Ensemble, y: Ensemble) -> float:
+    """Wasserstein-1 distance of two ensembles of one size: exact optimal transport with the
+    euclidean cost of flattened trajectories.
+
+    Raises:
+        ConfigError: Ensembles of different sizes.
+    """
+    if len(x) != len(y):
+        raise ConfigError("ensembles", (len(x), len(y)), "the same size", "Take as many of each.")
+    cost = cdist(_flat(x), _flat(y))
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def energy_distance(x: Ensemble, y: Ensemble) -> float:
+    """`2 E|X - Y| - E|X - X'| - E|Y - Y'|`, unbiased. Szekely & Rizzo (2013)."""
+    joint = np.concatenate([_flat(x), _flat(y)])
+    return _energy(cdist(joint, joint), np.arange(len(joint)), len(x))
+
+
+def _energy(distances: np.ndarray, order: np.ndarray, n: int) -> float:
+    a, b = order[:n], order[n:]
+    m = len(b)
+    within_a = distances[np.ix_(a, a)].sum() / (n * (n - 1))
+    within_b = distances[np.ix_(b, b)].sum() / (m * (m - 1))
+    return float(2 * distances[np.ix_(a, b)].mean() - within_a - within_b)
+
+
+def energy_test(x: Ensemble, y: Ensemble, permutations: int = 199, seed: int = 0) -> float:
+    """p-value of the permutation test that both ensembles have one law."""
+    joint = np.concatenate([_flat(x), _flat(y)])
+    distances, n = cdist(joint, joint), len(x)
+    rng = np.random.default_rng(seed)
+    observed = _energy(distances, np.arange(len(joint)), n)
+    shuffled = [_energy(distances, rng.permutation(len(joint)), n) for _ in range(permutations)]
+    return (1 + sum(s >= observed for s in shuffled)) / (1 + permutations)
+
+
+def mmd(x: Ensemble, y: Ensemble) -> float:
+    """Squared maximum mean discrepancy, unbiased, with a Gaussian kernel whose width is the median
+    distance. Gretton et al. (2012)."""
+    n, joint = len(x), np.concatenate([_flat(x), _flat(y)])
+    squared = cdist(joint, joint, "sqeuclidean")
+    kernel = np.exp(-squared / np.median(squared[np.triu_indices(len(joint), 1)]))
+    np.fill_diagonal(kernel, 0.0)
+    m = len(joint) - n
+    within = kernel[:n, :n].sum() / (n * (n - 1)) + kernel[n:, n:].sum() / (m * (m - 1))
+    return float(within - 2 * kernel[:n, n:].mean())
+
+
+def log_prior(system: GaussianSystem, x: Ensemble) -> Float[Array, " samples"]:
+    """`log p(x_{2:L} | x_1)` of every member.
+
+    Raises:
+        ConfigError: The system has no transition noise.
+    """
+    require_noise(system)
+    return _log_prior(system, jnp.asarray(x))
+
+
+@jax.jit
+def _log_prior(system: GaussianSystem, x: Array) -> Float[Array, " samples"]:
+    def one(path: Array) -> Array:
+        return jnp.sum(jax.vmap(system.log_prob)(path[:-1], path[1:]))
+
+    return jax.vmap(one)(x)
+
+
+def rmse(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
+    """Root mean square error of the ensemble mean."""
+    error = np.asarray(ensemble, np.float64).mean(axis=0) - np.asarray(truth, np.float64)
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def spread(ensemble: Ensemble) -> float:
+    """Root of the mean variance of the ensemble (unbiased)."""
+    return float(np.sqrt(np.mean(np.var(np.asarray(ensemble, np.float64), axis=0, ddof=1))))
+
+
+def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
+    """Continuous ranked probability score, fair version, averaged over all components.
+
+    `E|X - truth| - E|X - X'| / 2` with X, X' different members. Ferro (2014).
+    """
+    x = np.sort(np.asarray(ensemble, np.float64), axis=0)
+    n = len(x)
+    error = np.abs(x - np.asarray(truth, np.float64)).mean(axis=0)
+    weights = (2 * np.arange(n) - n + 1).reshape(-1, *(1,) * (x.ndim - 1))
+    dispersion = (weights * x).sum(axis=0) / (n * (n - 1))
+    return float(np.mean(error - dispersion))
+
+
+class Comparison(NamedTuple):
+    """A posterior against the true one.
+
+    Attributes:
+        w1: Wasserstein-1 to the truth's ensemble.
+        w1_floor: The same between two independent ensembles of the truth, of the same size.
+        log_prior, log_prior_truth: Means over the members.
+        log_likelihood, log_likelihood_truth: Means over the members.
+        spread_ratio: Spread divided by the truth's.
+        energy_p: p-value of the energy-distance test.
+    """
+
+    w1: float
+    w1_floor: float
+    log_prior: float
+    log_prior_truth: float
+    log_likelihood: float
+    log_likelihood_truth: float
+    spread_ratio: float
+    energy_p: float
+
+
+def compare(
+    ensemble: Ensemble,
+    truth: Ensemble,
+    truth_again: Ensemble,
+    system: GaussianSystem,
+    observation: Observation,
+) -> Comparison:
+    """Scores an ensemble against two independent ensembles of the true posterior.
+
+    Raises:
+        ConfigError: Ensembles of different sizes, or of fewer than two members.
+    """
+    require_at_least("samples", len(ensemble), 2)
+    both = np.concatenate([np.asarray(truth), np.asarray(truth_again)])
+    return Comparison(
+        w1=wasserstein1(ensemble, truth),
+        w1_floor=wasserstein1(truth_again, truth),
+        log_prior=float(log_prior(system, ensemble).mean()),
+        log_prior_truth=float(log_prior(system, both).mean()),
+        log_likelihood=float(log_likelihood(observation, ensemble).mean()),
+        log_likelihood_truth=float(log_likelihood(observation, both).mean()),
+        spread_ratio=spread(ensemble) / spread(both),
+        energy_p=energy_test(ensemble, truth),
+    )
+
+
+def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
+    """Share of the reference's members inside the central interval that holds `share` of the
+    ensemble, averaged over all components: `share` on average if both have one law and the ensemble
+    at least `2 / (1 - share) - 1` members.
+
+    Raises:
+        ConfigError: `share` not between 0 and 1.
+    """
+    require_positive("share", share)
+    require_below("share", share, 1)
+    tails = [(1 - share) / 2, (1 + share) / 2]
+    # unbiased: the interval between order statistics i and j holds (j - i)/(n + 1) on average
+    low, high = np.quantile(np.asarray(ensemble, np.float64), tails, axis=0, method="weibull")
+    other = np.asarray(reference, np.float64)
+    return float(np.mean((other >= low) & (other <= high)))
+
+
+def rank_flatness(ensemble: Ensemble, truths: Ensemble, bins: int = 16) -> float:
+    """Chi-square per degree of freedom of the ranks of truths among the members, counted in equal
+    bins and averaged over components: 1 where truths, independent draws, have the ensemble's law.
+
+    The ensemble's finite size adds to it: as many members as truths make it 2.
+
+    Raises:
+        ConfigError: The members' number plus one is no multiple of `bins`.
+    """
+    n, count = len(ensemble), len(truths)
+    if (n + 1) % bins:
+        raise ConfigError("samples", n, f"one less than a multiple of {bins}", "Leave some out.")
+    members = np.sort(np.asarray(ensemble, np.float64).reshape(n, -1), axis=0)
+    others = np.asarray(truths, np.float64).reshape(count, -1)
+    found = []
+    for a, b in zip(members.T, others.T, strict=True):
+        counts = np.bincount(np.searchsorted(a, b) * bins // (n + 1), minlength=bins)
+        found.append(((counts - count / bins) ** 2).sum() / (count / bins) / (bins - 1))
+    return float(np.mean(found))
+
+
+def residual_std(observation: Observation, ensemble: Ensemble) -> float:
+    """Root mean square of `A(x) - y` over members and observed elements.
+
+    For samples of the posterior of a truth drawn from the prior it equals the noise's standard
+    deviation on average, since sample and truth then have one law given y.
+    """
+    seen = np.asarray(observation.observed)
+    residual = np.asarray(
+        jax.vmap(lambda x: observation.residual(observation.operator(x)))(jnp.asarray(ensemble))
+    )
+    return float(np.sqrt(np.mean(residual[:, seen].astype(np.float64) ** 2)))
+
+
+def ranks(ensemble: Ensemble, truth: np.ndarray | Array) -> np.ndarray:
+    """The number of members below the truth, from 0 to `samples`, for every component: uniform
+    where the truth could be one of the members. Talagrand et al. (1997)."""
+    return (np.asarray(ensemble) < np.asarray(truth)).sum(axis=0)
+
+
+def spread_skill(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
+    """Spread over the RMSE of the mean, corrected for the ensemble's size: 1 on average for a
+    calibrated ensemble. Fortin et al. (2014), equation 15."""
+    n = len(ensemble)
+    return spread(ensemble) * float(np.sqrt((n + 1) / n)) / rmse(ensemble, truth)
+
+
+def spectrum_distance(x: np.ndarray | Array, y: np.ndarray | Array) -> float:
+    """Root mean square over wavenumbers 1 to n/2 of the difference in log10 of the mean energy
+    spectra of two sets of velocities `(..., x, y, 2)`; 0.3 is a factor of two."""
+    logs = []
+    for velocity in (x, y):
+        energy = np.asarray(energy_spectrum(jnp.asarray(velocity)))
+        logs.append(np.log10(energy.reshape(-1, energy.shape[-1])[:, 1:].mean(axis=0)))
+    return float(np.sqrt(np.mean((logs[0] - logs[1]) ** 2)))

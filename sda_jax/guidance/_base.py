@@ -1,0 +1,150 @@
+"""What the guidance methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.diffusion._gaussian import gaussian_spread
+from sda_jax.observations._observation import Observation
+
+FIT_ITERATIONS = 20  # of conjugate gradients
+Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
+
+
+@component
+class Guided:
+    """The posterior's denoiser: the prior's, moved along the gradient of `log p(y | x_t)`.
+
+    `E[x | x_t, y] = E[x | x_t] + sigma^2/mu grad log p(y | x_t)`, Tweedie's formula for the
+    posterior score.
+
+    Attributes:
+        denoiser: Of the prior's trajectories, in standardised units.
+        observation: With its operator on standardised trajectories.
+        method: The guidance; its `twist` gives `x_hat` and the gradient.
+    """
+
+    denoiser: Any
+    observation: Any
+    method: Any
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        x_hat, gradient = self.method.twist(self.denoiser, self.observation, x, t)
+        return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
+
+    def fit(self, x: Trajectory, t: Time) -> Array:
+        """How well x_t explains y, in nats: minus half the innovation's chi-square,
+        `(y - A(x_hat))^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, V being the covariance of x given
+        x_t that the denoiser knows of; for noise of another law the log likelihood of x_hat."""
+        x_hat = self.denoiser(x, t)
+        if self.observation.law is not None:
+            return self.observation.log_likelihood(x_hat)
+        prediction, push = jax.linearize(self.observation.operator, x_hat)
+        residual = self.observation.residual(prediction)
+        matrix = innovation_covariance(
+            self.observation,
+            push,
+            jax.linear_transpose(push, x_hat),
+            lambda w: gaussian_spread(self.denoiser, w, t),
+        )
+        return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
+
+    def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
+        """A draw of the data given x_t and y, of guidance that knows their whole law.
+
+        Raises:
+            ConfigError: The guidance knows their mean only.
+        """
+        if not hasattr(self.method, "draw"):
+            raise ConfigError(
+                "guidance",
+                type(self.method).__name__,
+                "GaussianCovariance: the corrector draws whole trajectories given x_t and y",
+                "Use that guidance, or the Langevin corrector.",
+            )
+        return self.method.draw(key, self.denoiser, self.observation, x, t)
+
+
+class Method:
+    """What the methods share; each has a `twist` and says how many `vjps` that takes."""
+
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
+        return Guided(denoiser, observation, self)
+
+
+def inflated_pull(
+    observation: Observation,
+    x_hat: Trajectory,
+    spread: Callable[[Array], Array],
+    iterations: int,
+    errors: tuple[Array, Array] | None = None,
+) -> Trajectory:
+    """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat) - J e - n)`, J the operator's Jacobian at `x_hat`.
+
+    Args:
+        observation: With its operator on standardised trajectories.
+        x_hat: Posterior mean.
+        spread: `w -> V w`, the covariance of x given x_t.
+        iterations: Of conjugate gradients, an evaluation of `spread` each.
+        errors: e and n, of x_hat and of y; None for zeros.
+    """
+    prediction, push = jax.linearize(observation.operator, x_hat)
+    pull = jax.linear_transpose(push, x_hat)
+    covariance = innovation_covariance(observation, push, pull, spread)
+    if errors is not None:
+        prediction = prediction + push(errors[0]) + errors[1]
+    (w,) = pull(conjugate_gradients(covariance, observation.residual(prediction), iterations))
+    return w
+
+
+def innovation_covariance(
+    observation: Observation,
+    push: Callable[[Array], Array],
+    pull: Pull,
+    spread: Callable[[Array], Array],
+) -> Callable[[Array], Array]:
+    """`v -> (Sigma_y + J V J^T) v`, `push` being J and `pull` its transpose."""
+
+    def covariance(v: Array) -> Array:
+        (w,) = pull(v)
+        return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
+
+    return covariance
+
+
+def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
+    positive, as the Jacobian of a trained network may make it."""
+
+    def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
+        v, r, p = carry
+        mapped = matrix(p)
+        size, curvature = jnp.vdot(r, r), jnp.vdot(p, mapped)
+        usable = (curvature > 0) & (size > 0)
+        alpha = jnp.where(usable, size / jnp.where(usable, curvature, 1.0), 0.0)
+        v, r = v + alpha * p, r - alpha * mapped
+        beta = jnp.where(usable, jnp.vdot(r, r) / jnp.where(usable, size, 1.0), 0.0)
+        return (v, r, r + beta * p), None
+
+    return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
+
+
+def gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+    """`matrix^-1 b`, approximately: the smallest residual within `iterations` products."""
+    found, _ = jax.scipy.sparse.linalg.gmres(
+        matrix, b, tol=0.0, restart=iterations, maxiter=1, solve_method="batched"
+    )
+    return found

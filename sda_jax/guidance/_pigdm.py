@@ -1,0 +1,51 @@
+"""Pseudoinverse-guided diffusion: data as independent standard normal numbers."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from sda_jax.core._arrays import Time, Trajectory
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import require_at_least
+from sda_jax.core._protocols import Denoiser
+from sda_jax.diffusion._denoisers import Parameterisation
+from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.guidance._base import Method, inflated_pull
+from sda_jax.observations._observation import Observation
+
+
+@component
+class PiGDM(Method):
+    """`p(y | x_t) = N(y; A(x_hat), Sigma_y + r^2/(1 + r^2) J J^T)`, `r = sigma/mu`, J the
+    operator's Jacobian with respect to standardised states.
+
+    Song et al. (2023), section 3.1, with the covariance of x given x_t of a standard normal x. The
+    equations are solved by conjugate gradients that never evaluate the network.
+
+    Attributes:
+        iterations: Of conjugate gradients.
+    """
+
+    iterations: int = static(20)
+
+    def __post_init__(self) -> None:
+        require_at_least("iterations", self.iterations, 1)
+
+    def vjps(self, observed: int, levels: np.ndarray) -> int:
+        """VJPs through the network in evaluations at these sigma/mu."""
+        return len(levels)
+
+    def twist(
+        self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
+    ) -> tuple[Array, Array]:
+        """`x_hat` and the gradient of `log p(y | x_t)`."""
+
+        def spread(w: Array) -> Array:
+            return Parameterisation().spread(w, t, denoiser.schedule)
+
+        x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
+        near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        (gradient,) = pull_x(inflated_pull(near, x_hat, spread, self.iterations))
+        return x_hat, gradient

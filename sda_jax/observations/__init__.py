@@ -1,0 +1,55 @@
+"""Observations: operators, noise models, and reading them from files."""
+
+from sda_jax.observations._files import load_observation, save_observation
+from sda_jax.observations._gridded import Gridded
+from sda_jax.observations._interpolation import Interpolate, interpolation
+from sda_jax.observations._noise_models import Poisson, StudentT
+from sda_jax.observations._observation import Observation, combine, observe
+from sda_jax.observations._operators import (
+    At,
+    Chain,
+    Channels,
+    Coarsen,
+    Crop,
+    Every,
+    FirstMinusLast,
+    Joined,
+    Mask,
+    Ring,
+    Saturate,
+    Subsample,
+    Vorticity,
+)
+from sda_jax.observations._reading import Operated, Used, read, read_all
+from sda_jax.observations._tables import Points
+
+__all__ = [
+    "At",
+    "Chain",
+    "Channels",
+    "Coarsen",
+    "Crop",
+    "Every",
+    "FirstMinusLast",
+    "Gridded",
+    "Interpolate",
+    "Joined",
+    "Mask",
+    "Observation",
+    "Operated",
+    "Points",
+    "Poisson",
+    "Ring",
+    "Saturate",
+    "StudentT",
+    "Subsample",
+    "Used",
+    "Vorticity",
+    "combine",
+    "interpolation",
+    "load_observation",
+    "observe",
+    "read",
+    "read_all",
+    "save_observation",
+]

@@ -1,0 +1,159 @@
+"""Observations on a grid, in NetCDF, HDF5 or Zarr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sda_jax.core._errors import ObservationError, StorageError, require_choice
+from sda_jax.data._archive import require_rising
+from sda_jax.data._conventions import open_dataset, time_numbers
+from sda_jax.data._layout import Layout
+from sda_jax.observations._interpolation import METHODS
+from sda_jax.observations._tables import Rows
+
+
+@dataclass(frozen=True)
+class Gridded:
+    """A NetCDF, HDF5 or Zarr file with the prior's variables on a grid of its own, NaN where
+    nothing was seen.
+
+    Attributes:
+        path: The file.
+        std: Of the noise where the file has no variable `<name>_std`: a number; or one for each
+            variable by name, in place of what the file says.
+        group: Inside the file.
+        method: "linear" or "nearest" interpolation of the states.
+    """
+
+    path: str
+    std: Any = None
+    group: str | None = None
+    method: str = "linear"
+
+    def __post_init__(self) -> None:
+        require_choice("method", self.method, METHODS)
+
+
+def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Rows:
+    """The values of the prior's variables around the trajectory's times, as rows.
+
+    Raises:
+        StorageError: A coordinate or all variables are missing.
+        ObservationError: Units or calendars differ, or the noise is not known.
+    """
+    with open_dataset(source.path, source.group) as dataset:
+        for name in (layout.time, *(axis.name for axis in layout.axes)):
+            if name not in dataset.coords:
+                raise StorageError(
+                    source.path,
+                    f"coordinates {', '.join(map(str, dataset.coords)) or 'none'}",
+                    f"{name}, as the prior's states have it",
+                    "Rename the coordinate in the file, or add it.",
+                )
+        names = [
+            v for v in dict.fromkeys(c.name for c in layout.channels) if v in dataset.data_vars
+        ]
+        if not names:
+            raise StorageError(
+                source.path,
+                f"the variables {', '.join(map(str, dataset.data_vars)) or 'none'}",
+                f"one of {', '.join(dict.fromkeys(c.name for c in layout.channels))}",
+                "Rename the variable in the file.",
+            )
+        times, calendar, units = time_numbers(source.path, dataset.coords[layout.time])
+        if (calendar, units) != (layout.calendar, layout.time_units):
+            raise ObservationError(
+                f"{source.path}, {layout.time}",
+                f"times of the calendar {calendar}" if calendar else f"times in {units!r}",
+                f"{layout.calendar or layout.time_units!r}, as the prior's",
+                "Convert the times.",
+            )
+        require_rising(source.path, layout.time, times, layout)
+        places = layout.places(times, start, length)
+        near = np.flatnonzero((places > -1) & (places < length))
+        unread = len(times) - len(near)
+        if not len(near):
+            raise ObservationError(
+                f"{source.path}, {layout.time}",
+                f"{layout.written(float(times[0]))} to {layout.written(float(times[-1]))}",
+                "times of the trajectory asked for",
+                "Check --start and --end.",
+            )
+        times = times[near]
+        dataset = dataset.isel({layout.time: near})
+        parts = []
+        for i, channel in enumerate(layout.channels):
+            if channel.name not in names:
+                continue
+            x = dataset[channel.name]
+            units = str(x.attrs.get("units", ""))
+            if units and channel.units and units != channel.units:
+                raise ObservationError(
+                    f"{source.path}, {channel.name}",
+                    f"units {units!r}",
+                    f"{channel.units!r}, as the prior's",
+                    "Convert the values.",
+                )
+            try:
+                x = x.sel(dict(channel.at))
+                noise = _noise(source, dataset, channel.name)
+                noise = noise if np.ndim(noise) == 0 else noise.sel(dict(channel.at))
+            except KeyError as error:
+                raise StorageError(
+                    f"{source.path}, {channel.name}", f"no {error}", f"{channel.label}", "Add it."
+                ) from error
+            dims = (layout.time, *(axis.name for axis in layout.axes))
+            if set(x.dims) != set(dims):
+                raise StorageError(
+                    f"{source.path}, {channel.name}", f"dimensions {x.dims}", f"{dims}",
+                    "Give the variable along these alone.",
+                )  # fmt: skip
+            values = x.transpose(*dims).values.astype(float)
+            std = np.asarray(noise)
+            if np.ndim(noise):
+                std = noise.broadcast_like(x).transpose(*dims).values
+            parts.append((i, values, np.broadcast_to(std, values.shape).astype(float)))
+        grid = [np.asarray(dataset.coords[axis.name].values, float) for axis in layout.axes]
+    shape = parts[0][1].shape
+    places = np.meshgrid(times, *grid, indexing="ij")
+    values = np.concatenate([v.ravel() for _, v, _ in parts])
+    std = np.concatenate([s.ravel() for _, _, s in parts])
+    seen = ~np.isnan(values)
+    if not (np.isfinite(std[seen]) & (std[seen] > 0)).all() or np.isinf(values).any():
+        raise ObservationError(
+            source.path, "infinite values, or noise that is not positive and finite",
+            "finite values with a positive std", "Correct the file.",
+        )  # fmt: skip
+    size = int(np.prod(shape))
+
+    def where(row: int) -> str:
+        index = np.unravel_index(row % size, shape)
+        return f"{names[0] if len(names) == 1 else 'index'} {tuple(map(int, index))}"
+
+    return Rows(
+        np.tile(places[0].ravel(), len(parts)),
+        [np.tile(p.ravel(), len(parts)) for p in places[1:]],
+        np.repeat([i for i, _, _ in parts], size),
+        values,
+        np.where(seen, std, 1.0),
+        where,
+        f"{unread} of {unread + len(near)} times far from the trajectory's" if unread else "",
+    )
+
+
+def _noise(source: Gridded, dataset: Any, name: str) -> Any:
+    if isinstance(source.std, dict) and name in source.std:
+        return float(source.std[name])
+    if f"{name}_std" in dataset:
+        return dataset[f"{name}_std"]
+    if isinstance(source.std, (int, float)):
+        return float(source.std)
+    raise ObservationError(
+        f"{source.path}, {name}",
+        "no std",
+        f"the noise of every value: a number, or a variable {name}_std",
+        "Give --std.",
+    )

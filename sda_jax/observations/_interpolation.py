@@ -1,0 +1,154 @@
+"""From states on a grid to values at any place and time: a sparse linear operator."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from sda_jax.core._arrays import Trajectory
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ObservationError
+from sda_jax.data._layout import Axis, Layout
+
+METHODS = ("linear", "nearest")
+CLOSE = 1e-6  # in steps or spacings, of what counts as on a point or on the edge
+NEGLIGIBLE = 1e-3  # weight of a point without values that coordinates in single precision may give
+CIRCLE = 360.0
+
+
+@component
+class Interpolate:
+    """Weighted sums of elements of a trajectory, one for each point.
+
+    Attributes:
+        indices: Of the flattened trajectory, `(points, corners)`.
+        weights: Likewise.
+        shape: Of the trajectory, `(L, *S)`.
+    """
+
+    indices: Any
+    weights: Any
+    shape: tuple[int, ...] = static()
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("indices", np.int32), ("weights", np.float32)):
+            value = getattr(self, name)
+            if isinstance(value, (tuple, list, np.ndarray)):
+                object.__setattr__(self, name, np.asarray(value, dtype))
+
+    def __call__(self, x: Trajectory) -> Float[Array, " points"]:
+        if x.shape != self.shape:
+            raise ObservationError(
+                "observation",
+                f"points of trajectories of shape {self.shape}",
+                f"this trajectory's, {x.shape}",
+                "Read them for trajectories of this prior and length.",
+            )
+        return jnp.sum(jnp.asarray(self.weights) * x.reshape(-1)[jnp.asarray(self.indices)], axis=1)
+
+
+class Found(NamedTuple):
+    """Where points lie between the grid's.
+
+    Attributes:
+        indices, weights: Of the flattened trajectory, for every point, `(points, corners)`.
+        reasons: Why points cannot be used, each with where it applies, in this order.
+    """
+
+    indices: Int[np.ndarray, "points corners"]
+    weights: Float[np.ndarray, "points corners"]
+    reasons: list[tuple[str, Bool[np.ndarray, " points"]]]
+
+
+def _between(
+    place: Float[np.ndarray, " points"], size: int, method: str, wraps: bool
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], Bool[np.ndarray, " points"]]:
+    """Neighbours and their weights of places counted in grid points, and which lie outside."""
+    outside = ~np.isfinite(place)
+    if not wraps:
+        outside |= (place < -CLOSE) | (place > size - 1 + CLOSE)
+    place = np.where(outside, 0.0, place)
+    if method == "nearest":
+        nearest = np.floor(place + 0.5).astype(int)
+        nearest = nearest % size if wraps else np.clip(nearest, 0, size - 1)
+        return [(nearest, np.ones(len(place)))], outside
+    if not wraps:
+        place = np.clip(place, 0, size - 1)
+    # what lies on a point, but for rounding, does not need its neighbour
+    place = np.where(np.abs(place - np.round(place)) < CLOSE, np.round(place), place)
+    below = np.floor(place).astype(int)
+    share = place - below
+    if wraps:
+        return [(below % size, 1 - share), ((below + 1) % size, share)], outside
+    return [(below, 1 - share), (np.minimum(below + 1, size - 1), share)], outside
+
+
+def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """Where coordinates lie, counted in grid points from the first; below 0 or beyond the last
+    outside of an axis with two ends."""
+    grid = np.asarray(axis.coordinates)
+    if axis.period is not None:
+        spacing = (grid[-1] - grid[0]) / (len(grid) - 1)
+        return ((x - grid[0]) % np.copysign(axis.period, spacing)) / spacing
+    if axis.units.startswith("degree") and "north" not in axis.units:
+        # the same meridian by another name
+        x = x - CIRCLE * np.floor((x - grid.min() + CLOSE) / CIRCLE)
+    order = 1 if grid[-1] > grid[0] else -1
+    rising = grid[::order]
+    k = np.clip(np.searchsorted(rising, x, side="right") - 1, 0, len(grid) - 2)
+    place = k + (x - rising[k]) / (rising[k + 1] - rising[k])
+    return place if order == 1 else len(grid) - 1 - place
+
+
+def interpolation(
+    layout: Layout,
+    start: float,
+    length: int,
+    times: Float[np.ndarray, " points"],
+    coordinates: list[Float[np.ndarray, " points"]],
+    channels: Int[np.ndarray, " points"],
+    method: str = "linear",
+) -> Found:
+    """Weights for values at points, multilinear in space and time or those of the nearest.
+
+    Args:
+        layout: Of the states.
+        start: Time of the first state.
+        length: States of the trajectory.
+        times: As the layout's numbers.
+        coordinates: For each axis of space.
+        channels: Indices.
+        method: "linear" or "nearest", in space and time.
+    """
+    shape = (length, *layout.state_shape)
+    step, outside = _between(layout.places(times, start, length), length, method, wraps=False)
+    last = layout.written(float(layout.times(start, length)[-1]))
+    reasons = [(f"outside {layout.written(start)} to {last}", outside)]
+    corners = [step]
+    for axis, x in zip(layout.axes, coordinates, strict=True):
+        size, wraps = len(axis.coordinates), axis.period is not None
+        found, outside = _between(place_on(axis, x), size, method, wraps)
+        ends = f"{min(axis.coordinates):g} to {max(axis.coordinates):g} {axis.units}".rstrip()
+        reasons.append((f"outside {axis.name} {ends}", outside))
+        corners.append(found)
+    valid = layout.valid.reshape(-1)
+    indices, weights = [], []
+    on_mask = np.zeros(len(times), bool)
+    state = np.prod(shape[1:], dtype=int)
+    for corner in itertools.product(*corners):
+        index = np.ravel_multi_index((*(i for i, _ in corner), channels), shape)
+        weight = np.prod([w for _, w in corner], axis=0)
+        masked = ~valid[index % state]
+        on_mask |= (weight > NEGLIGIBLE) & masked
+        weight = np.where(masked, 0.0, weight)
+        if (weight > 0).any():
+            indices.append(index)
+            weights.append(weight)
+    reasons.append(("next to points without values", on_mask))
+    total = np.sum(weights, axis=0)
+    shares = np.stack(weights, axis=1) / np.where(total > 0, total, 1.0)[:, None]
+    return Found(np.stack(indices, axis=1), shares, reasons)

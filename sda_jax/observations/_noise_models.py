@@ -1,0 +1,234 @@
+"""Laws of observations that are not Gaussian, element by element, and their Gaussian neighbours.
+
+A law is a component with `log_prob(y, prediction)`, an array like y, and, where observations are
+to be drawn, `sample(key, prediction)`. Elements are independent given the trajectory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.core._arrays import PRNGKey, Scalar
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ObservationError, require_positive
+
+FLAT = 1e-6  # least precision of a neighbour, relative to that of the prediction
+OFFSETS = np.concatenate([-(2.0 ** np.arange(5, -6, -1)), [0.0], 2.0 ** np.arange(-5, 6)])
+REFINEMENTS, SHRINK = 6, 8.0
+
+
+class Law(Protocol):
+    """`p(y | prediction)` of independent elements."""
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        ...
+
+
+def _check_parameters(law: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(law, name)
+        if isinstance(value, (tuple, list)):  # as a file has them
+            value = np.asarray(value, np.float32)
+            object.__setattr__(law, name, value)
+        require_positive(name, value)
+        wrong = isinstance(value, np.ndarray) and not (np.isfinite(value) & (value > 0)).all()
+        if wrong:
+            raise ObservationError(name, value.min(), "positive finite numbers", "Correct it.")
+
+
+@component
+class StudentT:
+    """`y = prediction + scale t`, t of Student's law: instruments with outliers.
+
+    Attributes:
+        scale: Of the noise, in physical units, a number or an array that broadcasts against y.
+        df: Degrees of freedom; the fewer, the more outliers.
+    """
+
+    scale: Any = 1.0
+    df: Any = 4.0
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, "scale", "df")
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        df, scale = jnp.asarray(self.df), jnp.asarray(self.scale)
+        return jax.scipy.stats.t.logpdf(y, df, prediction, scale)
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        t = jax.random.t(key, self.df, prediction.shape, prediction.dtype)
+        return prediction + jnp.asarray(self.scale) * t
+
+
+@component
+class Poisson:
+    """Counts; the prediction is the logarithm of the expected count."""
+
+    def check(self, y: np.ndarray) -> None:
+        """Raises if `y` are no counts."""
+        seen = y[~np.isnan(y)]
+        if (seen < 0).any() or (seen != np.round(seen)).any():
+            raise ObservationError(
+                "y", seen[(seen < 0) | (seen != np.round(seen))][0], "counts", "Correct y."
+            )
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        return y * prediction - jnp.exp(prediction) - jax.scipy.special.gammaln(y + 1)
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        return jax.random.poisson(key, jnp.exp(prediction)).astype(prediction.dtype)
+
+
+@component
+class JoinedLaw:
+    """The laws of several observations whose flattened elements follow each other.
+
+    Attributes:
+        laws: One a part.
+        sizes: Elements of each.
+    """
+
+    laws: tuple
+    sizes: tuple[int, ...] = static()
+
+    def _parts(self, *arrays: Array) -> list[tuple]:
+        edges = np.cumsum((0, *self.sizes))
+        spans = itertools.pairwise(edges)
+        return [
+            (law, *(a[i:j] for a in arrays)) for law, (i, j) in zip(self.laws, spans, strict=True)
+        ]
+
+    def log_prob(self, y: Float[Array, " m"], prediction: Float[Array, " m"]) -> Float[Array, " m"]:
+        """Of every element."""
+        return jnp.concatenate([law.log_prob(a, p) for law, a, p in self._parts(y, prediction)])
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, " m"]) -> Float[Array, " m"]:
+        """A draw of y."""
+        keys = jax.random.split(key, len(self.laws))
+        parts = self._parts(prediction)
+        return jnp.concatenate([law.sample(k, p) for k, (law, p) in zip(keys, parts, strict=True)])
+
+
+@component
+class Normal:
+    """`y ~ N(prediction, std^2)`: a part of a `JoinedLaw`."""
+
+    std: Any = 1.0
+
+    def __post_init__(self) -> None:
+        _check_parameters(self, "std")
+
+    def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """Of every element."""
+        return jax.scipy.stats.norm.logpdf(y, prediction, jnp.asarray(self.std))
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        z = jax.random.normal(key, prediction.shape, prediction.dtype)
+        return prediction + jnp.asarray(self.std) * z
+
+
+def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
+    """Whether an array of that shape broadcasts against another without changing its shape."""
+    pairs = zip(shape[::-1], against[::-1], strict=False)
+    return len(shape) <= len(against) and all(a in (1, b) for a, b in pairs)
+
+
+def check_law(law: Any, y: np.ndarray) -> None:
+    """Raises `ObservationError` if `law` is none, or cannot be that of `y`."""
+    if not hasattr(law, "log_prob"):
+        raise ObservationError(
+            "law",
+            law,
+            "a component with log_prob(y, prediction)",
+            "Use StudentT or Poisson, or write one.",
+        )
+    if hasattr(law, "check"):
+        law.check(y)
+    if isinstance(law, JoinedLaw):
+        return
+    for shape in map(np.shape, jax.tree.leaves(law)):
+        if not broadcasts(shape, y.shape):
+            raise ObservationError(
+                "law",
+                f"a parameter of shape {shape}",
+                f"() or the shape of y, {y.shape}",
+                "Reshape it.",
+            )
+
+
+def join(laws: list[Any], shapes: list[tuple[int, ...]]) -> JoinedLaw:
+    """The law of several flattened observations that follow each other, of these shapes."""
+    parts, sizes = [], []
+    for law, shape in zip(laws, shapes, strict=True):
+        if isinstance(law, JoinedLaw):
+            parts.extend(law.laws)
+            sizes.extend(law.sizes)
+        else:
+            parts.append(jax.tree.map(jnp.ravel, spread_parameters(law, shape)))
+            sizes.append(math.prod(shape))
+    return JoinedLaw(tuple(parts), tuple(sizes))
+
+
+def spread_parameters(law: Any, shape: tuple[int, ...]) -> Any:
+    """The law with its parameters given for every element of a y of that shape."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), law)
+
+
+class Neighbour(NamedTuple):
+    """`N(y; prediction, std^2)`, which stands for a law where the prediction is likely."""
+
+    y: Float[Array, ...]
+    std: Float[Array, ...]
+
+
+def gaussian_neighbour(
+    law: Law, y: Float[Array, ...], prediction: Float[Array, ...], variance: Float[Array, ...]
+) -> Neighbour:
+    """The Gaussian likelihood with the law's slope and curvature at the most probable value of a
+    prediction that is normal around `prediction`: Laplace's approximation, exact for Gaussian laws.
+
+    Where the law curves the wrong way, as far from an outlier, the neighbour is nearly flat and
+    has the law's slope.
+
+    Args:
+        law: Of y.
+        y: What was observed, without missing values.
+        prediction: Mean of the prediction before y is known.
+        variance: Its variance.
+    """
+
+    def total(p: Array) -> Array:
+        return jnp.sum(law.log_prob(y, p))
+
+    slope_of = jax.grad(total)
+    # a search at falling distances finds the mode of heavy tails too, where Newton's steps do not
+    width = jnp.sqrt(variance)
+    offsets = jnp.asarray(OFFSETS, prediction.dtype).reshape(-1, *(1,) * prediction.ndim)
+
+    def refine(p: Array, i: Scalar) -> tuple[Array, None]:
+        candidates = p + offsets * width / SHRINK**i
+
+        def value(q: Array) -> Array:
+            found = law.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
+            return jnp.where(jnp.isnan(found), -jnp.inf, found)  # where a law is not defined
+
+        best = jnp.argmax(jax.vmap(value)(candidates), axis=0)
+        return jnp.take_along_axis(candidates, best[None], axis=0)[0], None
+
+    mode, _ = jax.lax.scan(refine, prediction, jnp.arange(REFINEMENTS))
+    slope, curvature = jax.jvp(slope_of, (mode,), (jnp.ones_like(mode),))
+    precision = jnp.maximum(-curvature, FLAT / variance)
+    return Neighbour(mode + slope / precision, 1 / jnp.sqrt(precision))

@@ -1,0 +1,350 @@
+"""Observations: operator, noise, missing values and the likelihood."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int
+
+from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
+from sda_jax.core._component import component
+from sda_jax.core._errors import ObservationError
+from sda_jax.core._units import Standardisation
+from sda_jax.observations._noise_models import (
+    Normal,
+    broadcasts,
+    check_law,
+    gaussian_neighbour,
+    join,
+    spread_parameters,
+)
+from sda_jax.observations._operators import Every, Joined, as_pytree, row_norms_squared
+
+NOISES = ("std", "covariance", "law")
+
+
+def _concrete(value: Any) -> np.ndarray | None:
+    """`value` as numbers, or None where it is traced or a placeholder."""
+    if isinstance(value, Tracer) or type(value) is object:
+        return None
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+
+
+@component
+class Observation:
+    """`y ~ N(A(x), noise)`, or of another law, of a whole trajectory in physical units.
+
+    Attributes:
+        y: What was observed, any shape; NaN where nothing was.
+        operator: `A`, any differentiable function of a trajectory `(L, *S)` that gives an array
+            like y. A component is traced; any other function is part of what is compiled, so
+            use the same function object again to avoid compiling anew.
+        std: Standard deviation of independent noise, one number or an array that broadcasts
+            against y.
+        covariance: Instead of std, the `(m, m)` covariance of the flattened y.
+        law: Instead of both, a law that is not Gaussian: `StudentT`, `Poisson`, or a component of
+            your own with `log_prob(y, prediction)`; see `laws`.
+
+    Raises:
+        ObservationError: std not positive or of the wrong shape, not exactly one of std,
+            covariance and law given, a covariance that is not symmetric positive definite, or y
+            that the law does not allow.
+    """
+
+    y: Any
+    operator: Any
+    std: Any = None
+    covariance: Any = None
+    law: Any = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operator", as_pytree(self.operator))
+        y = _concrete(self.y)
+        if y is None:
+            return
+        if np.isinf(y).any():
+            raise ObservationError(
+                "y", "infinite values", "finite or NaN (missing)", "Remove them."
+            )
+        given = [name for name in NOISES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ObservationError(
+                ", ".join(NOISES),
+                " and ".join(given) or "none",
+                "exactly one of them",
+                "Give std=, covariance= or law=.",
+            )
+        if self.std is not None:
+            self._check_std(y.shape)
+        elif self.covariance is not None:
+            self._check_covariance(y.size)
+        else:
+            check_law(self.law, y)
+
+    def _check_std(self, shape: tuple[int, ...]) -> None:
+        std = _concrete(self.std)
+        if std is None:
+            return
+        if not (np.isfinite(std).all() and (std > 0).all()):
+            raise ObservationError(
+                "std", np.min(std), "positive and finite", "Give the noise of every element."
+            )
+        if not broadcasts(std.shape, shape):
+            raise ObservationError(
+                "std", f"shape {std.shape}", f"() or the shape of y, {shape}", "Reshape it."
+            )
+
+    def _check_covariance(self, size: int) -> None:
+        covariance = _concrete(self.covariance)
+        if covariance is None:
+            return
+        if covariance.shape != (size, size):
+            raise ObservationError(
+                "covariance",
+                f"shape {covariance.shape}",
+                f"({size}, {size}), the flattened y's",
+                "Reshape it.",
+            )
+        symmetric = np.allclose(covariance, covariance.T, rtol=1e-4)
+        if not symmetric or np.linalg.eigvalsh(covariance).min() <= 0:
+            raise ObservationError(
+                "covariance", "a matrix that is not", "symmetric positive definite", "Correct it."
+            )
+
+    def require_gaussian(self, why: str, remedy: str) -> None:
+        """Raises `ObservationError` if the noise has another law."""
+        if self.law is not None:
+            expected = f"Gaussian noise: {why}"
+            raise ObservationError("law", type(self.law).__name__, expected, remedy)
+
+    @property
+    def observed(self) -> Bool[Array, ...]:
+        """True where y was observed."""
+        return ~jnp.isnan(jnp.asarray(self.y, jnp.float32))
+
+    def residual(self, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """`y - prediction`, zero where nothing was observed.
+
+        Raises:
+            ObservationError: They have different shapes.
+        """
+        if jnp.shape(prediction) != jnp.shape(self.y):
+            raise ObservationError(
+                "y",
+                f"shape {jnp.shape(self.y)}",
+                f"the operator's shape {jnp.shape(prediction)}",
+                "Reshape y or correct the operator.",
+            )
+        y = jnp.asarray(self.y, jnp.float32)
+        return jnp.where(self.observed, jnp.where(self.observed, y, 0.0) - prediction, 0.0)
+
+    def draw(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y given the prediction.
+
+        Raises:
+            ObservationError: The law cannot be drawn from.
+        """
+        if self.law is None:
+            return prediction + self.noise(key)
+        if not hasattr(self.law, "sample"):
+            raise ObservationError(
+                "law", self.law, "a law with sample(key, prediction)", "Give it that method."
+            )
+        return self.law.sample(key, prediction)
+
+    def near(self, x_hat: Trajectory, ratio: Scalar) -> Observation:
+        """A Gaussian observation that stands for this one where the trajectory is close to `x_hat`
+        (`gaussian_neighbour`); itself if it is Gaussian.
+
+        Args:
+            x_hat: Standardised trajectory, which the operator takes.
+            ratio: sigma/mu of the noise level; the variance of the prediction is that of
+                standard normal states.
+        """
+        if self.law is None:
+            return self
+        x_hat = jax.lax.stop_gradient(x_hat)
+        prediction = self.operator(x_hat)
+        variance = ratio**2 / (1 + ratio**2) * row_norms_squared(self.operator, x_hat)
+        y = jnp.where(self.observed, jnp.asarray(self.y, jnp.float32), 1.0)
+        tiny = jnp.finfo(jnp.float32).tiny
+        found = gaussian_neighbour(self.law, y, prediction, jnp.maximum(variance, tiny))
+        seen = jnp.where(self.observed, found.y, jnp.nan)
+        return Observation(seen, self.operator, std=jnp.where(self.observed, found.std, 1.0))
+
+    def noise(self, key: PRNGKey) -> Float[Array, ...]:
+        """A draw of Gaussian noise, an array like y."""
+        white = jax.random.normal(key, jnp.shape(self.y))
+        if self.covariance is None:
+            return jnp.asarray(self.std) * white
+        factor = jnp.linalg.cholesky(jnp.asarray(self.covariance))
+        return (factor @ white.reshape(-1)).reshape(white.shape)
+
+    def noise_covariance(self) -> Float[Array, "m m"]:
+        """Covariance of the flattened y, also where the noise is independent."""
+        if self.covariance is not None:
+            return jnp.asarray(self.covariance, jnp.float32)
+        std = jnp.broadcast_to(jnp.asarray(self.std, jnp.float32), jnp.shape(self.y))
+        return jnp.diag(std.reshape(-1) ** 2)
+
+    def noise_times(self, v: Float[Array, ...]) -> Float[Array, ...]:
+        """The noise's covariance times `v`, an array like y that is zero where nothing was seen."""
+        if self.covariance is None:
+            return jnp.asarray(self.std) ** 2 * v
+        product = (jnp.asarray(self.covariance) @ v.reshape(-1)).reshape(v.shape)
+        return jnp.where(self.observed, product, 0.0)
+
+    def whitened(self, v: Float[Array, ...]) -> Float[Array, ...]:
+        """`v`, an array like y that is zero where nothing was seen, in units of the noise."""
+        if self.covariance is None:
+            return v / jnp.asarray(self.std)
+        factor = self.cholesky(self.noise_covariance())
+        white = jax.scipy.linalg.solve_triangular(factor, v.reshape(-1), lower=True)
+        return white.reshape(v.shape)
+
+    def log_prob(
+        self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
+    ) -> Float[Array, ""]:
+        """`log N(y; prediction, noise + extra)`, or that of the law, over what was observed.
+
+        Args:
+            prediction: An array like y.
+            extra: Variance added to that of Gaussian noise: independent (a number or an array like
+                y), or an `(m, m)` covariance, `m = y.size`.
+        """
+        residual, observed = self.residual(prediction), self.observed
+        if self.law is not None:
+            y = jnp.where(observed, jnp.asarray(self.y, jnp.float32), 1.0)
+            return jnp.sum(jnp.where(observed, self.law.log_prob(y, prediction), 0.0))
+        extra = jnp.asarray(extra)
+        full = extra.ndim == 2 and extra.shape == (residual.size,) * 2 != residual.shape
+        if self.covariance is None and not full:
+            variance = jnp.asarray(self.std) ** 2 + extra
+            terms = residual**2 / variance + jnp.log(2 * jnp.pi * variance)
+            return -0.5 * jnp.sum(jnp.where(observed, terms, 0.0))
+        if not full:
+            extra = jnp.diag(jnp.broadcast_to(extra, residual.shape).reshape(-1))
+        factor = self.cholesky(self.noise_covariance() + extra)
+        white = jax.scipy.linalg.solve_triangular(factor, residual.reshape(-1), lower=True)
+        log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return -0.5 * (white @ white + log_det + jnp.sum(observed) * jnp.log(2 * jnp.pi))
+
+    def cholesky(self, covariance: Float[Array, "m m"]) -> Float[Array, "m m"]:
+        """Lower Cholesky factor of `covariance` restricted to what was observed (else identity)."""
+        seen = self.observed.reshape(-1)
+        both = seen[:, None] & seen[None, :]
+        restricted = jnp.where(both, covariance, 0.0) + jnp.diag(jnp.where(seen, 0.0, 1.0))
+        return jnp.linalg.cholesky(restricted)
+
+    def log_likelihood(self, x: Trajectory) -> Float[Array, ""]:
+        """`log p(y | x)` of a physical trajectory."""
+        return self.log_prob(self.operator(x))
+
+    def row(self, i: Int[Array, ""], of: Operator) -> Observation:
+        """What `of` saw of the i-th observed state, where `operator` is `Every(n, of)`."""
+        shape, y = jnp.shape(self.y), jnp.asarray(self.y, jnp.float32)[i]
+        if self.law is not None:
+            law = jax.tree.map(lambda a: a[i], spread_parameters(self.law, shape))
+            return Observation(y, of, law=law)
+        return Observation(y, of, std=jnp.broadcast_to(jnp.asarray(self.std), shape)[i])
+
+    def standardised(self, standardisation: Standardisation) -> Observation:
+        """The same observation of a trajectory in standardised units."""
+        return dataclasses.replace(self, operator=OfPhysical(self.operator, standardisation))
+
+
+@component
+class OfPhysical:
+    """An operator on standardised trajectories, from one on physical ones."""
+
+    operator: Any
+    standardisation: Standardisation
+
+    def __call__(self, z: Trajectory) -> Float[Array, ...]:
+        return self.operator(self.standardisation.inverse(z))
+
+
+def local_in_time(observation: Observation, length: int) -> Every:
+    """The operator of an observation that a smoother can step through.
+
+    Raises:
+        ObservationError: The operator is no `Every`, the noise is correlated, or y has another
+            number of observed states than `length` states give.
+    """
+    operator = observation.operator
+    if not isinstance(operator, Every) or observation.covariance is not None:
+        raise ObservationError(
+            "observation",
+            f"operator {operator}",
+            "an Every operator with independent noise",
+            "A smoother steps through time: write the operator as Every(n, of).",
+        )
+    rows, expected = jnp.shape(observation.y)[0], -(-length // operator.n)
+    if rows != expected:
+        raise ObservationError(
+            "y", f"{rows} observed states", f"{expected} for length {length}", "Reshape y."
+        )
+    return operator
+
+
+def combine(*observations: Observation) -> Observation:
+    """One observation that holds several of the same trajectory, with independent noise."""
+    if not observations:
+        raise ObservationError("observations", "none", "at least one", "Pass observations.")
+    y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
+    operator = Joined(tuple(o.operator for o in observations))
+    if any(o.law is not None for o in observations):
+        if any(o.covariance is not None for o in observations):
+            raise ObservationError(
+                "covariance",
+                "correlated noise beside a law that is not Gaussian",
+                "independent noise",
+                "Give std= instead.",
+            )
+        laws = [Normal(o.std) if o.law is None else o.law for o in observations]
+        return Observation(y, operator, law=join(laws, [jnp.shape(o.y) for o in observations]))
+    if all(o.covariance is None for o in observations):
+        std = [
+            jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
+        ]
+        return Observation(y, operator, std=jnp.concatenate(std))
+    blocks = [o.noise_covariance() for o in observations]
+    return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))
+
+
+def observe(
+    key: PRNGKey,
+    truth: Trajectory,
+    operator: Operator,
+    std: Any = None,
+    covariance: Any = None,
+    law: Any = None,
+) -> Observation:
+    """Draws y of a true trajectory and keeps the operator and the noise.
+
+    Args:
+        key: Random key.
+        truth: Trajectory `(L, *S)` in physical units.
+        operator: See `Observation`.
+        std, covariance, law: Exactly one of them; see `Observation`.
+    """
+    clean = operator(truth)
+    # of no y yet, which a law of counts would look at
+    unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, law)
+    return dataclasses.replace(unseen, y=unseen.draw(key, clean))
+
+
+@jax.jit
+def log_likelihood(
+    observation: Observation, x: Float[Array, "samples length *state"]
+) -> Float[Array, " samples"]:
+    """`log p(y | x)` of every member, in physical units."""
+    return jax.vmap(observation.log_likelihood)(jnp.asarray(x))

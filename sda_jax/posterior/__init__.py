@@ -1,0 +1,28 @@
+"""Posteriors: ensembles that explain observations, in memory or in files."""
+
+from sda_jax.posterior._assimilate import assimilate, sample
+from sda_jax.posterior._cf import summarise, to_xarray, write_posterior
+from sda_jax.posterior._files import load_posterior, save_posterior
+from sda_jax.posterior._modes import Modes, find_modes
+from sda_jax.posterior._presets import ladder
+from sda_jax.posterior._refinement import Refined, refine
+from sda_jax.posterior._smc import Particles, twisted_smc
+from sda_jax.posterior._to_file import assimilate_to_file
+
+__all__ = [
+    "Modes",
+    "Particles",
+    "Refined",
+    "assimilate",
+    "assimilate_to_file",
+    "find_modes",
+    "ladder",
+    "load_posterior",
+    "refine",
+    "sample",
+    "save_posterior",
+    "summarise",
+    "to_xarray",
+    "twisted_smc",
+    "write_posterior",
+]

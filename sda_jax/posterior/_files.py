@@ -1,0 +1,69 @@
+"""Posterior files (HDF5)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sda_jax.core._errors import StorageError
+from sda_jax.core._json import dumps
+from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
+
+
+def save_posterior(
+    path: str | Path,
+    ensemble: Any,
+    description: Any,
+    truth: Any = None,
+    reference: Any = None,
+) -> None:
+    """Writes an ensemble.
+
+    Args:
+        path: The file.
+        ensemble: `(samples, L, *S)` in physical units.
+        description: Component or table saved as JSON in the attribute `description`.
+        truth: The true trajectory `(L, *S)`, where there is one.
+        reference: Another ensemble of the true posterior, where there is one.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    with new_posterior(path, description, truth=truth, reference=reference) as file:
+        create_array(file, "ensemble", np.shape(ensemble))[:] = np.asarray(ensemble, np.float32)
+        file["ensemble"].attrs["units"] = "physical"
+
+
+@contextlib.contextmanager
+def new_posterior(
+    path: str | Path, description: Any, **arrays: Any
+) -> Generator[h5py.File, None, None]:
+    """A posterior file with everything but the ensemble, for the block to write; see
+    `save_posterior`."""
+    text = dumps(description)
+    with write_hdf5(path, "posterior") as file:
+        for name, value in arrays.items():
+            if value is not None:
+                file[name] = np.asarray(value, np.float32)
+                file[name].attrs["units"] = "physical"
+        file.attrs["description"] = text
+        yield file
+
+
+def load_posterior(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays that `save_posterior` wrote: ensemble and, if they are there, truth and
+    reference.
+
+    Raises:
+        StorageError: The file is missing, damaged or of another kind.
+    """
+    with read_hdf5(path, "posterior") as file:
+        arrays = {n: file[n][()] for n in ("ensemble", "truth", "reference") if n in file}
+    if "ensemble" not in arrays:
+        raise StorageError(str(path), "no ensemble", "a whole posterior file", "Make it again.")
+    return arrays

@@ -1,0 +1,83 @@
+"""The settings "fast", "default" and "accurate", as benchmarks chose them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.diffusion._schedules import Concentrated, EvenLogRatio
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.guidance import GaussianCovariance
+from sda_jax.observations._observation import Observation
+from sda_jax.prior._prior import Prior
+from sda_jax.samplers import (
+    Candidates,
+    DPMSolverPP2M,
+    Gibbs,
+    LeimkuhlerMatthews,
+    PredictorCorrector,
+)
+
+
+def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorCorrector:
+    corrector = LeimkuhlerMatthews(corrections, tau, above=0.005)
+    # of second order where no corrections are made
+    return PredictorCorrector(steps, grid, DPMSolverPP2M(), corrector, denoise=0.5)
+
+
+def _gibbs(steps: int) -> PredictorCorrector:
+    return PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), Gibbs(2, above=0.03))
+
+
+DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
+DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
+PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
+# of rising cost: benchmarks/results/posterior.md
+LADDER: dict[str, tuple[Any, Any]] = {
+    "fast": (
+        DEFAULT_GUIDANCE,
+        # hardly a step above 20, where the posterior is nearly Gaussian
+        Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
+    ),
+    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
+    "accurate": (DEFAULT_GUIDANCE, dataclasses.replace(DEFAULT_SAMPLER, count=4)),
+}
+# no gradient through windows put together: benchmarks/results/kolmogorov_calibration.md
+_INNOVATIONS = GaussianCovariance(20, inflation=None, through_network=False)
+FIELD_LADDER: dict[str, tuple[Any, Any]] = {
+    "fast": (_INNOVATIONS, _gibbs(32)),
+    "default": (_INNOVATIONS, _gibbs(64)),
+    "accurate": (_INNOVATIONS, _gibbs(128)),
+}
+
+
+def ladder(prior: Prior) -> dict[str, tuple[Any, Any]]:
+    """Guidance and sampler by "fast", "default" and "accurate", of rising cost.
+
+    "default" draws each member twice down to where modes are decided, "accurate" four times, which
+    gives the same members where one of the first two explains the observation.
+
+    Periodic fields whose covariance the prior knows (`SpectralPreconditioned`) have settings of
+    their own: Gibbs steps, which draw errors with that covariance and take no gradient through the
+    network: with the shipped flow's, put together of windows, members run away. There more steps
+    gain nothing for a linear observation, and a little for one that saturates.
+    """
+    parameterisation = getattr(prior.denoiser, "parameterisation", None)
+    return FIELD_LADDER if isinstance(parameterisation, SpectralPreconditioned) else LADDER
+
+
+def settings(
+    prior: Prior, observation: Observation, guidance: Guidance | None, sampler: Sampler | None
+) -> tuple[Guidance, Sampler]:
+    """Guidance and sampler as given, or the default ones for this prior and observation: its
+    sampler goes with guidance that can `draw`, where it has Gibbs steps."""
+    usual, sampling = ladder(prior)["default"]
+    if sampler is None:
+        draws = guidance is None or hasattr(guidance, "draw")
+        sampler = sampling if draws else DEFAULT_SAMPLER
+    if guidance is None:
+        # the innovations of other laws say nothing of the inflation
+        followed = observation.law is None
+        guidance = usual if followed else dataclasses.replace(usual, inflation=1.0)
+    return guidance, sampler

@@ -1,0 +1,157 @@
+"""A finish with the system itself: Metropolis-adjusted Langevin steps on the exact posterior."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.core._arrays import PRNGKey, Trajectory
+from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
+from sda_jax.core._protocols import GaussianSystem
+from sda_jax.observations._observation import Observation
+from sda_jax.runtime._memory import run_in_memory
+from sda_jax.systems._base import require_noise
+
+NEGLIGIBLE = 1e-6  # share of the mean precision
+
+
+class Refined(NamedTuple):
+    """An ensemble after Metropolis-Hastings steps, and how they went.
+
+    Attributes:
+        ensemble: In physical units.
+        acceptance: Share of the proposals that each member accepted.
+        distance: Root mean square distance that each member moved.
+        log_posterior: `log p(x_{2:L} | x_1) p(y | x)` of each member before and after.
+    """
+
+    ensemble: Float[Array, "samples length *state"]
+    acceptance: Float[Array, " samples"]
+    distance: Float[Array, " samples"]
+    log_posterior: Float[Array, "before_after samples"]
+
+
+def refine(
+    key: PRNGKey,
+    system: GaussianSystem,
+    observation: Observation,
+    ensemble: Float[Array, "samples length *state"],
+    steps: int = 64,
+    size: float = 0.3,
+    chunk: int = 32,
+) -> Refined:
+    """Corrects an ensemble by the simulator: every member makes MALA steps that leave
+    `p(x_1) p(x_{2:L} | x_1) p(y | x)` as it is, with p(x_1) flat.
+
+    Each member's proposals are preconditioned by the Gauss-Newton precision of the log posterior at
+    another member, so that a step is a share of the posterior's width in every direction; taken
+    where the chain itself starts, it would not leave the posterior as it is. Besag (1994); Roberts
+    & Stramer (2002). Modes that no member is in stay empty: it mends members, not their shares. It
+    uses the system, and so is no part of `assimilate`.
+
+    Args:
+        key: Random key.
+        system: With Gaussian transitions of positive noise.
+        observation: With independent or correlated Gaussian noise, in physical units.
+        ensemble: In physical units.
+        steps: Proposals for each member.
+        size: Of a step, in units of the local posterior's width.
+        chunk: Members moved at once; each keeps a matrix of as many rows as a trajectory has
+            numbers.
+
+    Raises:
+        ConfigError: Impossible numbers, or a system whose transition has no density.
+        ObservationError: The noise is not Gaussian.
+        DivergenceError: A member at which the log posterior is not finite.
+        ResourceError: The members of a chunk need more memory than is free.
+    """
+    require_noise(system)
+    for name, value in (("steps", steps), ("chunk", chunk)):
+        require_at_least(name, value, 1)
+    require_positive("size", size)
+    require_at_least("samples", len(ensemble), 2)
+    observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
+    members = jnp.asarray(ensemble, jnp.float32)
+    chunk = min(chunk, len(members))
+    remedy = f"Lower chunk, the members refined at once ({chunk})."
+    found = run_in_memory(_refined, remedy, key, system, observation, members, steps, size, chunk)
+    bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
+    if bad.any():
+        raise DivergenceError(
+            "ensemble",
+            f"{int(bad.sum())} of {len(bad)} members at which the log posterior is not finite",
+            "members that the system can make",
+            "Leave them out.",
+        )
+    return found
+
+
+@partial(jax.jit, static_argnames=("steps", "chunk"))
+def _refined(
+    key: PRNGKey,
+    system: GaussianSystem,
+    observation: Observation,
+    members: Array,
+    steps: int,
+    size: float,
+    chunk: int,
+) -> Refined:
+    shape = members.shape[1:]
+
+    def misfits(flat: Array) -> Array:
+        """Whitened transitions and residuals, half whose squares is minus the log posterior."""
+        x = flat.reshape(shape)
+        jumps = (x[1:] - jax.vmap(system.forecast)(x[:-1])) / system.transition_std
+        residual = observation.whitened(observation.residual(observation.operator(x)))
+        return jnp.concatenate([jumps.reshape(-1), residual.reshape(-1)])
+
+    def log_posterior(flat: Array) -> Array:
+        return -0.5 * jnp.sum(misfits(flat) ** 2)
+
+    def one(member: tuple[PRNGKey, Trajectory, Trajectory]) -> tuple[Array, ...]:
+        key, start, other = member[0], member[1].reshape(-1), member[2].reshape(-1)
+        jacobian = jax.jacobian(misfits)(other)
+        precision = jacobian.T @ jacobian
+        # directions that nothing decides get a bound, far wider than the others
+        precision += NEGLIGIBLE * jnp.mean(jnp.diagonal(precision)) * jnp.eye(len(start))
+        factor = jnp.linalg.cholesky(precision)
+
+        def drift(x: Array) -> tuple[Array, Array]:
+            value, gradient = jax.value_and_grad(log_posterior)(x)
+            return value, x + size**2 / 2 * jax.scipy.linalg.cho_solve((factor, True), gradient)
+
+        def white(difference: Array) -> Array:
+            return jnp.sum((factor.T @ difference) ** 2) / (2 * size**2)
+
+        def step(carry: tuple, i: Array) -> tuple[tuple, Array]:
+            x, value, centre = carry
+            key_move, key_accept = jax.random.split(jax.random.fold_in(key, i))
+            z = jax.random.normal(key_move, x.shape)
+            moved = jax.scipy.linalg.solve_triangular(factor, z, trans=1, lower=True)
+            proposal = centre + size * moved
+            new_value, new_centre = drift(proposal)
+            ratio = new_value - value + white(proposal - centre) - white(x - new_centre)
+            accept = jnp.log(jax.random.uniform(key_accept)) < ratio
+            chosen = jax.tree.map(
+                lambda a, b: jnp.where(accept, a, b),
+                (proposal, new_value, new_centre),
+                (x, value, centre),
+            )
+            return chosen, accept
+
+        value, centre = drift(start)
+        (x, end, _), accepted = jax.lax.scan(step, (start, value, centre), jnp.arange(steps))
+        moved = jnp.sqrt(jnp.mean((x - start) ** 2))
+        return x.reshape(shape), jnp.mean(accepted), moved, jnp.stack([value, end])
+
+    with jax.default_matmul_precision("highest"):
+        keys = jax.random.split(key, len(members))
+        x, acceptance, distance, values = jax.lax.map(
+            one, (keys, members, jnp.roll(members, 1, axis=0)), batch_size=chunk
+        )
+    return Refined(x, acceptance, distance, values.T)

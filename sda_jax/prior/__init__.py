@@ -1,0 +1,18 @@
+"""Priors: what training produces; saving, loading, training and log densities."""
+
+from sda_jax.prior._log_density import flow_log_prob, log_prob
+from sda_jax.prior._prior import Prior, load_prior, save_prior, shipped_priors
+from sda_jax.prior._training import Training, train
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
+
+__all__ = [
+    "Prior",
+    "Training",
+    "flow_log_prob",
+    "load_prior",
+    "log_prob",
+    "save_prior",
+    "shipped_priors",
+    "train",
+    "trajectory_denoiser",
+]

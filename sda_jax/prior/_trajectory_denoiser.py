@@ -1,0 +1,88 @@
+"""A prior's denoiser of whole trajectories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._protocols import Denoiser
+from sda_jax.diffusion._composition import Blanket, LongRange
+from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
+from sda_jax.prior._prior import Prior
+
+HORIZON = 17  # states that the linear estimate of fields sees at once
+
+
+def trajectory_denoiser(
+    prior: Prior,
+    length: int,
+    context: Any = None,
+    chunk: int | None = None,
+    stride: int = 1,
+) -> Denoiser:
+    """The prior's denoiser of whole trajectories: composed if its network is local.
+
+    Args:
+        prior: What trajectories look like.
+        length: Their states.
+        context: What the prior asks to be told of them, in physical units; broadcasts against
+            `(length, *space, channels)`.
+        chunk, stride: See `Blanket`.
+
+    Raises:
+        ConfigError: `chunk` or `stride` given for a network that has no windows; a context that is
+            missing, not asked for or of the wrong shape.
+    """
+    if prior.window is None and stride != 1:
+        raise ConfigError(
+            "window_stride",
+            stride,
+            "1: this prior's network takes whole trajectories",
+            "Leave it out.",
+        )
+    if prior.window is None and chunk is not None:
+        raise ConfigError(
+            "window_chunk",
+            chunk,
+            "None: this prior's network takes whole trajectories",
+            "Bound the memory with chunk, the members sampled at once.",
+        )
+    denoiser = prior.denoiser
+    if context is not None or prior.context is not None:
+        denoiser = denoiser.told(_standardised(prior, length, context))
+    if prior.window is None:
+        return denoiser
+    windows = Blanket(denoiser, prior.window, chunk, stride)
+    law = getattr(denoiser, "parameterisation", None)
+    if not isinstance(law, SpectralPreconditioned) or not prior.window < min(length, HORIZON):
+        return windows
+    local = Blanket(LinearDenoiser(law, denoiser.schedule), prior.window, chunk, stride)
+    whole = law.extended(prior.window, min(length, HORIZON))
+    linear = LinearDenoiser(whole, denoiser.schedule)
+    if length > HORIZON:
+        linear = Blanket(linear, HORIZON, chunk, HORIZON // 4)
+    return LongRange(windows, local, linear)
+
+
+def _standardised(prior: Prior, length: int, context: Any) -> Array:
+    if prior.context is None:
+        raise ConfigError(
+            "context",
+            f"shape {jnp.shape(context)}",
+            "none: this prior was trained without",
+            "Leave it out.",
+        )
+    shape = (length, *prior.state_shape[:-1], prior.denoiser.channels)
+    try:
+        known = jnp.broadcast_to(jnp.asarray(context, jnp.float32), shape)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "context",
+            None if context is None else f"shape {jnp.shape(context)}",
+            f"numbers that broadcast against {shape}: states, space, channels",
+            "Pass what the prior was trained with.",
+        ) from error
+    return prior.context.forward(known)

@@ -1,0 +1,12 @@
+"""Devices, processes, memory, checkpoints and files that are whole."""
+
+from sda_jax.runtime._devices import Mesh, use_mesh
+from sda_jax.runtime._files import versions
+from sda_jax.runtime._processes import join
+
+__all__ = [
+    "Mesh",
+    "join",
+    "use_mesh",
+    "versions",
+]

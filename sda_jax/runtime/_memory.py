@@ -1,0 +1,77 @@
+"""Whether a compiled program fits the memory that is free, asked before it runs."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sda_jax.core._errors import ResourceError
+from sda_jax.runtime._processes import least
+
+GIB = 2**30
+
+
+def free_bytes() -> int | None:
+    """Free memory of the process's first device, or of the machine for a CPU; None if unknown."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    meminfo = Path("/proc/meminfo")
+    if device.platform != "cpu" or not meminfo.exists():
+        return None
+    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    free = 1024 * int(fields["MemAvailable"].split()[0])
+    group = Path("/sys/fs/cgroup")
+    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        free = min(free, max(limit - used, 0))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        free = min(free, max(limit - pages * resource.getpagesize(), 0))
+    return free
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+
+
+def needed_bytes(compiled: Any) -> int:
+    """Working memory and outputs of a compiled function, beside its arguments."""
+    stats = compiled.memory_analysis()
+    return 0 if stats is None else stats.temp_size_in_bytes + stats.output_size_in_bytes
+
+
+def run_in_memory(function: Any, remedy: str, *arguments: Any) -> Any:
+    """Calls a jitted function to its end, after asking whether it fits the memory that is free.
+
+    Args:
+        function: What `jax.jit` gave; compiled for these arguments if it is not yet.
+        remedy: What the user can lower.
+        arguments: Its positional arguments.
+
+    Raises:
+        ResourceError: It needs more memory than is free, or ran out of it.
+    """
+    try:
+        needed, free = needed_bytes(function.lower(*arguments).compile()), free_bytes()
+        free = None if free is None else least(free)  # so that all go on or none
+        if free is not None and needed > free:
+            raise ResourceError(
+                "memory",
+                f"a computation that needs {needed / GIB:.1f} GiB",
+                f"at most the {free / GIB:.1f} GiB that are free",
+                remedy,
+            )
+        return jax.block_until_ready(function(*arguments))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ResourceError("memory", "RESOURCE_EXHAUSTED", "enough", remedy) from error

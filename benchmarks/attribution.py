@@ -43,7 +43,7 @@ SAMPLERS = {
     ),
     "of `sample`": PRIOR_SAMPLER,
 }
-STEPPING = DEFAULT_SAMPLER.of
+STEPPING = DEFAULT_SAMPLER.sampler
 FINER = dataclasses.replace(STEPPING.corrector, steps=14, tau=0.25)
 Going = tuple[float, Any, sda.PredictorCorrector]  # from sigma/mu, with guidance and sampler
 STARTS: dict[str, Going] = {

@@ -8,7 +8,7 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior
-from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.diffusion._schedules import Cosine
 
 LENGTH = 33
@@ -24,7 +24,7 @@ def main() -> None:
     rows.append("|---" * (len(RATIOS) + 1) + "|")
     whole = exact_prior(CHAIN, LENGTH).denoiser
     for k in (0, 1, 2, 4, 8, 12, 16):
-        composed = Blanket(exact_prior(CHAIN, 2 * k + 1).denoiser, 2 * k + 1)
+        composed = ComposedDenoiser(exact_prior(CHAIN, 2 * k + 1).denoiser, 2 * k + 1)
         cells = []
         for ratio in RATIOS:
             t = Cosine().time(ratio)

@@ -15,9 +15,9 @@ OPERATORS = {
     "x_1, every 2nd": sda.Every(2, sda.Channels((0,))),
     "x_1 and x_4, every 5th": sda.Every(5, sda.Channels((0, 3))),
 }
-ODE = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+ODE = sda.PredictorCorrector(256, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
 LANGEVIN = sda.PredictorCorrector(
-    256, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(4, 0.1)
+    256, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(4, 0.1)
 )
 METHODS = {
     "exact covariance": (sda.TweedieCovariance(), ODE),

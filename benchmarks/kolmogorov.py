@@ -62,7 +62,7 @@ def summary(records: list[dict[str, Any]]) -> str:
         squares = np.array([(r["residual_std"] / r["observation_std"]) ** 2 for r in rows])
         ratio = float(np.sqrt(squares.mean()))
         error = squares.std(ddof=1) / np.sqrt(len(rows)) / (2 * ratio) if len(rows) > 1 else np.nan
-        # y - A(x) of one exact draw of the posterior has the law of the noise
+        # y - A(x) of one exact draw of the posterior has the distribution of the noise
         exact = 1 / np.sqrt(2 * sum(r["observed"] for r in rows))
         std = rows[0]["observation_std"]
         rmse = np.mean([r["rmse"] for r in rows]) if "rmse" in rows[0] else np.nan
@@ -127,7 +127,8 @@ def main() -> None:
         "Kolmogorov flow on 32 x 32, shipped prior: residuals of the zero-shot experiments",
         "Evaluations and VJPs of the network are for one member. Standard errors are over the "
         "truths, and those that single exact draws of the posterior would have: their residuals "
-        "have the law of the noise. The loop's y is imposed, not drawn.\n\n" + summary(shown),
+        "have the distribution of the noise. The loop's y is imposed, not drawn.\n\n"
+        + summary(shown),
         records=shown,
     )
 

@@ -18,7 +18,7 @@ from kolmogorov import ROOT
 import sda_jax as sda
 from sda_jax import figures
 from sda_jax.data._simulation import forecast
-from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.experiment._config import load_config
 from sda_jax.systems._fields import divergence, energy_spectrum, vorticity
 
@@ -55,7 +55,7 @@ def windows_alone(
     key: jax.Array, prior: sda.Prior, length: int, n: int, sampler: sda.PredictorCorrector
 ) -> np.ndarray:
     """Samples of the network's windows without the linear estimate of whole trajectories."""
-    denoiser, shape = Blanket(prior.denoiser, 5), (length, *prior.state_shape)
+    denoiser, shape = ComposedDenoiser(prior.denoiser, 5), (length, *prior.state_shape)
     draw = jax.jit(lambda i: sampler(jax.random.fold_in(key, i), denoiser, shape))
     drawn = jax.lax.map(draw, jnp.arange(n), batch_size=8)
     return np.asarray(prior.standardisation.inverse(drawn))
@@ -73,7 +73,7 @@ def main() -> None:
     n, length = options.samples, options.length
     drawn = np.asarray(sda.sample(jax.random.key(0), prior, length, n, sampler, chunk=8))
     real = np.asarray(sda.simulate(jax.random.key(5), system, length, batch=n, chunk=8))
-    flow = sda.PredictorCorrector(64, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+    flow = sda.PredictorCorrector(64, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
     smooth = np.asarray(sda.sample(jax.random.key(0), prior, length, n, flow, chunk=8))
     alone = windows_alone(jax.random.key(0), prior, length, n, flow)
 

@@ -14,7 +14,7 @@ import sda_jax as sda
 from sda_jax.core._json import encode
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
-from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, LADDER
+from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRESETS
 
 
 class Assimilated(NamedTuple):
@@ -58,7 +58,7 @@ class Weighted(NamedTuple):
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
         """Forwards, VJPs and JVPs for one member of the ensemble, all particles counted."""
         schedule = case.prior.denoiser.schedule
-        levels = np.asarray(noise_ratio(schedule, sda.EvenLogRatio()(schedule, self.steps)))
+        levels = np.asarray(noise_ratio(schedule, sda.LogSNR()(schedule, self.steps)))
         levels = np.tile(levels, self.particles // samples)
         return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels), 0
 
@@ -100,13 +100,13 @@ def paper(corrections: int) -> sda.PredictorCorrector:
 
 def even(steps: int, predictor: Any, corrector: Any) -> sda.PredictorCorrector:
     """A sampler on the grid even in log(sigma/mu)."""
-    return sda.PredictorCorrector(steps, sda.EvenLogRatio(), predictor, corrector)
+    return sda.PredictorCorrector(steps, sda.LogSNR(), predictor, corrector)
 
 
 FIRST = sda.ExponentialIntegrator()
 METHODS: dict[str, Assimilated | Weighted | Redrawn] = {
     "truth redrawn": Redrawn(),
-    **{name: Assimilated(*rung) for name, rung in LADDER.items()},
+    **{name: Assimilated(*rung) for name, rung in PRESETS.items()},
     "SMC, 1024 particles": Weighted(1024, 256, GaussianCovariance(iterations=10, inflation=4.0)),
     "paper C=1": Assimilated(sda.SDA(3e-2), paper(1)),
     "SDA 1e-2, EI 64, C=3": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),

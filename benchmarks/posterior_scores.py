@@ -78,11 +78,11 @@ def exact(case: Case, observation: sda.Observation, key: jax.Array, samples: int
             for k in (jax.random.split(key, filters) if filters > 1 else [key])
         ]
         return np.concatenate(parts)[:samples]
-    law = sda.kalman_smoother(system, observation, length)
-    root = np.linalg.cholesky(law.covariance)
+    distribution = sda.kalman_smoother(system, observation, length)
+    root = np.linalg.cholesky(distribution.covariance)
     white = np.asarray(jax.random.normal(key, (samples, len(root))), np.float64)
-    flat = law.mean.reshape(-1) + white @ root.T
-    return flat.reshape(samples, *law.mean.shape).astype(np.float32)
+    flat = distribution.mean.reshape(-1) + white @ root.T
+    return flat.reshape(samples, *distribution.mean.shape).astype(np.float32)
 
 
 def references(case: Case, observation: sda.Observation, key: jax.Array, samples: int) -> list:
@@ -92,7 +92,7 @@ def references(case: Case, observation: sda.Observation, key: jax.Array, samples
 
 def c2st(x: np.ndarray, y: np.ndarray) -> float:
     """Accuracy of quadratic discriminant analysis (shrinkage 0.1, standardised inputs, two
-    folds of cross-validation) at telling two ensembles apart: 0.5 if they have one law."""
+    folds of cross-validation) at telling two ensembles apart: 0.5 if they have one distribution."""
     # the tolerance is below what is left of the truth's variance where x has wild members
     quadratic = QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.1, tol=1e-12)
     classifier = make_pipeline(StandardScaler(), quadratic)

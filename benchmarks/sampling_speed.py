@@ -14,15 +14,15 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.core._protocols import Denoiser
-from sda_jax.posterior._presets import LADDER
+from sda_jax.posterior._presets import PRESETS
 
 LENGTH, CHUNK = 65, 32
 METHODS = {
     "SDA, 2M 64, C=1": (
         sda.SDA(),
-        sda.PredictorCorrector(64, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.25)),
+        sda.PredictorCorrector(64, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.25)),
     ),
-    **{name: LADDER[name] for name in ("fast", "default")},
+    **{name: PRESETS[name] for name in ("fast", "default")},
 }
 
 

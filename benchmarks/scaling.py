@@ -45,7 +45,7 @@ def case(name: str, length: int) -> tuple[Any, ...]:
         operator, predictor = sda.Every(4, sda.Coarsen(4)), sda.DPMSolverPP2M()
     shape = jax.eval_shape(operator, jnp.zeros((length, *prior.state_shape))).shape
     observation = sda.Observation(np.zeros(shape, np.float32), operator, std=0.4)
-    sampler = sda.PredictorCorrector(64, sda.EvenLogRatio(), predictor, sda.Langevin(1, 0.1))
+    sampler = sda.PredictorCorrector(64, sda.LogSNR(), predictor, sda.Langevin(1, 0.1))
     return prior, observation, sampler
 
 

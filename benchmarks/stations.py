@@ -24,7 +24,7 @@ from common import RESULTS, record
 import sda_jax as sda
 from sda_jax.cli.main import main as command
 from sda_jax.observations._reading import Points, read
-from sda_jax.posterior._presets import LADDER
+from sda_jax.posterior._presets import PRESETS
 
 LAT, LON, HOURS = 12, 24, 6
 DAMPING, NOISE = 0.93, 1.0
@@ -137,13 +137,13 @@ def interpolated(seen: pd.DataFrame, held: pd.DataFrame) -> np.ndarray:
 
 def exact(operator: sda.Observation, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the exact posterior at rows `held` of trajectories (the
-    Gaussian law of all states, conditioned on the observation)."""
+    Gaussian distribution of all states, conditioned on the observation)."""
     m, f = transition()
     size = LAT * LON
-    law = np.zeros((size, size))
+    distribution = np.zeros((size, size))
     for _ in range(400):
-        law = m @ law @ m.T + f @ f.T
-    lags = [law]
+        distribution = m @ distribution @ m.T + f @ f.T
+    lags = [distribution]
     for _ in range(LENGTH - 1):
         lags.append(m @ lags[-1])
     joint = np.block(
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16384)
     parser.add_argument("--networks", type=int, default=4, help="draws of stations")
     parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--setting", choices=LADDER, default="fast")
+    parser.add_argument("--setting", choices=PRESETS, default="fast")
     parser.add_argument("--stride", type=int, default=2, help="between windows")
     options = parser.parse_args()
     folder: Path = options.folder
@@ -204,7 +204,7 @@ def main() -> None:
             )
         context = layout.context(layout.times(first, LENGTH))
         started = time.perf_counter()
-        guidance, sampler = LADDER[options.setting]
+        guidance, sampler = PRESETS[options.setting]
         ensemble = sda.assimilate(
             jax.random.key(draw), prior, used[0], LENGTH, options.samples, guidance, sampler,
             chunk=8, window_stride=options.stride, context=context,

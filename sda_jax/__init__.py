@@ -3,7 +3,7 @@
 from sda_jax.classical import kalman_smoother, particle_smoother
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate
-from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenLogRatio, EvenTime, Karras
+from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenTime, Karras, LogSNR
 from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
 from sda_jax.observations._noise_models import Poisson, StudentT
 from sda_jax.observations._observation import Observation, combine, observe
@@ -23,7 +23,7 @@ from sda_jax.observations._operators import (
 )
 from sda_jax.posterior._assimilate import assimilate, sample
 from sda_jax.posterior._modes import Modes, find_modes
-from sda_jax.posterior._presets import ladder
+from sda_jax.posterior._presets import presets
 from sda_jax.posterior._smc import twisted_smc
 from sda_jax.posterior._to_file import assimilate_to_file
 from sda_jax.prior._log_density import log_prob
@@ -67,7 +67,6 @@ __all__ = [
     "Crop",
     "DPMSolverPP2M",
     "DampedSpring",
-    "EvenLogRatio",
     "EvenTime",
     "Every",
     "ExponentialIntegrator",
@@ -79,6 +78,7 @@ __all__ = [
     "KolmogorovFlow",
     "Langevin",
     "LeimkuhlerMatthews",
+    "LogSNR",
     "Lorenz63",
     "Lorenz96",
     "LotkaVolterra",
@@ -102,11 +102,11 @@ __all__ = [
     "combine",
     "find_modes",
     "kalman_smoother",
-    "ladder",
     "load_prior",
     "log_prob",
     "observe",
     "particle_smoother",
+    "presets",
     "sample",
     "save_prior",
     "simulate",

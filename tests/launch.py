@@ -17,7 +17,7 @@ from sda_jax.networks import TemporalConv
 from sda_jax.prior._training import Training
 
 sampler = sda.PredictorCorrector(
-    {levels}, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1)
+    {levels}, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1)
 )
 config = Experiment(
     system=sda.VectorAutoregression(),

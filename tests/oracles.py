@@ -10,28 +10,28 @@ from sda_jax.classical import GaussianTrajectory
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 
 
-def standardised(law: GaussianTrajectory, standardisation: sda.Standardisation):
-    """Mean and covariance of the law in standardised units."""
-    std = np.broadcast_to(np.asarray(standardisation.std, float), law.mean.shape)
-    mean = (law.mean - np.asarray(standardisation.mean, float)) / std
+def standardised(distribution: GaussianTrajectory, standardisation: sda.Standardisation):
+    """Mean and covariance of the distribution in standardised units."""
+    std = np.broadcast_to(np.asarray(standardisation.std, float), distribution.mean.shape)
+    mean = (distribution.mean - np.asarray(standardisation.mean, float)) / std
     scale = std.reshape(-1)
-    return mean, law.covariance / np.outer(scale, scale)
+    return mean, distribution.covariance / np.outer(scale, scale)
 
 
-def gaussian_denoiser(law, standardisation, schedule) -> GaussianDenoiser:
-    """The exact denoiser of a Gaussian law of trajectories."""
-    mean, covariance = standardised(law, standardisation)
+def gaussian_denoiser(distribution, standardisation, schedule) -> GaussianDenoiser:
+    """The exact denoiser of a Gaussian distribution of trajectories."""
+    mean, covariance = standardised(distribution, standardisation)
     return GaussianDenoiser.of(
         jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32), schedule
     )
 
 
-def condition(law: GaussianTrajectory, matrix, y, noise) -> GaussianTrajectory:
-    """The law given `y = matrix x + N(0, noise)`, x the flattened trajectory."""
-    mean, p = law.mean.reshape(-1), law.covariance
+def condition(distribution: GaussianTrajectory, matrix, y, noise) -> GaussianTrajectory:
+    """The distribution given `y = matrix x + N(0, noise)`, x the flattened trajectory."""
+    mean, p = distribution.mean.reshape(-1), distribution.covariance
     gain = np.linalg.solve(matrix @ p @ matrix.T + noise, matrix @ p).T
     posterior = mean + gain @ (y - matrix @ mean)
-    return GaussianTrajectory(posterior.reshape(law.mean.shape), p - gain @ matrix @ p)
+    return GaussianTrajectory(posterior.reshape(distribution.mean.shape), p - gain @ matrix @ p)
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.networks import ResidualMLP, TemporalConv
 
-EXACT = sda.PredictorCorrector(256, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+EXACT = sda.PredictorCorrector(256, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
 GIBBS = sda.PredictorCorrector(
-    64, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)
+    64, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)
 )
-QUICK = sda.PredictorCorrector(8, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.2))
+QUICK = sda.PredictorCorrector(8, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.2))
 OPERATORS = {
     "positions of every other state": sda.Every(2, sda.Channels((0,))),
     "position and force of every fifth state": sda.Every(5, sda.Channels((0, 3))),

@@ -19,7 +19,7 @@ PRIOR = exact_prior(CHAIN, LENGTH)
 SHAPE = (LENGTH, 2)
 OPERATOR = sda.Every(2)
 INNER = sda.PredictorCorrector(
-    10, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
+    10, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
 )
 MANY = sda.Candidates(INNER, count=3, share=0.6, gap=1e-6)
 
@@ -100,7 +100,7 @@ def test_candidates_share_no_random_numbers(posterior, monkeypatch):
         return x
 
     monkeypatch.setattr(jax.random, "normal", noted)
-    inner = sda.PredictorCorrector(4, sda.EvenLogRatio(), sda.Ancestral(), sda.Langevin(2, 0.1))
+    inner = sda.PredictorCorrector(4, sda.LogSNR(), sda.Ancestral(), sda.Langevin(2, 0.1))
     jax.clear_caches()
     sda.Candidates(inner, count=2, share=0.5)(jax.random.key(0), posterior, SHAPE)
     jax.effects_barrier()
@@ -120,7 +120,7 @@ def test_a_candidate_that_diverges_is_left(posterior):
         kind = type("Broken", (sda.PredictorCorrector,), {"begin": begin})
         return dataclasses.replace(
             MANY,
-            of=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
+            sampler=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
         )
 
     key = jax.random.key(5)
@@ -131,8 +131,8 @@ def test_a_candidate_that_diverges_is_left(posterior):
 
 
 def test_fit_is_the_log_density_of_y_up_to_a_constant(posterior):
-    """The exact covariance: differences are those of the Gaussian's log density; of another law,
-    its log likelihood at the posterior mean."""
+    """The exact covariance: differences are those of the Gaussian's log density; of another
+    distribution, its log likelihood at the posterior mean."""
     t = posterior.schedule.time(0.5)
     x = jax.random.normal(jax.random.key(6), (5, *SHAPE))
     fits = jax.vmap(lambda x: posterior.fit(x, t))(x)
@@ -141,9 +141,9 @@ def test_fit_is_the_log_density_of_y_up_to_a_constant(posterior):
     exact = jax.vmap(lambda x_hat: posterior.method.log_twist(*parts, x_hat, t))(x_hat)
     np.testing.assert_allclose(fits - fits[0], exact - exact[0], rtol=1e-3, atol=1e-3)
     assert fits.max() < 0 and np.ptp(fits) > 1
-    law = sda.Observation(posterior.observation.y, OPERATOR, law=sda.StudentT(0.3, 4.0))
-    other = Guided(posterior.denoiser, law, posterior.method)
-    np.testing.assert_allclose(other.fit(x[0], t), law.log_likelihood(x_hat[0]), rtol=1e-5)
+    distribution = sda.Observation(posterior.observation.y, OPERATOR, noise=sda.StudentT(0.3, 4.0))
+    other = Guided(posterior.denoiser, distribution, posterior.method)
+    np.testing.assert_allclose(other.fit(x[0], t), distribution.log_likelihood(x_hat[0]), rtol=1e-5)
 
 
 def test_an_ensemble_by_the_public_function():

@@ -52,17 +52,17 @@ def test_overrides_are_typed(capsys):
     config, _ = load_config(ROOT / "configs" / "lorenz63_demo.py")
     arguments = (
         "--training.steps 7 --cases.lo.std 0.5 --system.dt 0.01 --network.width 8 "
-        "--assimilation.sampler.of.corrector.tau 0.1 --seed 3"
+        "--assimilation.sampler.sampler.corrector.tau 0.1 --seed 3"
     )
     changed = override(config, arguments.split())
     assert (changed.training.steps, changed.cases["lo"].std, changed.seed) == (7, 0.5, 3)
     assert (changed.system.dt, changed.network.width) == (0.01, 8)
-    assert changed.assimilation.sampler.of.corrector.tau == 0.1
+    assert changed.assimilation.sampler.sampler.corrector.tau == 0.1
     wrong = {
         "--training.stepz 7": "--training.steps",
         "--seed x": "invalid",
         "--training.steps 0": "steps: got 0; expected at least 1",
-        "--assimilation.sampler.of.corrector.steps -1": "corrections: got -1",
+        "--assimilation.sampler.sampler.corrector.steps -1": "corrections: got -1",
     }
     for arguments, said in wrong.items():
         with pytest.raises(SystemExit):
@@ -84,7 +84,7 @@ def test_bad_config_files_are_refused(tmp_path):
 TINY = (
     "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
     "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
-    "--assimilation.samples 6 --assimilation.chunk 4 --assimilation.sampler.of.steps 4 "
+    "--assimilation.samples 6 --assimilation.chunk 4 --assimilation.sampler.sampler.steps 4 "
     "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
 )
 
@@ -149,7 +149,7 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
             "6",
             "--assimilation.chunk",
             "6",
-            "--assimilation.sampler.of.steps",
+            "--assimilation.sampler.sampler.steps",
             "4",
         ],
         *["--evaluation.particles", "2048"],

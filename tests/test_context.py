@@ -11,7 +11,7 @@ import sda_jax as sda
 from sda_jax.cli import assimilate as assimilate_cli
 from sda_jax.cli import train as train_cli
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned, predicted_noise
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
 from sda_jax.prior._prior import description_digest, load_prior, save_prior
@@ -36,11 +36,11 @@ def test_networks_see_the_context_and_give_states(network, shape, window, key):
     prior = prior_of(network, shape, window)
     x = jax.random.normal(key, shape)
     context = jax.random.normal(key, (*shape[:-1], 2))
-    told = prior.denoiser.told(context)
+    told = prior.denoiser.conditioned(context)
     out = told(x, 0.5)
     assert out.shape == shape
-    assert jnp.abs(prior.denoiser.told(context + 1)(x, 0.5) - out).max() > 1e-4
-    both = jax.vmap(lambda x, c: prior.denoiser.told(c)(x, 0.5))(
+    assert jnp.abs(prior.denoiser.conditioned(context + 1)(x, 0.5) - out).max() > 1e-4
+    both = jax.vmap(lambda x, c: prior.denoiser.conditioned(c)(x, 0.5))(
         jnp.stack([x, x]), jnp.stack([context, context])
     )
     np.testing.assert_allclose(both[1], out, atol=1e-5)
@@ -54,19 +54,21 @@ def test_windows_take_their_part_of_the_context(stride, chunk, key):
     network, shape, window = NETWORKS[0]
     local = prior_of(network, shape, window).denoiser
     x, context = jax.random.normal(key, (9, 3)), jax.random.normal(key, (9, 2))
-    composed = Blanket(local.told(context), window, chunk, stride)(x, 0.4)
-    centre = local.told(context[2:7])(x[2:7], 0.4)[2]
+    composed = ComposedDenoiser(local.conditioned(context), window, chunk, stride)(x, 0.4)
+    centre = local.conditioned(context[2:7])(x[2:7], 0.4)[2]
     np.testing.assert_allclose(composed[4], centre, atol=1e-5)
-    np.testing.assert_allclose(composed[:2], local.told(context[:5])(x[:5], 0.4)[:2], atol=1e-5)
+    np.testing.assert_allclose(
+        composed[:2], local.conditioned(context[:5])(x[:5], 0.4)[:2], atol=1e-5
+    )
 
 
 def test_context_broadcasts_and_is_in_physical_units(key):
     prior = prior_of(*NETWORKS[1])
-    quick = sda.PredictorCorrector(4, sda.EvenLogRatio(), corrector=sda.Langevin(0))
+    quick = sda.PredictorCorrector(4, sda.LogSNR(), corrector=sda.Langevin(0))
     draw = lambda c: sda.sample(key, prior, 5, 2, quick, context=c)  # noqa: E731
     wide = jnp.broadcast_to(jnp.array([1.0, -3.0]), (5, 2))
     np.testing.assert_array_equal(draw(jnp.array([1.0, -3.0])), draw(wide))
-    told = prior.denoiser.told((wide - jnp.array([1.0, 2.0])) / jnp.array([0.5, 4.0]))
+    told = prior.denoiser.conditioned((wide - jnp.array([1.0, 2.0])) / jnp.array([0.5, 4.0]))
     standard = dataclasses.replace(
         prior, context=None, denoiser=dataclasses.replace(told, channels=0)
     )
@@ -132,7 +134,8 @@ config = Experiment(
 
 @pytest.mark.slow
 def test_from_data_to_a_posterior_that_knows_the_context(tmp_path, key):
-    """Trained from files, the unobserved law follows the context: mean the level, variance 4/3."""
+    """Trained from files, the unobserved distribution follows the context: mean the level, variance
+    4/3."""
     (tmp_path / "c.py").write_text(CONFIG)
     common = ["--config", str(tmp_path / "c.py"), "--output", str(tmp_path / "run")]
     assert train_cli.main(common) == 0
@@ -140,9 +143,9 @@ def test_from_data_to_a_posterior_that_knows_the_context(tmp_path, key):
     assert assimilate_cli.main([*common, "--case", "sparse", *settings]) == 0
     prior = load_prior_of(tmp_path)
     assert prior.state_shape == (1,) and prior.denoiser.channels == 1
-    noise = predicted_noise(prior.denoiser.told(jnp.zeros((16, 1))), jnp.zeros((16, 1)), 1.0)
+    noise = predicted_noise(prior.denoiser.conditioned(jnp.zeros((16, 1))), jnp.zeros((16, 1)), 1.0)
     assert noise.shape == (16, 1)
-    sampler = sda.PredictorCorrector(64, sda.EvenLogRatio(), corrector=sda.Langevin(0))
+    sampler = sda.PredictorCorrector(64, sda.LogSNR(), corrector=sda.Langevin(0))
     for level in (-4.0, 4.0):
         drawn = np.asarray(sda.sample(key, prior, 16, 256, sampler, 256, context=[level]))
         assert abs(drawn.mean() - level) < 0.3

@@ -41,7 +41,7 @@ def test_contents_are_the_simulation_split_by_trajectory(tmp_path):
 
 def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
     whole = make(tmp_path / "whole.h5")
-    real, calls = dataset.run_in_memory, []
+    real, calls = dataset.run_if_fits, []
 
     def interrupted(*args):
         calls.append(1)
@@ -49,7 +49,7 @@ def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(dataset, "run_in_memory", interrupted)
+    monkeypatch.setattr(dataset, "run_if_fits", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "data.h5")
     assert not (tmp_path / "data.h5").exists()

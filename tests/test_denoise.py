@@ -10,7 +10,7 @@ import pytest
 from oracles import gaussian_denoiser, standardised
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.diffusion._denoisers import (
     LogNormalRatio,
@@ -52,13 +52,15 @@ def test_preconditioned_target_has_unit_variance(key):
 
 def test_gaussian_denoiser_is_tweedies_formula(key):
     chain, schedule = sda.DampedSpring(), Cosine()
-    law = trajectory_law(chain, 6)
-    denoiser = gaussian_denoiser(law, sda.Standardisation(), schedule)
+    distribution = trajectory_distribution(chain, 6)
+    denoiser = gaussian_denoiser(distribution, sda.Standardisation(), schedule)
     x = jax.random.normal(key, (6, 4))
     for t in (0.05, 0.4, 0.9):
         mu, sigma = float(schedule.mu(t)), float(schedule.sigma(t))
-        cov = mu**2 * law.covariance + sigma**2 * np.eye(24)
-        score = -np.linalg.solve(cov, np.asarray(x, float).reshape(-1) - mu * law.mean.reshape(-1))
+        cov = mu**2 * distribution.covariance + sigma**2 * np.eye(24)
+        score = -np.linalg.solve(
+            cov, np.asarray(x, float).reshape(-1) - mu * distribution.mean.reshape(-1)
+        )
         np.testing.assert_allclose(
             predicted_noise(denoiser, x, t).reshape(-1), -sigma * score, rtol=2e-3, atol=2e-3
         )
@@ -127,20 +129,21 @@ def test_measured_errors_are_the_exact_denoisers(key):
     for ratio in (0.003, 0.1, 0.5, 30.0):
         exact = variances * ratio**2 / (variances + ratio**2)
         t = Cosine().time(ratio)
-        found = measured.spread(jnp.ones((5, 2)), t, Cosine())
+        found = measured.covariance_times(jnp.ones((5, 2)), t, Cosine())
         assert measured.correlations is None
         # interpolated between four levels a decade: up to 4 per cent where the curve bends most
         np.testing.assert_allclose(found / exact, 1, atol=0.04 + 4 * np.sqrt(2 / n))
-        drawn = measured.error(key, (40000, 2), t, Cosine())
+        drawn = measured.draw_error(key, (40000, 2), t, Cosine())
         np.testing.assert_allclose(drawn.var(axis=0) / found[0], 1, atol=4 * np.sqrt(2 / 40000))
     assert measured.unfitted() == Preconditioned()
 
 
 def test_measured_errors_are_correlated_in_time(key):
-    """Of a stationary chain's exact denoiser: the law of x given x_t away from the ends."""
+    """Of a stationary chain's exact denoiser: the distribution of x given x_t away from the
+    ends."""
     chain, length, ratio = sda.VectorAutoregression(), 48, 0.7
-    law = trajectory_law(chain, length)
-    _, covariance = standardised(law, chain.standardisation)
+    distribution = trajectory_distribution(chain, length)
+    _, covariance = standardised(distribution, chain.standardisation)
     root = jnp.asarray(np.linalg.cholesky(covariance), jnp.float32)
     known = exact_prior(chain, length).denoiser
 
@@ -155,11 +158,11 @@ def test_measured_errors_are_correlated_in_time(key):
     t = Cosine().time(ratio)
     exact = np.linalg.inv(np.linalg.inv(covariance) + np.eye(2 * length) / ratio**2)
     w = jnp.zeros((length, 2)).at[24].set(jnp.array([1.0, -0.5]))
-    found = measured.spread(w, t, Cosine())[18:31]
+    found = measured.covariance_times(w, t, Cosine())[18:31]
     expected = (exact @ np.asarray(w).reshape(-1)).reshape(length, 2)[18:31]
     np.testing.assert_allclose(found, expected, atol=0.06 * np.abs(expected).max())
     keys = jax.random.split(key, 20000)
-    e = jax.vmap(lambda k: measured.error(k, (length, 2), t, Cosine()))(keys)
+    e = jax.vmap(lambda k: measured.draw_error(k, (length, 2), t, Cosine()))(keys)
     pairs = e[:, 18:31].reshape(20000, -1).T @ (e[:, 24] @ jnp.array([1.0, -0.5])) / 20000
     np.testing.assert_allclose(
         pairs.reshape(13, 2), found, atol=5 * np.abs(expected).max() * np.sqrt(2 / 20000)

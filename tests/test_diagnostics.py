@@ -8,26 +8,31 @@ from oracles import condition
 from scipy.stats import chi2
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.evaluation import _diagnostics as diagnostics
 
 CHAIN, LENGTH, STD = sda.DampedSpring(), 12, 0.2
 OPERATOR = sda.Every(2, sda.Channels((0, 3)))
-LAW = trajectory_law(CHAIN, LENGTH)
-DIM = LAW.covariance.shape[0]
+DISTRIBUTION = trajectory_distribution(CHAIN, LENGTH)
+DIM = DISTRIBUTION.covariance.shape[0]
 MATRIX = (
     np.asarray(jax.vmap(OPERATOR)(jnp.eye(DIM).reshape(DIM, LENGTH, -1)), float).reshape(DIM, -1).T
 )
-ODE = sda.PredictorCorrector(32, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0))
+ODE = sda.PredictorCorrector(32, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
 
 
 def exact_draws(observation, n, seed=0, factor=1.0):
     """Of the posterior, spread `factor` times as wide as it is."""
     m = MATRIX.shape[0]
-    law = condition(LAW, MATRIX, np.asarray(observation.y, float).reshape(-1), STD**2 * np.eye(m))
+    distribution = condition(
+        DISTRIBUTION, MATRIX, np.asarray(observation.y, float).reshape(-1), STD**2 * np.eye(m)
+    )
     white = np.random.default_rng(seed).standard_normal((n, DIM))
-    draws = law.mean.reshape(-1) + factor * white @ np.linalg.cholesky(law.covariance).T
+    draws = (
+        distribution.mean.reshape(-1)
+        + factor * white @ np.linalg.cholesky(distribution.covariance).T
+    )
     return draws.reshape(n, LENGTH, -1)
 
 

@@ -10,7 +10,7 @@ from counting import Counting
 from oracles import condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
@@ -97,13 +97,13 @@ def test_a_normal_law_is_gaussian_noise(method, key):
     y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, 0.2]])
     std = np.array([[0.3, 0.3], [0.2, 0.5], [0.3, 0.3]])
     plain = sda.Observation(y, sda.Every(2, lambda s: s), std=std)
-    law = sda.Observation(y, sda.Every(2, lambda s: s), law=Normal(std))
+    distribution = sda.Observation(y, sda.Every(2, lambda s: s), noise=Normal(std))
     if isinstance(method, sda.DPS) or getattr(method, "inflation", 1.0) is None:
-        with pytest.raises(ObservationError, match="law.*Gaussian noise"):
-            method(PRIOR.denoiser, law)(x, 0.5)
+        with pytest.raises(ObservationError, match="noise.*Gaussian noise"):
+            method(PRIOR.denoiser, distribution)(x, 0.5)
         return
     for t in (0.05, 0.5, 0.95):
-        noise, same = (method(PRIOR.denoiser, o)(x, t) for o in (plain, law))
+        noise, same = (method(PRIOR.denoiser, o)(x, t) for o in (plain, distribution))
         np.testing.assert_allclose(noise, same, rtol=2e-3, atol=1e-3)
 
 
@@ -126,10 +126,10 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
     noise = root @ root.T / 12 + 0.1 * np.eye(6) if full else 0.09 * np.eye(6)
     observation = observed(y=y, covariance=noise.astype(np.float32) if full else None)
     prior = exact_prior(CHAIN, LENGTH, schedule)
-    law = trajectory_law(CHAIN, LENGTH)
+    distribution = trajectory_distribution(CHAIN, LENGTH)
     seen = ~np.isnan(y.reshape(-1))
     matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen]
-    posterior = condition(law, matrix, y.reshape(-1)[seen], noise[np.ix_(seen, seen)])
+    posterior = condition(distribution, matrix, y.reshape(-1)[seen], noise[np.ix_(seen, seen)])
     exact = gaussian_denoiser(posterior, CHAIN.standardisation, schedule)
     guided = method(prior.denoiser, observation)
     for ratio in (0.01, 0.3, 3.0, 100.0):
@@ -148,7 +148,7 @@ def test_draws_have_the_exact_law(key):
     x = jax.random.normal(key, (LENGTH, 2))
     guided = sda.GaussianCovariance(6)(PRIOR.denoiser, observation)
     draws = jax.vmap(lambda k: guided.draw(k, x, t))(jax.random.split(key, n)).reshape(n, -1)
-    _, covariance = standardised(trajectory_law(CHAIN, LENGTH), CHAIN.standardisation)
+    _, covariance = standardised(trajectory_distribution(CHAIN, LENGTH), CHAIN.standardisation)
     ratio2 = float(noise_ratio(PRIOR.denoiser.schedule, t)) ** 2
     seen = ~np.isnan(y.reshape(-1))
     scale = np.tile(np.asarray(CHAIN.standardisation.std, float), LENGTH)
@@ -165,13 +165,13 @@ def test_draws_have_the_exact_law(key):
 @pytest.mark.parametrize("error", [1.0, 2.0])
 @pytest.mark.parametrize("correlated", [False, True])
 def test_innovations_find_the_inflation(error, correlated, key):
-    """Data, x_t and y of a long chain, where x_hat errs `error` times as much as its law says: the
-    inflation found is the square of that in the mean, with missing values too."""
+    """Data, x_t and y of a long chain, where x_hat errs `error` times as much as its distribution
+    says: the inflation found is the square of that in the mean, with missing values too."""
     length, t, std = 64, 0.5, 0.3
     denoiser = exact_prior(CHAIN, length).denoiser
     schedule = denoiser.schedule
     method = sda.GaussianCovariance(inflation=None)
-    system_law = trajectory_law(CHAIN, length)
+    system_law = trajectory_distribution(CHAIN, length)
     root = np.linalg.cholesky(standardised(system_law, CHAIN.standardisation)[1])
     noise = std**2 * (np.eye(2 * length) + 0.5 * np.eye(2 * length, k=1) * correlated)
     noise = np.asarray((noise + noise.T) / 2, np.float32)
@@ -227,7 +227,7 @@ def test_drawing_asks_for_guidance_that_can(key):
 
 @component
 class Plain:
-    """The denoiser alone, without the law that it knows of."""
+    """The denoiser alone, without the distribution that it knows of."""
 
     denoiser: Any
 
@@ -259,11 +259,11 @@ def test_mmps_needs_no_known_law(t, key):
 
 WAYS = sda.Candidates(
     sda.PredictorCorrector(
-        6, sda.EvenLogRatio(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
+        6, sda.LogSNR(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
     ),
     count=3,
 )
-DRAWN = sda.PredictorCorrector(4, sda.EvenLogRatio(), corrector=sda.Gibbs(2, above=1.2))
+DRAWN = sda.PredictorCorrector(4, sda.LogSNR(), corrector=sda.Gibbs(2, above=1.2))
 
 
 @pytest.mark.parametrize(
@@ -397,6 +397,6 @@ def test_impossible_settings_are_refused():
 
 
 def test_standardised_law_is_consistent():
-    mean, covariance = standardised(trajectory_law(CHAIN, 3), CHAIN.standardisation)
+    mean, covariance = standardised(trajectory_distribution(CHAIN, 3), CHAIN.standardisation)
     np.testing.assert_allclose(np.diag(covariance), 1, rtol=1e-5)
     np.testing.assert_allclose(mean, 0)

@@ -1,4 +1,4 @@
-"""Densities by the probability-flow ODE, against those of Gaussian laws."""
+"""Densities by the probability-flow ODE, against those of Gaussian distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,24 @@ from oracles import condition, standardised
 from scipy.stats import multivariate_normal
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, trajectory_law
+from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._schedules import Cosine, VarianceExploding, noise_ratio
 from sda_jax.prior._log_density import flow_log_prob
 
 CHAIN, LENGTH = sda.DampedSpring(), 4
-LAW = trajectory_law(CHAIN, LENGTH)
+DISTRIBUTION = trajectory_distribution(CHAIN, LENGTH)
 
 
-def exact(law, x, standardisation, schedule):
-    """Of the law with the schedule's smallest noise, in physical units."""
-    scale = np.broadcast_to(np.asarray(standardisation.std, float), law.mean.shape).reshape(-1)
+def exact(distribution, x, standardisation, schedule):
+    """Of the distribution with the schedule's smallest noise, in physical units."""
+    scale = np.broadcast_to(
+        np.asarray(standardisation.std, float), distribution.mean.shape
+    ).reshape(-1)
     noise = float(noise_ratio(schedule, 0.0)) ** 2 * np.diag(scale**2)
-    return multivariate_normal(law.mean.reshape(-1), law.covariance + noise).logpdf(x.reshape(-1))
+    return multivariate_normal(
+        distribution.mean.reshape(-1), distribution.covariance + noise
+    ).logpdf(x.reshape(-1))
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=str)
@@ -30,7 +34,7 @@ def test_exact_on_a_chain(schedule):
     run = jax.jit(lambda x: sda.log_prob(prior, x, steps=256))
     for seed in range(3):
         x = sda.simulate(jax.random.key(seed), CHAIN, LENGTH)
-        expected = exact(LAW, np.asarray(x, float), CHAIN.standardisation, schedule)
+        expected = exact(DISTRIBUTION, np.asarray(x, float), CHAIN.standardisation, schedule)
         assert float(run(x)) == pytest.approx(expected, abs=0.1)
 
 
@@ -38,7 +42,7 @@ def test_converges_at_fourth_order():
     """Until float32 stops it."""
     prior = exact_prior(CHAIN, LENGTH)
     x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
-    expected = exact(LAW, np.asarray(x, float), CHAIN.standardisation, Cosine())
+    expected = exact(DISTRIBUTION, np.asarray(x, float), CHAIN.standardisation, Cosine())
     errors = [abs(float(sda.log_prob(prior, x, steps=n)) - expected) for n in (12, 24, 48)]
     assert errors[0] / errors[1] > 8 and errors[2] < errors[1], errors
 
@@ -58,9 +62,9 @@ def test_of_a_posterior(key):
     y, std, schedule = np.array([0.4, -0.2]), 0.5, Cosine()
     prior = exact_prior(CHAIN, LENGTH, schedule)
     observation = sda.Observation(y, lambda x: x[::2, 0], std=std)
-    dim = LAW.covariance.shape[0]
+    dim = DISTRIBUTION.covariance.shape[0]
     matrix = np.eye(dim).reshape(LENGTH, -1, dim)[::2, 0]
-    posterior = condition(LAW, matrix, y, std**2 * np.eye(2))
+    posterior = condition(DISTRIBUTION, matrix, y, std**2 * np.eye(2))
     inside = observation.standardised(CHAIN.standardisation)
     guided = sda.TweedieCovariance()(prior.denoiser, inside)
     mean, covariance = standardised(posterior, CHAIN.standardisation)
@@ -74,7 +78,7 @@ def test_of_a_posterior(key):
 
 def test_impossible_settings_are_refused():
     prior = exact_prior(CHAIN, LENGTH)
-    x = jnp.zeros(LAW.mean.shape)
+    x = jnp.zeros(DISTRIBUTION.mean.shape)
     with pytest.raises(ConfigError, match="steps"):
         sda.log_prob(prior, x, steps=0)
     with pytest.raises(ConfigError, match="probes"):

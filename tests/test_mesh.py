@@ -22,7 +22,7 @@ from sda_jax.networks import TemporalConv
 from sda_jax.data._sources import FromSimulator
 from sda_jax.prior._training import Training, train
 SYSTEM = sda.Lorenz63()
-EVEN, FIRST = sda.EvenLogRatio(), sda.ExponentialIntegrator()
+EVEN, FIRST = sda.LogSNR(), sda.ExponentialIntegrator()
 SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2)
 BUDGET = {"steps": 10, "block": 5, "checkpoint_every": 5, "validation_batches": 1}
 TRAINING = Training(batch=8, segment=16, **BUDGET)
@@ -104,7 +104,7 @@ for many in (eight, moved):
 def test_devices_keep_a_share_of_the_optimisers_moments():
     out = run("""
 from sda_jax.prior._training import init_state, layout, make_block
-from sda_jax.runtime._devices import place
+from sda_jax.runtime._devices import sharding
 network = TemporalConv(width=64, dilations=(1,))
 blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
 source, key = FromSimulator(SYSTEM), jax.random.key(0)
@@ -112,7 +112,7 @@ for shard in (False, True):
     training = dataclasses.replace(TRAINING, shard_optimiser=shard)
     with sda.use_mesh(8):
         state = init_state(0, blank, source, training, (3,))
-        state = jax.device_put(state, jax.tree.map(place, layout(state, training)))
+        state = jax.device_put(state, jax.tree.map(sharding, layout(state, training)))
         state, _ = make_block(training, blank, SYSTEM.standardisation)(key, source, state, 2)
     parts = (state.optimiser, state.variables, state.averaged, state.source)
     held = [[leaf.addressable_data(0).size for leaf in jax.tree.leaves(part)] for part in parts]
@@ -166,11 +166,11 @@ PLANE, UNITS = (4, 4, 2), sda.Standardisation()
 def flow_prior():  # windows of 3 states, smooth in space and time, under an untrained network
     noise = np.random.default_rng(0).normal(size=(8, 14, *PLANE)).astype(np.float32)
     noise = noise + np.roll(noise, 1, axis=2)
-    law = SpectralPreconditioned().fitted(noise[:, 1:] + 0.8 * noise[:, :-1], 3)
+    fitted = SpectralPreconditioned().fitted(noise[:, 1:] + 0.8 * noise[:, :-1], 3)
     network = UNet(channels=(4,), blocks=(1,), outputs=2)
-    blank = NetworkDenoiser(network, None, sda.Cosine(), law)
+    blank = NetworkDenoiser(network, None, sda.Cosine(), fitted)
     variables = jax.jit(lambda key: blank.init(key, (3, *PLANE)))(jax.random.key(4))
-    return Prior(NetworkDenoiser(network, variables, sda.Cosine(), law), UNITS, PLANE, window=3)
+    return Prior(NetworkDenoiser(network, variables, sda.Cosine(), fitted), UNITS, PLANE, window=3)
 
 PRIOR = flow_prior()
 

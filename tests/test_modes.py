@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
 from sda_jax.core._errors import ConfigError, DivergenceError
 
 CHAIN, LENGTH = sda.VectorAutoregression(), 8
@@ -45,7 +45,9 @@ def test_two_modes_are_found_once_each(key):
     assert (found.of_member == (np.arange(32) >= 20)).all()
     a, b = found.trajectories
     np.testing.assert_allclose(a, -b, atol=0.02)
-    precision = jnp.asarray(np.linalg.inv(trajectory_law(CHAIN, LENGTH).covariance), jnp.float32)
+    precision = jnp.asarray(
+        np.linalg.inv(trajectory_distribution(CHAIN, LENGTH).covariance), jnp.float32
+    )
 
     def log_posterior(x):
         flat = x.reshape(-1)

@@ -12,7 +12,7 @@ from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._conventions import Files
 from sda_jax.data._survey import survey
-from sda_jax.observations._reading import Gridded, Operated, Points, read, read_all
+from sda_jax.observations._reading import Gridded, OperatorSource, Points, read, read_all
 
 
 @pytest.fixture
@@ -180,11 +180,11 @@ def test_an_operator_of_ones_own(tmp_path, layout, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def mean(x):\n    return x.mean(axis=(1, 2))\n")
     np.save(tmp_path / "y.npy", np.ones((12, 2)))
-    used = read(Operated("mine:mean", "y.npy", 0.1), layout, start(layout), 12)
+    used = read(OperatorSource("mine:mean", "y.npy", 0.1), layout, start(layout), 12)
     assert "24 of 24" in used.report and used.observation.operator(np.ones((12, 6, 8, 2))).all()
     for operator in ("mine", "mine:median", "yours:mean"):
         with pytest.raises(ObservationError, match="module:function"):
-            read(Operated(operator, "y.npy", 0.1), layout, start(layout), 12)
+            read(OperatorSource(operator, "y.npy", 0.1), layout, start(layout), 12)
 
 
 def test_several_sources_are_one_observation(tmp_path, data, layout):

@@ -16,7 +16,7 @@ CHAIN = sda.VectorAutoregression()
 
 @pytest.fixture(scope="module")
 def posterior():
-    """Observation, mean and covariance given it, the first state's law being flat."""
+    """Observation, mean and covariance given it, the first state's distribution being flat."""
     operator = sda.Every(1, sda.Channels((0, 1)))
     truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
     observation = sda.observe(jax.random.key(2), truth, operator, std=0.4)

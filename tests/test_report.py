@@ -36,7 +36,7 @@ class Options:
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """A posterior whose truth is one more draw of the same law."""
+    """A posterior whose truth is one more draw of the same distribution."""
     monkeypatch.chdir(tmp_path)
     data = waves()
     data.temp.values[:, 0, 0] = np.nan
@@ -95,12 +95,12 @@ def test_scores_of_a_calibrated_ensemble(made, key):
     assert list(found) == ["temp (degC)"]
     scores = found["temp (degC)"]
     m = scores["values"]
-    # truth and members are draws of one law: RMSE^2 = 9 (1 + 1/n) + 0.25
+    # truth and members are draws of one distribution: RMSE^2 = 9 (1 + 1/n) + 0.25
     expected = np.sqrt(9 * (1 + 1 / 63) + 0.25)
     assert abs(scores["rmse"] / expected - 1) < 4 / np.sqrt(2 * m)
     assert abs(scores["spread_skill"] - 1) < 4 / np.sqrt(2 * m)
     assert abs(scores["inside_90"] - 0.9) < 4 * np.sqrt(0.09 / m) + 2 / 64
-    # CRPS of a calibrated normal law of standard deviation s is s / sqrt(pi)
+    # CRPS of a calibrated normal distribution of standard deviation s is s / sqrt(pi)
     assert abs(scores["crps"] / (np.sqrt(9.25) / np.sqrt(np.pi)) - 1) < 6 / np.sqrt(m)
     assert len(places) == m
 

@@ -1,4 +1,4 @@
-"""Samplers against closed forms, and their laws."""
+"""Samplers against closed forms, and their distributions."""
 
 import dataclasses
 import itertools
@@ -15,9 +15,9 @@ from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import (
     Cosine,
-    EvenLogRatio,
     EvenTime,
     Karras,
+    LogSNR,
     RectifiedFlow,
     VarianceExploding,
     noise_ratio,
@@ -48,8 +48,8 @@ def test_variance_kept_by_each_discretisation():
     kept = {
         (EvenTime(), 256, 0): 0.73,
         (EvenTime(), 512, 0): 0.85,
-        (EvenLogRatio(), 128, 0): 0.95,
-        (EvenLogRatio(), 64, 1): 1.006,
+        (LogSNR(), 128, 0): 0.95,
+        (LogSNR(), 64, 1): 1.006,
     }
     for (grid, steps, predictor), expected in kept.items():
         gain = deterministic_gain(PREDICTORS[predictor], grid, steps, 3.4e-4)
@@ -59,7 +59,7 @@ def test_variance_kept_by_each_discretisation():
 @pytest.mark.parametrize("variance", [3.4e-4, 1e-2])
 def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(variance):
     """Gibbs steps down to sigma/mu = 0.03, exact for Gaussian data, then the ODE."""
-    sampler = sda.PredictorCorrector(64, EvenLogRatio(), sda.DPMSolverPP2M(), sda.Gibbs(2, 0.03))
+    sampler = sda.PredictorCorrector(64, LogSNR(), sda.DPMSolverPP2M(), sda.Gibbs(2, 0.03))
     n, denoiser = 40_000, gaussian(variance)
     keys = jax.random.split(jax.random.key(0), n)
     drawn = np.asarray(jax.jit(jax.vmap(lambda k: sampler(k, denoiser, (1, 1))))(keys))
@@ -74,14 +74,14 @@ def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(vari
 def test_a_multistep_predictor_forgets_where_the_corrector_moved(key, corrector):
     """With a correction after every step, nothing is left to extrapolate from."""
     first, second = (
-        sda.PredictorCorrector(8, EvenLogRatio(), predictor, corrector)(key, gaussian(0.5), (1, 1))
+        sda.PredictorCorrector(8, LogSNR(), predictor, corrector)(key, gaussian(0.5), (1, 1))
         for predictor in (sda.ExponentialIntegrator(), sda.DPMSolverPP2M())
     )
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
-@pytest.mark.parametrize("grid", [EvenLogRatio(), Karras()], ids=str)
+@pytest.mark.parametrize("grid", [LogSNR(), Karras()], ids=str)
 @pytest.mark.parametrize(
     ("predictor", "order"), list(zip(PREDICTORS, ORDERS, strict=True)), ids=str
 )
@@ -102,8 +102,8 @@ def test_scan_equals_loop(predictor, key):
     predictor remembers is forgotten after every corrector step."""
     schedule, denoiser = Cosine(), gaussian(0.3, n=4)
     corrector = sda.Langevin(2, 0.3)
-    sampler = sda.PredictorCorrector(12, EvenLogRatio(), predictor, corrector, denoise=1.0)
-    times = EvenLogRatio()(schedule, 12)
+    sampler = sda.PredictorCorrector(12, LogSNR(), predictor, corrector, denoise=1.0)
+    times = LogSNR()(schedule, 12)
     key_start, key_steps = jax.random.split(key)
     x = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2) * jax.random.normal(
         key_start, (4, 1)
@@ -151,8 +151,9 @@ def test_exponential_integrator_is_the_papers_form(key):
 
 
 def test_ancestral_steps_are_the_forward_process_reversed(key):
-    """Given the data itself as posterior mean: x_s has the law `q(x_s | x)` and its correlation
-    with x_t is that of the forward process, whose noise at s is kept as a share s_ratio/t_ratio."""
+    """Given the data itself as posterior mean: x_s has the distribution `q(x_s | x)` and its
+    correlation with x_t is that of the forward process, whose noise at s is kept as a share
+    s_ratio/t_ratio."""
 
     class Known:
         schedule = Cosine()
@@ -178,14 +179,14 @@ def test_ancestral_variance_converges_at_first_order():
     v, schedule = 0.1, Cosine()
     errors = []
     for steps in (64, 128, 256):
-        ratios = np.asarray(noise_ratio(schedule, EvenLogRatio()(schedule, steps)), float)
+        ratios = np.asarray(noise_ratio(schedule, LogSNR()(schedule, steps)), float)
         variance = 1 + ratios[0] ** 2  # of x/mu
         for high, low in itertools.pairwise(ratios):
             gain, share = v / (v + high**2), (low / high) ** 2
             variance = (gain + share * (1 - gain)) ** 2 * variance + low**2 * (1 - share)
         errors.append(abs(variance / (v + ratios[-1] ** 2) - 1))
         keys = jax.random.split(jax.random.key(steps), 20_000)
-        sampler = sda.PredictorCorrector(steps, EvenLogRatio(), sda.Ancestral(), NONE)
+        sampler = sda.PredictorCorrector(steps, LogSNR(), sda.Ancestral(), NONE)
         x = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(v), (1, 1))))(keys)  # noqa: B023
         expected = variance * float(schedule.mu(0.0)) ** 2
         assert np.var(x) == pytest.approx(expected, rel=4 * np.sqrt(2 / 20_000))
@@ -239,8 +240,8 @@ def test_leimkuhler_matthews_steps_of_a_stiff_law(steps):
 
 
 def test_leimkuhler_matthews_steps_shorten_where_the_score_explodes():
-    """From a state whose score is small, at a place of a far stiffer law: steps of the first
-    size would grow without end."""
+    """From a state whose score is small, at a place of a far stiffer distribution: steps of the
+    first size would grow without end."""
 
     class Stiffening:
         """Score -x^3: the larger x, the stiffer."""
@@ -259,7 +260,7 @@ def test_leimkuhler_matthews_steps_shorten_where_the_score_explodes():
 def test_keys_are_independent():
     """The variance of an ensemble's mean is that of one member divided by their number."""
     prior = sda.Prior(gaussian(1.0, n=3), sda.Standardisation(), (1,), None)
-    sampler = sda.PredictorCorrector(8, EvenLogRatio(), PREDICTORS[1], sda.Langevin(1, 0.3))
+    sampler = sda.PredictorCorrector(8, LogSNR(), PREDICTORS[1], sda.Langevin(1, 0.3))
     ensembles = [
         np.asarray(sda.sample(jax.random.key(i), prior, 3, 64, sampler=sampler)) for i in range(200)
     ]
@@ -274,7 +275,7 @@ def test_evaluations():
     for sampler, expected in (
         (sda.PredictorCorrector(10, corrector=sda.Langevin(3)), 40),
         (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=1.0), 16),
-        (sda.PredictorCorrector(5, EvenLogRatio(), corrector=sda.Gibbs(2, above=1.0)), 9),
+        (sda.PredictorCorrector(5, LogSNR(), corrector=sda.Gibbs(2, above=1.0)), 9),
     ):
         counted = Counting(gaussian(1.0, n=2))
         sampler(jax.random.key(0), counted, (2, 1)).block_until_ready()
@@ -287,8 +288,8 @@ def test_correctors_step_over_their_level_only(key):
     schedule, denoiser = Cosine(), gaussian(1.0, n=3)
     x = jax.random.normal(key, (3, 1))
     for corrector in (sda.Gibbs(2, above=1.0), sda.Langevin(2, 0.3, above=1.0)):
-        sampler = sda.PredictorCorrector(30, EvenLogRatio(), corrector=corrector)
-        times = EvenLogRatio()(schedule, 30)[1:]
+        sampler = sda.PredictorCorrector(30, LogSNR(), corrector=corrector)
+        times = LogSNR()(schedule, 30)[1:]
         over = sum(float(noise_ratio(schedule, t)) >= 1 for t in times)
         assert 5 < over < 25 and sampler.evaluations(schedule) == 30 + 2 * over
         low, high = schedule.time(0.9), schedule.time(1.1)
@@ -305,8 +306,8 @@ def test_several_correctors_have_a_range_of_levels_each(key):
         t = schedule.time(ratio)
         expected = active(jax.random.fold_in(key, i), denoiser, x, t)
         np.testing.assert_allclose(both(key, denoiser, x, t), expected, rtol=1e-6)
-    sampler = sda.PredictorCorrector(30, EvenLogRatio(), corrector=both)
-    ratios = noise_ratio(schedule, EvenLogRatio()(schedule, 30)[1:])
+    sampler = sda.PredictorCorrector(30, LogSNR(), corrector=both)
+    ratios = noise_ratio(schedule, LogSNR()(schedule, 30)[1:])
     expected = 30 + 2 * int((ratios >= 1).sum()) + int((ratios <= 1).sum())
     assert sampler.evaluations(schedule) == expected
 
@@ -316,7 +317,7 @@ def test_several_correctors_have_a_range_of_levels_each(key):
 )
 def test_variance_kept_by_fresh_noise(predictor, bias):
     """Against the recursion's closed form at 128 steps; the extrapolation removes the bias."""
-    sampler = sda.PredictorCorrector(128, EvenLogRatio(), predictor, NONE)
+    sampler = sda.PredictorCorrector(128, LogSNR(), predictor, NONE)
     n = 40000
     draw = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(0.1), (1, 1))))
     x = draw(jax.random.split(jax.random.key(3), n))

@@ -1,4 +1,4 @@
-"""Noise schedules against their formulas in double precision, and the time grids' laws."""
+"""Noise schedules against their formulas in double precision, and the time grids' distributions."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +9,11 @@ from sda_jax.diffusion._schedules import (
     VARIANCES,
     Concentrated,
     Cosine,
-    EvenLogRatio,
     EvenTime,
     Exponential,
     Karras,
     Linear,
+    LogSNR,
     RectifiedFlow,
     VarianceExploding,
     noise_level,
@@ -32,7 +32,7 @@ SIGMAS = {
 }
 SCHEDULES = [cls(variance=v) for cls in ALPHAS for v in VARIANCES]
 SCHEDULES += [VarianceExploding(), RectifiedFlow()]
-GRIDS = [EvenTime(), EvenLogRatio(), Karras(), Concentrated()]
+GRIDS = [EvenTime(), LogSNR(), Karras(), Concentrated()]
 
 
 @pytest.mark.parametrize("cls", ALPHAS)
@@ -74,7 +74,7 @@ def test_grids_fall_from_one_to_exactly_zero(grid, schedule):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_spacing(schedule):
-    log_ratio = jnp.log(noise_ratio(schedule, EvenLogRatio()(schedule, 64)))
+    log_ratio = jnp.log(noise_ratio(schedule, LogSNR()(schedule, 64)))
     np.testing.assert_allclose(jnp.diff(log_ratio), -np.log(1e6) / 64, rtol=0.04)
     root = noise_ratio(schedule, Karras(7.0)(schedule, 64)) ** (1 / 7)
     np.testing.assert_allclose(jnp.diff(root), (1e-3 ** (1 / 7) - 1e3 ** (1 / 7)) / 64, rtol=0.02)
@@ -100,6 +100,6 @@ def test_a_share_of_the_steps_lies_between_two_levels():
     outside = steps[~inside[:-1] & ~inside[1:]]
     np.testing.assert_allclose(outside, outside.mean(), rtol=0.05)
     whole = Concentrated(1e-9, 1e9)(schedule, 40)
-    np.testing.assert_allclose(whole, EvenLogRatio()(schedule, 40), atol=1e-5)
+    np.testing.assert_allclose(whole, LogSNR()(schedule, 40), atol=1e-5)
     with pytest.raises(ConfigError, match="low: got 3.0; expected below 1.0"):
         Concentrated(3.0, 1.0)

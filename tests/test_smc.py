@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
-from sda_jax.classical import exact_prior, kalman_smoother, trajectory_law
+from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, ObservationError
 from sda_jax.core._resampling import ordered_resampling
@@ -29,10 +29,10 @@ def observation():
 
 
 def evidence(observation):
-    law = trajectory_law(CHAIN, LENGTH)
+    distribution = trajectory_distribution(CHAIN, LENGTH)
     matrix = np.asarray(jax.jacobian(OPERATOR)(jnp.zeros((LENGTH, 4)))).reshape(8, -1)
-    covariance = matrix @ law.covariance @ matrix.T + 0.04 * np.eye(8)
-    mean = matrix @ law.mean.reshape(-1)
+    covariance = matrix @ distribution.covariance @ matrix.T + 0.04 * np.eye(8)
+    mean = matrix @ distribution.mean.reshape(-1)
     y = np.asarray(observation.y, float).reshape(-1)
     return scipy.stats.multivariate_normal.logpdf(y, mean, covariance)
 
@@ -145,8 +145,8 @@ def test_impossible_settings_are_refused(observation):
     prior = exact_prior(CHAIN, LENGTH)
     with pytest.raises(ConfigError, match="guidance: got DPS.*log_twist"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, sda.DPS())
-    counts = sda.Observation(np.ones((8, 1)), OPERATOR, law=sda.Poisson())
-    with pytest.raises(ObservationError, match="law.*Gaussian noise"):
+    counts = sda.Observation(np.ones((8, 1)), OPERATOR, noise=sda.Poisson())
+    with pytest.raises(ObservationError, match="noise.*Gaussian noise"):
         sda.twisted_smc(jax.random.key(0), prior, counts, LENGTH, 8)
     with pytest.raises(ConfigError, match="threshold"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, threshold=2.0)

@@ -9,9 +9,9 @@ import pytest
 
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._composition import SHARED, Blanket
+from sda_jax.diffusion._composition import SHARED, ComposedDenoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
-from sda_jax.diffusion._gaussian import GaussianDenoiser, gaussian_error, gaussian_spread
+from sda_jax.diffusion._gaussian import GaussianDenoiser, covariance_times, draw_error
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.networks import UNet
@@ -149,7 +149,7 @@ def flow_prior(denoiser) -> Prior:
 
 
 def autoregressive(length):
-    """The law of a field whose waves are autoregressive of second order in time: for each
+    """The distribution of a field whose waves are autoregressive of second order in time: for each
     wavevector the Toeplitz matrix of its autocorrelation times a matrix over channels."""
     correlation = [1.0, 0.9 / 1.3]
     while len(correlation) < length:  # x_i = 0.9 x_{i-1} - 0.3 x_{i-2} + noise
@@ -179,8 +179,9 @@ def test_the_extension_of_a_markov_law_is_its_own():
 @pytest.mark.slow
 @pytest.mark.parametrize("length, tolerance", [(5, 2e-4), (40, 2e-3)])
 def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance):
-    """A network that adds nothing, in windows of three states, against the law of all states; of
-    long trajectories each state is estimated from 17, far more than the correlation reaches."""
+    """A network that adds nothing, in windows of three states, against the distribution of all
+    states; of long trajectories each state is estimated from 17, far more than the correlation
+    reaches."""
     blank = NetworkDenoiser(NETWORK, None, SCHEDULE, autoregressive(3))
     silent = jax.tree.map(jnp.zeros_like, blank.init(key, SHAPE))
     prior = flow_prior(dataclasses.replace(blank, variables=silent))
@@ -189,7 +190,7 @@ def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance
     for ratio in (1.0, 3.0, 30.0):
         t = SCHEDULE.time(ratio)
         mu = SCHEDULE.mu(t)
-        windows = Blanket(prior.denoiser, 3)(x, t)
+        windows = ComposedDenoiser(prior.denoiser, 3)(x, t)
         missing = exact.estimate(x, t, SCHEDULE) - windows
         expected = ratio**2 / (ratio**2 + SHARED**2) * missing
         assert np.abs(mu * expected).max() > 3 * tolerance
@@ -204,8 +205,8 @@ def test_what_the_network_adds_is_composed_of_windows(spectral, key):
     for ratio in (0.5, 3.0, 30.0):
         t = SCHEDULE.time(ratio)
         mu = SCHEDULE.mu(t)
-        linear = Blanket(LinearDenoiser(spectral, SCHEDULE), 3)(x, t)
-        added = whole(x, t) - Blanket(network, 3)(x, t)
+        linear = ComposedDenoiser(LinearDenoiser(spectral, SCHEDULE), 3)(x, t)
+        added = whole(x, t) - ComposedDenoiser(network, 3)(x, t)
         estimate = LinearDenoiser(spectral.extended(3, 6), SCHEDULE)(x, t)
         expected = mu * ratio**2 / (ratio**2 + SHARED**2) * (estimate - linear)
         assert np.abs(expected).max() > 1e-3
@@ -233,38 +234,38 @@ def test_errors_have_the_covariance_of_spread(spectral, key):
         (network, SHAPE),
         (plain, SHAPE),
         (exact, SHAPE),
-        (Blanket(network, SHAPE[0]), longer),
-        (Blanket(network, SHAPE[0], chunk=2, stride=2), longer),
+        (ComposedDenoiser(network, SHAPE[0]), longer),
+        (ComposedDenoiser(network, SHAPE[0], chunk=2, stride=2), longer),
         (trajectory_denoiser(flow_prior(network), 6), longer),
     )
     n, t = 20_000, SCHEDULE.time(0.8)
     keys = jax.random.split(key, n)
     for denoiser, shape in cases:
         errors = jax.lax.map(
-            lambda k: gaussian_error(k, denoiser, shape, t),  # noqa: B023
+            lambda k: draw_error(k, denoiser, shape, t),  # noqa: B023
             keys,
             batch_size=1000,
         )
         for w in jax.random.normal(key, (3, *shape)):
             along = np.asarray(jnp.tensordot(errors, w, len(shape)))
-            expected = float(jnp.vdot(w, gaussian_spread(denoiser, w, t)))
+            expected = float(jnp.vdot(w, covariance_times(denoiser, w, t)))
             assert np.mean(along**2) == pytest.approx(expected, rel=5 * np.sqrt(2 / n))
 
 
 def test_spread_is_the_dense_covariance(spectral, covariance, key):
-    """What the Gaussian law says of x given x_t; in windows of a longer trajectory too."""
+    """What the Gaussian distribution says of x given x_t; in windows of a longer trajectory too."""
     blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
     w = jax.random.normal(key, SHAPE)
     for ratio in (0.1, 3.0):
         t = SCHEDULE.time(ratio)
         dense = ratio**2 * covariance @ np.linalg.inv(covariance + ratio**2 * np.eye(SIZE))
-        found = gaussian_spread(blank, w, t)
+        found = covariance_times(blank, w, t)
         np.testing.assert_allclose(found.reshape(-1), dense @ w.reshape(-1), atol=1e-4)
     w = jax.random.normal(key, (6, *SHAPE[1:]))
-    found = gaussian_spread(Blanket(blank, SHAPE[0]), w, 0.5)
+    found = covariance_times(ComposedDenoiser(blank, SHAPE[0]), w, 0.5)
     share = jnp.sqrt(jnp.array([1, 2, 3, 3, 2, 1.0]))[:, None, None, None]  # windows of a state
     expected = jnp.zeros_like(w)
     for i in range(4):
-        part = gaussian_spread(blank, (w / share)[i : i + 3], 0.5)
+        part = covariance_times(blank, (w / share)[i : i + 3], 0.5)
         expected = expected.at[i : i + 3].add(part / share[i : i + 3])
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -19,14 +19,14 @@ from sda_jax.posterior._to_file import assimilate_to_file
 LENGTH, SAMPLES = 9, 10
 SAMPLERS = {
     "one level after another": sda.PredictorCorrector(
-        12, sda.EvenLogRatio(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1, relative=False)
+        12, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1, relative=False)
     ),
     "remembering the level before": sda.PredictorCorrector(
-        12, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=1.0
+        12, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0), denoise=1.0
     ),
     "starting again": sda.Candidates(
         sda.PredictorCorrector(
-            7, sda.EvenLogRatio(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
+            7, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1, relative=False)
         ),
         count=2,
         share=0.7,

@@ -15,7 +15,7 @@ import pytest
 from oracles import gaussian_denoiser
 
 import sda_jax as sda
-from sda_jax.classical import trajectory_law
+from sda_jax.classical import trajectory_distribution
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
 from sda_jax.data import _simulation as dataset
 from sda_jax.data._sources import FromArray, FromSimulator, Replay
@@ -81,7 +81,9 @@ def test_learns_the_exact_denoiser(parameterisation, stored, tmp_path):
     x_t = sda.Cosine().mu(t) * x + sda.Cosine().sigma(t) * jax.random.normal(
         jax.random.key(3), x.shape
     )
-    exact = gaussian_denoiser(trajectory_law(CHAIN, 8), CHAIN.standardisation, sda.Cosine())
+    exact = gaussian_denoiser(
+        trajectory_distribution(CHAIN, 8), CHAIN.standardisation, sda.Cosine()
+    )
     best = jnp.mean((jax.vmap(lambda x: exact(x, t))(x_t) - x) ** 2)
     found = jnp.mean((jax.vmap(lambda x: trained(x, t))(x_t) - x) ** 2)
     assert best < 0.2 and found < 1.25 * best, (found, best)

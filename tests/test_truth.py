@@ -7,7 +7,12 @@ import pytest
 from oracles import condition, standard_error
 
 import sda_jax as sda
-from sda_jax.classical import bootstrap_filter, kalman_smoother, particle_smoother, trajectory_law
+from sda_jax.classical import (
+    bootstrap_filter,
+    kalman_smoother,
+    particle_smoother,
+    trajectory_distribution,
+)
 from sda_jax.classical._particle import _choose
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.core._resampling import systematic_resampling
@@ -23,11 +28,11 @@ def observe(system, length, every, indices, std, seed=0):
 
 
 def test_trajectory_law_against_simulation():
-    law = trajectory_law(sda.DampedSpring(), 5)
+    distribution = trajectory_distribution(sda.DampedSpring(), 5)
     x = np.asarray(sda.simulate(jax.random.key(0), sda.DampedSpring(), 5, batch=20000), float)
     flat = x.reshape(20000, -1)
-    assert (np.abs(flat.mean(0) - law.mean.reshape(-1)) < 5 * standard_error(flat)).all()
-    assert np.abs(np.cov(flat.T) - law.covariance).max() < 5 * 2 / np.sqrt(20000)
+    assert (np.abs(flat.mean(0) - distribution.mean.reshape(-1)) < 5 * standard_error(flat)).all()
+    assert np.abs(np.cov(flat.T) - distribution.covariance).max() < 5 * 2 / np.sqrt(20000)
 
 
 @pytest.mark.parametrize("system", [sda.DampedSpring(), CHAIN], ids=lambda s: type(s).__name__)
@@ -42,7 +47,7 @@ def test_kalman_smoother_is_conditioning(system, missing):
     d = system.state_shape[0]
     matrix = np.kron(np.eye(9)[::2], np.eye(d)[:2])[seen]
     exact = condition(
-        trajectory_law(system, 9), matrix, y.reshape(-1)[seen], 0.09 * np.eye(seen.sum())
+        trajectory_distribution(system, 9), matrix, y.reshape(-1)[seen], 0.09 * np.eye(seen.sum())
     )
     smoothed = kalman_smoother(system, observation, 9)
     np.testing.assert_allclose(smoothed.mean, exact.mean, atol=1e-6)

@@ -11,7 +11,7 @@ from sda_jax.diffusion._schedules import Cosine, Exponential, Linear
 
 ALIKE = [
     (sda.ExponentialIntegrator(), sda.Heun()),
-    (sda.EvenTime(), sda.EvenLogRatio()),
+    (sda.EvenTime(), sda.LogSNR()),
     (Cosine(), Linear()),
     (Linear(), Exponential()),
 ]

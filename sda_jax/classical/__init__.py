@@ -4,7 +4,7 @@ from sda_jax.classical._kalman import (
     GaussianTrajectory,
     exact_prior,
     kalman_smoother,
-    trajectory_law,
+    trajectory_distribution,
 )
 from sda_jax.classical._particle import bootstrap_filter, particle_smoother
 
@@ -14,5 +14,5 @@ __all__ = [
     "exact_prior",
     "kalman_smoother",
     "particle_smoother",
-    "trajectory_law",
+    "trajectory_distribution",
 ]

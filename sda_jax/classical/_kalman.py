@@ -22,7 +22,7 @@ from sda_jax.systems import LinearGaussian
 
 
 class GaussianTrajectory(NamedTuple):
-    """A Gaussian law of trajectories.
+    """A Gaussian distribution of trajectories.
 
     Attributes:
         mean: `(L, d)`.
@@ -42,8 +42,8 @@ def _chain(system: LinearGaussian) -> tuple[np.ndarray, ...]:
     return a, q, m0, p0
 
 
-def trajectory_law(system: LinearGaussian, length: int) -> GaussianTrajectory:
-    """The chain's own law of trajectories of `length` states, in physical units."""
+def trajectory_distribution(system: LinearGaussian, length: int) -> GaussianTrajectory:
+    """The chain's own distribution of trajectories of `length` states, in physical units."""
     a, q, m, p = _chain(system)
     d = len(m)
     means, blocks = [m], [p]
@@ -69,13 +69,13 @@ def exact_prior(system: LinearGaussian, length: int, schedule: Schedule = Cosine
         length: States of the trajectories that it serves, and of no others.
         schedule: Noise schedule.
     """
-    law, standardisation = trajectory_law(system, length), system.standardisation
-    std = np.broadcast_to(np.asarray(standardisation.std, np.float64), law.mean.shape)
-    mean = (law.mean - np.asarray(standardisation.mean, np.float64)) / std
+    distribution, standardisation = trajectory_distribution(system, length), system.standardisation
+    std = np.broadcast_to(np.asarray(standardisation.std, np.float64), distribution.mean.shape)
+    mean = (distribution.mean - np.asarray(standardisation.mean, np.float64)) / std
     scale = std.reshape(-1)
     denoiser = GaussianDenoiser.of(
         jnp.asarray(mean, jnp.float32),
-        jnp.asarray(law.covariance / np.outer(scale, scale), jnp.float32),
+        jnp.asarray(distribution.covariance / np.outer(scale, scale), jnp.float32),
         schedule,
     )
     return Prior(denoiser, standardisation, system.state_shape, None, system)
@@ -88,9 +88,9 @@ def _per_state(
     operator = local_in_time(observation, length)
     observation.require_gaussian("the smoother is exact for that only", "Use a particle smoother.")
     zero = jnp.zeros(d)
-    offset = np.asarray(operator.of(zero), np.float64).reshape(-1)
-    matrix = np.asarray(jax.jacobian(operator.of)(zero), np.float64).reshape(-1, d)
-    probe = np.asarray(operator.of(jnp.ones(d)), np.float64).reshape(-1)
+    offset = np.asarray(operator.operator(zero), np.float64).reshape(-1)
+    matrix = np.asarray(jax.jacobian(operator.operator)(zero), np.float64).reshape(-1, d)
+    probe = np.asarray(operator.operator(jnp.ones(d)), np.float64).reshape(-1)
     if not np.allclose(probe, matrix.sum(1) + offset, rtol=1e-4, atol=1e-5):
         raise ObservationError(
             "operator", "not affine", "an affine function of the state", "Use a particle smoother."
@@ -102,7 +102,7 @@ def _per_state(
 def kalman_smoother(
     system: LinearGaussian, observation: Observation, length: int
 ) -> GaussianTrajectory:
-    """Exact law of the trajectory given the observation, in physical units.
+    """Exact distribution of the trajectory given the observation, in physical units.
 
     Rauch, Tung & Striebel (1965). The joint covariance of two states is the product of the
     smoother's gains between them and the later state's covariance.

@@ -44,7 +44,7 @@ def _filter(
     particles: int,
 ) -> Filtered:
     operator = local_in_time(observation, length)
-    every, of = operator.n, operator.of
+    every, of = operator.n, operator.operator
     key_start, key_steps = jax.random.split(key)
     start = spun_up_states(key_start, system, particles)
     identity = jnp.arange(particles)
@@ -133,9 +133,9 @@ def particle_smoother(
 ) -> Float[Array, "samples length *state"]:
     """Draws trajectories of `p(x | y)` by forward filtering and backward simulation.
 
-    Godsill, Doucet & West (2004). The first state's law is the system's after its spin-up. Exact
-    as the number of particles grows; every trajectory looks for parents among all particles, so
-    early states do not collapse onto a few ancestors.
+    Godsill, Doucet & West (2004). The first state's distribution is the system's after its spin-up.
+    Exact as the number of particles grows; every trajectory looks for parents among all particles,
+    so early states do not collapse onto a few ancestors.
 
     Args:
         key: Random key.

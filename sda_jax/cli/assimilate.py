@@ -16,7 +16,7 @@ from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._to_file import assimilate_to_file
 from sda_jax.runtime._files import claim, read_hdf5
-from sda_jax.runtime._processes import by_first, is_first, whole
+from sda_jax.runtime._processes import is_process_zero, on_process_zero, whole
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +63,8 @@ def assimilate(arguments: Arguments) -> None:
         progress=True,
     )
     seconds = time.perf_counter() - start
-    by_first(lambda: save_observation(folder / "observation.h5", observation, length))
-    if is_first():
+    on_process_zero(lambda: save_observation(folder / "observation.h5", observation, length))
+    if is_process_zero():
         print(
             f"posterior: {path} ({settings.samples} members of {length} states, "
             f"spread {_spread(path):.3f}, {seconds:.1f} s)"

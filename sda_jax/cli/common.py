@@ -29,7 +29,14 @@ from sda_jax.posterior._assimilate import assimilate
 from sda_jax.prior._prior import Prior, load_prior, save_prior
 from sda_jax.runtime._devices import Mesh, use_mesh
 from sda_jax.runtime._files import read_records
-from sda_jax.runtime._processes import REMEDY, by_first, is_first, join, require_same, whole
+from sda_jax.runtime._processes import (
+    REMEDY,
+    is_process_zero,
+    join,
+    on_process_zero,
+    require_same,
+    whole,
+)
 
 
 class Arguments(NamedTuple):
@@ -131,7 +138,7 @@ def _common(options: argparse.Namespace) -> dict[str, Any]:
 @contextlib.contextmanager
 def _quiet() -> Generator[None, None, None]:
     """Of several processes only the first prints."""
-    if is_first():
+    if is_process_zero():
         yield
         return
     with (
@@ -179,7 +186,7 @@ def save_trained(output: Path, folder: Path, prior: Prior) -> None:
         "training": json.loads((folder / "config.json").read_text()),
         "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
     }
-    by_first(lambda: save_prior(output / "prior", prior, notes))
+    on_process_zero(lambda: save_prior(output / "prior", prior, notes))
     print(f"prior: {output / 'prior'}")
 
 
@@ -216,7 +223,7 @@ def the_case(config: Experiment, name: str) -> Case:
     return config.cases[name]
 
 
-class Draw(NamedTuple):
+class TestCase(NamedTuple):
     """A test: a true trajectory, its observation, and keys for what follows.
 
     Where a case imposes y, the truth is a simulation that y does not come from. The context is
@@ -230,20 +237,20 @@ class Draw(NamedTuple):
     context: Array | None = None
 
 
-def draw_case(config: Experiment, name: str, index: int = 0) -> Draw:
+def draw_case(config: Experiment, name: str, index: int = 0) -> TestCase:
     """The index-th test of a case, fixed by the config's seed."""
     case = the_case(config, name)
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
     truth, context = with_context(simulate(keys[0], config.system, case.length), config.context)
-    std = case.std if case.law is None else None
-    observation = observe(keys[1], truth, case.operator, std=std, law=case.law)
+    std = case.std if case.noise is None else None
+    observation = observe(keys[1], truth, case.operator, std=std, noise=case.noise)
     if case.imposed is not None:
         observation = dataclasses.replace(observation, y=jnp.full_like(observation.y, case.imposed))
-    return Draw(truth, observation, keys[2], keys[3], context)
+    return TestCase(truth, observation, keys[2], keys[3], context)
 
 
-def of_file(test: Draw, prior: Prior, path: str) -> Draw:
+def of_file(test: TestCase, prior: Prior, path: str) -> TestCase:
     """The draw's keys with a file's observation; nothing is known of the truth and its context, for
     which a trajectory of zeros stands.
 
@@ -262,7 +269,7 @@ def of_file(test: Draw, prior: Prior, path: str) -> Draw:
     return test._replace(observation=observation, truth=unknown, context=None)
 
 
-def asked(prior: Prior, test: Draw, settings: Assimilation) -> dict[str, Any]:
+def asked(prior: Prior, test: TestCase, settings: Assimilation) -> dict[str, Any]:
     """What `assimilate` and `assimilate_to_file` are to be called with."""
     return {
         "key": test.assimilation,
@@ -281,7 +288,7 @@ def asked(prior: Prior, test: Draw, settings: Assimilation) -> dict[str, Any]:
 
 def posterior(
     prior: Prior,
-    test: Draw,
+    test: TestCase,
     settings: Assimilation,
     progress: bool = False,
 ) -> Float[np.ndarray, "samples length *state"]:

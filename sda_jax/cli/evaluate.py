@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from sda_jax.classical import particle_smoother
-from sda_jax.cli.common import Arguments, Draw, described, draw_case, posterior, run, the_prior
+from sda_jax.cli.common import Arguments, TestCase, described, draw_case, posterior, run, the_prior
 from sda_jax.cli.report import evaluate_own, options
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
@@ -23,13 +23,13 @@ from sda_jax.figures import _page as report
 from sda_jax.figures import accuracy_curves
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._files import append_record, claim, read_records, versions, write_records
-from sda_jax.runtime._processes import by_first
+from sda_jax.runtime._processes import on_process_zero
 from sda_jax.samplers import Candidates, Correctors, PredictorCorrector
 
 
 def stepping(sampler: PredictorCorrector | Candidates) -> PredictorCorrector:
     """What steps and corrects, of a sampler that may choose among candidates of it."""
-    return sampler.of if isinstance(sampler, Candidates) else sampler
+    return sampler.sampler if isinstance(sampler, Candidates) else sampler
 
 
 def with_corrections(
@@ -37,7 +37,7 @@ def with_corrections(
 ) -> PredictorCorrector | Candidates:
     """The same sampler with another number of corrector steps."""
     if isinstance(sampler, Candidates):
-        return dataclasses.replace(sampler, of=with_corrections(sampler.of, steps))
+        return dataclasses.replace(sampler, sampler=with_corrections(sampler.sampler, steps))
     corrector = dataclasses.replace(sampler.corrector, steps=steps)
     return dataclasses.replace(sampler, corrector=corrector)
 
@@ -56,7 +56,7 @@ def samplers(config: Experiment) -> list[PredictorCorrector | Candidates]:
     return [with_corrections(base, c) for c in corrections] if corrections else [base]
 
 
-def reference_ensembles(config: Experiment, test: Draw) -> tuple[np.ndarray, np.ndarray]:
+def reference_ensembles(config: Experiment, test: TestCase) -> tuple[np.ndarray, np.ndarray]:
     """Two independent ensembles of the true posterior."""
     first, second = (
         np.asarray(
@@ -77,7 +77,7 @@ def reference_ensembles(config: Experiment, test: Draw) -> tuple[np.ndarray, np.
 def score(
     config: Experiment,
     prior: Prior,
-    test: Draw,
+    test: TestCase,
     sampler: PredictorCorrector | Candidates,
     references: tuple[np.ndarray, np.ndarray],
     progress: bool = False,
@@ -198,7 +198,7 @@ def evaluate(arguments: Arguments) -> None:
     prior = the_prior(config, output)
     folder = claim(output / "evaluation", dumps(described(config)))
     path = folder / "records.jsonl"
-    by_first(lambda: write_records(path, read_records(path)))
+    on_process_zero(lambda: write_records(path, read_records(path)))
     records = read_records(path)
     done = {(r["case"], r["observation"], r["corrections"]) for r in records}
     for index in range(config.evaluation.observations):
@@ -227,7 +227,7 @@ def evaluate(arguments: Arguments) -> None:
     print(summary(records))
     page = folder / "report.html"
     given = f"--config {arguments.options.config} --output {output}"
-    by_first(lambda: _page(config, records, given, page))
+    on_process_zero(lambda: _page(config, records, given, page))
     print(f"report: {page}")
 
 

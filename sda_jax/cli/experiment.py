@@ -16,7 +16,7 @@ import numpy as np
 from sda_jax import figures as draw
 from sda_jax.cli.common import (
     Arguments,
-    Draw,
+    TestCase,
     described,
     draw_case,
     posterior,
@@ -41,13 +41,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, default=0, help="which test of the cases")
 
 
-def scores(test: Draw, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
+def scores(test: TestCase, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
     record: dict[str, Any] = {
         "residual_std": metrics.residual_std(test.observation, ensemble),
         "spectrum_distance": metrics.spectrum_distance(ensemble, test.truth),
     }
-    if test.observation.std is not None:  # a law that is not Gaussian has none
+    if test.observation.std is not None:  # a distribution that is not Gaussian has none
         square = np.mean(np.asarray(test.observation.std) ** 2)
         record["observation_std"] = float(np.sqrt(square))
     if len(ensemble) > 1:
@@ -75,7 +75,7 @@ def _report(name: str, record: dict[str, Any]) -> str:
     return "\n".join([name, *lines])
 
 
-def _verify(config: Experiment, folder: Path, test: Draw, ensemble: np.ndarray) -> list[Path]:
+def _verify(config: Experiment, folder: Path, test: TestCase, ensemble: np.ndarray) -> list[Path]:
     """Simulates members forward from their first states and compares."""
     system, members, length = config.system, ensemble[:4], ensemble.shape[1]
     ahead = np.stack(

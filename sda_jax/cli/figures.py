@@ -24,17 +24,17 @@ def observed_points(
 ) -> tuple[np.ndarray, np.ndarray, float, int] | None:
     """State indices, values, std and channel, where one channel of every n-th state is seen."""
     operator = observation.operator
-    if not isinstance(operator, Every) or not isinstance(operator.of, Channels):
+    if not isinstance(operator, Every) or not isinstance(operator.operator, Channels):
         return None
     if (
-        len(operator.of.indices) != 1
+        len(operator.operator.indices) != 1
         or np.ndim(observation.std) != 0
-        or observation.law is not None
+        or observation.noise is not None
     ):
         return None
     values = np.asarray(observation.y).reshape(-1)
     index = operator.n * np.arange(len(values))
-    return index, values, float(observation.std), operator.of.indices[0]
+    return index, values, float(observation.std), operator.operator.indices[0]
 
 
 def draw_posterior(

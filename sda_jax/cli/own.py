@@ -23,13 +23,13 @@ from sda_jax.data._survey import summary, surveyed
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Parameterisation, with_measured_errors
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._defaults import completed
-from sda_jax.observations._reading import Gridded, Operated, Points, Used, read_all
+from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadResult, read_all
 from sda_jax.posterior._cf import provenance, require_format, summarise, write_posterior
 from sda_jax.posterior._to_file import assimilate_to_file, digest
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
 from sda_jax.runtime._files import atomic, claim, read_hdf5
-from sda_jax.runtime._processes import by_first, is_first
+from sda_jax.runtime._processes import is_process_zero, on_process_zero
 
 # what says which posterior is asked for, beside the experiment
 ASKED = (
@@ -121,7 +121,7 @@ def columns_of(options: argparse.Namespace) -> dict[str, str]:
     return columns
 
 
-def sources_of(options: argparse.Namespace) -> list[Points | Gridded | Operated]:
+def sources_of(options: argparse.Namespace) -> list[Points | Gridded | OperatorSource]:
     """The files of observations.
 
     Raises:
@@ -132,14 +132,14 @@ def sources_of(options: argparse.Namespace) -> list[Points | Gridded | Operated]
         raise ConfigError(
             "--operator, --y", (options.operator, options.y), "both or none", "Give the other too."
         )
-    found: list[Points | Gridded | Operated] = [
+    found: list[Points | Gridded | OperatorSource] = [
         Points(path, options.std, columns, options.method) for path in options.points
     ]
     found += [Gridded(path, options.std, None, options.method) for path in options.gridded]
     if options.operator is not None:
         if options.std is None:
             raise ConfigError("--std", None, "the noise of y", "Give --std.")
-        found.append(Operated(options.operator, options.y, options.std))
+        found.append(OperatorSource(options.operator, options.y, options.std))
     return found
 
 
@@ -200,11 +200,11 @@ def assimilate_own(arguments: Arguments) -> None:
     said = dumps(description)
     if not _is_there(path, said):
         _draw(arguments, prior, used, (start, length), path, said)
-    if is_first():
+    if is_process_zero():
         print(f"posterior: {path} ({config.assimilation.samples} members of {length} states)")
     if options.quantiles is not None:
         out = path.with_name(f"{path.stem}_summary.nc")
-        by_first(lambda: _summarise(path, out, options.quantiles))
+        on_process_zero(lambda: _summarise(path, out, options.quantiles))
         print(f"summary: {out}")
 
 
@@ -228,7 +228,12 @@ def _is_there(path: Path, said: str) -> bool:
 
 
 def _draw(
-    arguments: Arguments, prior: Prior, used: Used, when: tuple[float, int], path: Path, said: str
+    arguments: Arguments,
+    prior: Prior,
+    used: ReadResult,
+    when: tuple[float, int],
+    path: Path,
+    said: str,
 ) -> None:
     """Samples into a folder beside `path`, and makes the file of it."""
     config, options = arguments.config, arguments.options
@@ -262,7 +267,7 @@ def _draw(
             write_posterior(path, members, settings.samples, layout, start, attributes)
         shutil.rmtree(folder)
 
-    by_first(export)
+    on_process_zero(export)
 
 
 def _summarise(path: Path, out: Path, quantiles: list[float]) -> None:

@@ -208,7 +208,7 @@ def evaluate_own(arguments: Arguments) -> None:
 
     rows: list[Row] = []
     pictures, held = [], ""
-    if observation is not None and observation.law is None:
+    if observation is not None and observation.noise is None:
         fit = innovation_chi_square(observation, jnp.asarray(filled))
         rows.append(
             (

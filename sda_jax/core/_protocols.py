@@ -95,8 +95,8 @@ class Levels(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Draws one sample of shape `shape` from the law that a denoiser stands for: at once, or by
-    `begin`, `advance` as often as needed and `end`, between which a draw can be saved."""
+    """Draws one sample of shape `shape` from the distribution that a denoiser stands for: at once,
+    or by `begin`, `advance` as often as needed and `end`, between which a draw can be saved."""
 
     @property
     def steps(self) -> int: ...

@@ -16,7 +16,7 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import Archive
 from sda_jax.data._survey import Survey, runs
-from sda_jax.runtime._devices import BATCH, place
+from sda_jax.runtime._devices import BATCH, sharding
 from sda_jax.runtime._memory import GIB, free_bytes
 
 CACHED = 2**29  # bytes of an archive up to which it is kept in memory
@@ -109,7 +109,7 @@ class Feed:
         if then:
             following = (first + steps, then)
             self.ahead = (following, self.reader.submit(self.segments, *following))
-        return FromBlock(jax.device_put(segments, place(PartitionSpec(None, BATCH))), first)
+        return FromBlock(jax.device_put(segments, sharding(PartitionSpec(None, BATCH))), first)
 
     def segments(self, first: int, steps: int) -> Float[np.ndarray, "steps batch length *state"]:
         """The segments of `steps` steps from `first` on."""

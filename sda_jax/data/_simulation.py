@@ -19,11 +19,11 @@ from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
 from sda_jax.core._json import dumps
 from sda_jax.core._protocols import System
 from sda_jax.core._units import Standardisation
-from sda_jax.runtime._devices import BATCH, over_batch, place, require_shared, scattered
+from sda_jax.runtime._devices import BATCH, over_batch, require_shared, scattered, sharding
 from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
-from sda_jax.runtime._processes import by_first, finite_rows, together
+from sda_jax.runtime._processes import finite_rows, on_process_zero, together
 
 SPLITS = ("train", "valid", "test")
 # what a seed's key is folded with: a stored set, validation, what a parameterisation measures
@@ -75,7 +75,7 @@ def _simulated_members(
 ) -> Float[Array, "batch length *state"]:
     """A chunk of trajectories, in memory and finite."""
     require_shared("chunk", len(members), BATCH)
-    x = run_in_memory(_simulate_members, CHUNK_REMEDY, key, system, members, length)
+    x = run_if_fits(_simulate_members, CHUNK_REMEDY, key, system, members, length)
     _require_finite(key, system, x, members)
     return x
 
@@ -211,7 +211,7 @@ def generate(
             file.attrs["mean"], file.attrs["std"] = train.mean, train.std
         parts.remove()
 
-    by_first(assemble)
+    on_process_zero(assemble)
     return path
 
 
@@ -281,7 +281,7 @@ def load_shared(path: str | Path, split: str) -> Float[Array, "trajectory length
 
     def read() -> None:
         with _opened(path, split) as x:
-            shared = place(scattered(x.shape))
+            shared = sharding(scattered(x.shape))
             found.append(jax.make_array_from_callback(x.shape, shared, lambda index: x[index]))
 
     together(read)

@@ -38,8 +38,8 @@ class Source(Protocol):
 class FromSimulator:
     """Fresh segments for ever: as many running simulations as the batch has segments.
 
-    The simulations run on for ever, so the segments have the system's stationary law: a system
-    that keeps changing with its age wants a stored data set.
+    The simulations run on for ever, so the segments have the system's stationary distribution: a
+    system that keeps changing with its age wants a stored data set.
 
     Attributes:
         system: What to simulate.

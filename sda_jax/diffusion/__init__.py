@@ -1,6 +1,7 @@
-"""Noise schedules, parameterisations, denoisers, Gaussian laws and the composition of windows."""
+"""Noise schedules, parameterisations, denoisers, Gaussian distributions and the composition of
+windows."""
 
-from sda_jax.diffusion._composition import Blanket, LongRange
+from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import (
     LogNormalRatio,
     NetworkDenoiser,
@@ -15,21 +16,20 @@ from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import (
     Concentrated,
     Cosine,
-    EvenLogRatio,
     EvenTime,
     Exponential,
     Karras,
     Linear,
+    LogSNR,
     RectifiedFlow,
     VarianceExploding,
 )
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 
 __all__ = [
-    "Blanket",
+    "ComposedDenoiser",
     "Concentrated",
     "Cosine",
-    "EvenLogRatio",
     "EvenTime",
     "Exponential",
     "GaussianDenoiser",
@@ -37,6 +37,7 @@ __all__ = [
     "Linear",
     "LinearDenoiser",
     "LogNormalRatio",
+    "LogSNR",
     "LongRange",
     "NetworkDenoiser",
     "NoisePrediction",

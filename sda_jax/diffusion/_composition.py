@@ -15,7 +15,7 @@ from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import Schedule
-from sda_jax.diffusion._gaussian import gaussian_error, gaussian_spread
+from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import along_time
 
@@ -23,7 +23,7 @@ SHARED = 3.0  # sigma/mu from which on it has the larger share; errors of the sh
 
 
 @component
-class Blanket:
+class ComposedDenoiser:
     """Composes a denoiser of windows of `2k + 1` states into one of trajectories.
 
     State i takes the centre output of the window around it; the first k states take the first
@@ -63,7 +63,9 @@ class Blanket:
         return self.denoiser.schedule
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        def composed(blanket: Blanket, t: Time, states: tuple[Array, Array | None]) -> Array:
+        def composed(
+            blanket: ComposedDenoiser, t: Time, states: tuple[Array, Array | None]
+        ) -> Array:
             x, context = states
             denoiser, starts = blanket.denoiser, self._starts(x.shape[0])
             if context is None:
@@ -72,7 +74,7 @@ class Blanket:
             else:
 
                 def informed(both: tuple[Array, Array]) -> Array:
-                    return denoiser.told(both[1])(both[0], t)
+                    return denoiser.conditioned(both[1])(both[0], t)
 
                 out = self._mapped(informed, (self._cut(x, starts), self._cut(context, starts)))
             if self.stride == 1:
@@ -83,32 +85,34 @@ class Blanket:
         beyond = self.stride if self.stride > 1 else 0  # centres on both sides of a state
         bare, context = self, getattr(self.denoiser, "context", None)
         if context is not None:  # of which a device wants its own states' only
-            bare = dataclasses.replace(self, denoiser=self.denoiser.told(None))
+            bare = dataclasses.replace(self, denoiser=self.denoiser.conditioned(None))
         return bare._shared(composed, t, (x, context), self.window // 2 + beyond)
 
-    def spread(self, w: Trajectory, t: Time) -> Trajectory:
-        """`gaussian_spread` of the windows, averaged over those that hold both states of a
+    def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
+        """`covariance_times` of the windows, averaged over those that hold both states of a
         covariance and tapered by how few they are: symmetric and positive, which the composition
         of the denoiser's own would not be."""
 
-        def composed(blanket: Blanket, t: Time, w: Array) -> Array:
+        def composed(blanket: ComposedDenoiser, t: Time, w: Array) -> Array:
             starts = self._starts(w.shape[0])
             weight = self._taper(starts, w.shape)
             cut = self._cut(weight * w, starts)
-            out = self._mapped(lambda segment: gaussian_spread(blanket.denoiser, segment, t), cut)
+            out = self._mapped(lambda segment: covariance_times(blanket.denoiser, segment, t), cut)
             return weight * self._sum(out, starts, w.shape)
 
         return self._shared(composed, t, w, 2 * self.window - 1)
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """A draw from the normal law of mean zero and the covariance that `spread` applies:
-        independent ones of the windows, tapered and added."""
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the normal distribution of mean zero and the covariance that
+        `covariance_times` applies: independent ones of the windows, tapered and added."""
 
-        def composed(blanket: Blanket, given: tuple[PRNGKey, Time], indices: Array) -> Array:
+        def composed(
+            blanket: ComposedDenoiser, given: tuple[PRNGKey, Time], indices: Array
+        ) -> Array:
             (key, t), starts = given, self._starts(len(indices))
             one, here = (self.window, *shape[1:]), (len(indices), *shape[1:])
             keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices[starts])
-            out = self._mapped(lambda key: gaussian_error(key, blanket.denoiser, one, t), keys)
+            out = self._mapped(lambda key: draw_error(key, blanket.denoiser, one, t), keys)
             return self._taper(starts, here) * self._sum(out, starts, here)
 
         return self._shared(composed, (key, t), jnp.arange(shape[0]), 2 * self.window - 1)
@@ -119,7 +123,7 @@ class Blanket:
         """Evaluated by every device for its own states, from `reach` more on either side."""
         reach = -(-reach // self.stride) * self.stride
 
-        def one(given: tuple[Blanket, Any], states: PyTree[Array]) -> Array:
+        def one(given: tuple[ComposedDenoiser, Any], states: PyTree[Array]) -> Array:
             return composed(*given, states)
 
         return along_time(one, (self, given), states, reach, self.stride)
@@ -167,8 +171,8 @@ class LongRange:
     knows from its window more than any linear estimate from all states.
 
     Attributes:
-        windows: `Blanket` of the network.
-        local: `Blanket` of the linear estimate of windows.
+        windows: `ComposedDenoiser` of the network.
+        local: `ComposedDenoiser` of the linear estimate of windows.
         linear: Linear denoiser of trajectories.
     """
 
@@ -185,13 +189,13 @@ class LongRange:
         share = squared / (squared + SHARED**2)
         return self.windows(x, t) + share * (self.linear(x, t) - self.local(x, t))
 
-    def spread(self, w: Trajectory, t: Time) -> Trajectory:
-        """The windows' `spread`."""
-        return self.windows.spread(w, t)
+    def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
+        """The windows' `covariance_times`."""
+        return self.windows.covariance_times(w, t)
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """The windows' `error`."""
-        return self.windows.error(key, shape, t)
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """The windows' `draw_error`."""
+        return self.windows.draw_error(key, shape, t)
 
 
 def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:

@@ -26,7 +26,8 @@ ERROR_LEVELS = 25  # noise levels of measured errors, four a decade
 class Parameterisation:
     """What the parameterisations share: the network sees x_t scaled to unit variance.
 
-    What is measured of its errors (`with_measured_errors`) stands for the law of x given x_t.
+    What is measured of its errors (`with_measured_errors`) stands for the distribution of x given
+    x_t.
 
     Attributes:
         errors: Mean squared denoising errors by noise level and channel.
@@ -49,7 +50,7 @@ class Parameterisation:
         """What `denoise` takes and `target` is compared with, from the network's output."""
         return output
 
-    def spread(self, w: Array, t: Time, schedule: Schedule) -> Array:
+    def covariance_times(self, w: Array, t: Time, schedule: Schedule) -> Array:
         """The covariance of x given x_t times `w`: of the measured errors, or of independent
         standard normal data."""
         std = self._std(t, schedule)
@@ -57,8 +58,11 @@ class Parameterisation:
             return std**2 * w
         return std * times_covariance(self._correlation(t, schedule), std * w)
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
-        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
+    def draw_error(
+        self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule
+    ) -> Array:
+        """A draw from the normal distribution of mean zero and the covariance that
+        `covariance_times` applies."""
         std = self._std(t, schedule)
         if self.correlations is None:
             return std * jax.random.normal(key, shape)
@@ -152,7 +156,7 @@ class NetworkDenoiser:
         parameterisation: What its output means.
         channels: Of its context: what the network is told of each state beside x_t (static fields,
             parameters, the season).
-        context: Standardised, `(*batch, L, *space, channels)`; see `told`.
+        context: Standardised, `(*batch, L, *space, channels)`; see `conditioned`.
     """
 
     network: Network = static()
@@ -162,7 +166,9 @@ class NetworkDenoiser:
     channels: int = static(0)
     context: Any = None
 
-    def told(self, context: Float[Array, "*batch length *space channel"] | None) -> NetworkDenoiser:
+    def conditioned(
+        self, context: Float[Array, "*batch length *space channel"] | None
+    ) -> NetworkDenoiser:
         """The denoiser that knows this context."""
         return dataclasses.replace(self, context=context)
 
@@ -194,13 +200,13 @@ class NetworkDenoiser:
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         return self.parameterisation.denoise(self.output(x, t), x, t, self.schedule)
 
-    def spread(self, w: Trajectory, t: Time) -> Trajectory:
-        """The parameterisation's `spread`."""
-        return self.parameterisation.spread(w, t, self.schedule)
+    def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
+        """The parameterisation's `covariance_times`."""
+        return self.parameterisation.covariance_times(w, t, self.schedule)
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """The parameterisation's `error`."""
-        return self.parameterisation.error(key, shape, t, self.schedule)
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """The parameterisation's `draw_error`."""
+        return self.parameterisation.draw_error(key, shape, t, self.schedule)
 
 
 def with_measured_errors(
@@ -210,7 +216,7 @@ def with_measured_errors(
     valid: Bool[np.ndarray, "*state"] | None = None,
 ) -> NetworkDenoiser:
     """The denoiser with its parameterisation's errors measured: what guidance takes for the
-    covariance of x given x_t (`gaussian_spread`).
+    covariance of x given x_t (`covariance_times`).
 
     Args:
         key: Random key of the noise.
@@ -238,7 +244,7 @@ def with_measured_errors(
             if known is None:
                 e = jax.vmap(lambda x: denoiser(x, t))(x_t) - x
             else:
-                e = jax.vmap(lambda x, c: denoiser.told(c)(x, t))(x_t, known) - x
+                e = jax.vmap(lambda x, c: denoiser.conditioned(c)(x, t))(x_t, known) - x
             e = e if valid is None else jnp.where(valid, e, 0.0)
             squares = jnp.mean(e.reshape(-1, x.shape[-1]) ** 2, axis=0) / share
             return squares, autocovariance(e) if states else jnp.zeros(())
@@ -310,7 +316,7 @@ def denoising_loss(
     """
     key_t, key_noise = jax.random.split(key)
     x, known = with_context(x, denoiser.channels)
-    denoiser = denoiser.told(known)
+    denoiser = denoiser.conditioned(known)
     batch = x.shape[0]
     u = (jnp.arange(batch) + jax.random.uniform(key_t, (batch,))) / batch
     t = times(denoiser.schedule, u)

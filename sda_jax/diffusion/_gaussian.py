@@ -1,4 +1,5 @@
-"""Gaussian data: their exact denoiser, and the law of x given x_t that a denoiser knows of."""
+"""Gaussian data: their exact denoiser, and the distribution of x given x_t that a denoiser knows
+of."""
 
 from __future__ import annotations
 
@@ -15,26 +16,27 @@ from sda_jax.diffusion._denoisers import Parameterisation
 from sda_jax.diffusion._schedules import noise_ratio
 
 
-def gaussian_spread(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
-    """The covariance of x given x_t times `w`, were the data Gaussian: of the law that the
-    denoiser knows of (its `spread`), or of independent standardised numbers."""
-    known = getattr(denoiser, "spread", None)
+def covariance_times(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
+    """The covariance of x given x_t times `w`, were the data Gaussian: of the distribution that the
+    denoiser knows of (its `covariance_times`), or of independent standardised numbers."""
+    known = getattr(denoiser, "covariance_times", None)
     if known is not None:
         return known(w, t)
-    return Parameterisation().spread(w, t, denoiser.schedule)
+    return Parameterisation().covariance_times(w, t, denoiser.schedule)
 
 
-def gaussian_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
-    """A draw from the normal law of mean zero whose covariance `gaussian_spread` applies."""
-    known = getattr(denoiser, "error", None)
+def draw_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
+    """A draw from the normal distribution of mean zero whose covariance `covariance_times`
+    applies."""
+    known = getattr(denoiser, "draw_error", None)
     if known is not None:
         return known(key, shape, t)
-    return Parameterisation().error(key, shape, t, denoiser.schedule)
+    return Parameterisation().draw_error(key, shape, t, denoiser.schedule)
 
 
 @component
 class GaussianDenoiser:
-    """The exact denoiser of trajectories with law `N(mean, covariance)`.
+    """The exact denoiser of trajectories with distribution `N(mean, covariance)`.
 
     `E[x | x_t] = m + mu C (mu^2 C + sigma^2 I)^-1 (x_t - mu m)`, evaluated in the covariance's
     eigenbasis. Make one with `GaussianDenoiser.of`.
@@ -58,12 +60,12 @@ class GaussianDenoiser:
         gain = mu * self.eigenvalues / (mu**2 * self.eigenvalues + sigma**2)
         return self.mean + self._scaled(gain, x - mu * self.mean)
 
-    def spread(self, w: Trajectory, t: Time) -> Trajectory:
+    def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
         """The covariance of x given x_t times `w`."""
         return self._scaled(self._variances(t), w)
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """A draw from the law of `x - E[x | x_t]`."""
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw from the distribution of `x - E[x | x_t]`."""
         white = jax.random.normal(key, shape)
         return self._scaled(jnp.sqrt(self._variances(t)), white)
 

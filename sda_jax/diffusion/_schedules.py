@@ -175,7 +175,7 @@ class EvenTime:
 
 
 @component
-class EvenLogRatio:
+class LogSNR:
     """Steps even in log(sigma/mu) over the schedule's whole range."""
 
     def __call__(self, schedule: Schedule, steps: int) -> Float[Array, " steps+1"]:

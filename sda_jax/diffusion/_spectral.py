@@ -1,5 +1,5 @@
-"""The stationary Gaussian law of short trajectories on a periodic plane, and a parameterisation
-whose networks learn the departure from it."""
+"""The stationary Gaussian distribution of short trajectories on a periodic plane, and a
+parameterisation whose networks learn the departure from it."""
 
 from __future__ import annotations
 
@@ -76,25 +76,26 @@ class SpectralPreconditioned:
         )
 
     def extended(self, window: int, length: int) -> SpectralPreconditioned:
-        """The law of trajectories of `length` states whose windows have this one's covariance and
-        whose states depend on the past through the `window - 1` states before alone: of all laws
-        with these windows the one of largest entropy (Burg, 1975). Of a covariance that is measured
-        later windows have it approximately. Computed on the host, in double precision.
+        """The distribution of trajectories of `length` states whose windows have this one's
+        covariance and whose states depend on the past through the `window - 1` states before alone:
+        of all distributions with these windows the one of largest entropy (Burg, 1975). Of a
+        covariance that is measured later windows have it approximately. Computed on the host, in
+        double precision.
 
         Args:
-            window: States of this law's windows.
+            window: States of this distribution's windows.
             length: At least `window`.
 
         Raises:
-            ConfigError: This law has not been measured yet, or is an argument of a function that is
-                being compiled.
+            ConfigError: This distribution has not been measured yet, or is an argument of a
+                function that is being compiled.
         """
         variances, modes = self._measured()
         if isinstance(variances, Tracer):
             raise ConfigError(
                 "prior",
                 "an argument of a function under jax.jit",
-                "arrays: the law of whole trajectories is made of them on the host",
+                "arrays: the distribution of whole trajectories is made of them on the host",
                 "Use the prior inside the function without passing it.",
             )
         values, parts = np.asarray(variances, np.float64), np.asarray(modes, np.float64)
@@ -161,12 +162,15 @@ class SpectralPreconditioned:
         passed = self._filtered(noise, lambda v, r: v * r / (v + r**2), ratio)
         return (missing - passed) / self._std(_error, ratio, x)
 
-    def spread(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
+    def covariance_times(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
         """The covariance of x given x_t times `w`, were the data Gaussian of covariance C."""
         return self._filtered(w, _error, noise_ratio(schedule, t))
 
-    def error(self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Fields:
-        """A draw from the normal law of mean zero and the covariance that `spread` applies."""
+    def draw_error(
+        self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule
+    ) -> Fields:
+        """A draw from the normal distribution of mean zero and the covariance that
+        `covariance_times` applies."""
         white = jax.random.normal(key, shape)
         return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), noise_ratio(schedule, t))
 
@@ -220,15 +224,15 @@ class LinearDenoiser:
     """The best linear denoiser of fields, exact if they are Gaussian.
 
     Attributes:
-        law: Their covariance, a `SpectralPreconditioned`.
+        distribution: Their covariance, a `SpectralPreconditioned`.
         schedule: Noise schedule.
     """
 
-    law: Any
+    distribution: Any
     schedule: Any
 
     def __call__(self, x: Fields, t: Time) -> Fields:
-        return self.law.estimate(x, jnp.asarray(t, jnp.float32), self.schedule)
+        return self.distribution.estimate(x, jnp.asarray(t, jnp.float32), self.schedule)
 
 
 def _error(variance: Array, ratio: Array) -> Array:

@@ -1,4 +1,5 @@
-"""Normal laws that are stationary in time: their covariance's products and draws by FFT."""
+"""Normal distributions that are stationary in time: their covariance's products and draws by
+FFT."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ Lags = Float[Array, "lags channel channel"]
 
 def autocovariance(e: Float[Array, "batch length channel"]) -> Lags:
     """`K_l = mean_i e_i e_{i+l}^T` over all i of a series, pairs beyond its end counting as zero,
-    averaged over the batch. Dividing by the whole length keeps the law's spectrum positive."""
+    averaged over the batch. Dividing by the whole length keeps the distribution's spectrum
+    positive."""
     length = e.shape[1]
     waves = jnp.fft.rfft(e, 2 * length, axis=1)
     power = jnp.mean(jnp.conj(waves)[..., :, None] * waves[..., None, :], axis=0)

@@ -24,9 +24,9 @@ class ChiSquare(NamedTuple):
 
     Attributes:
         members: `|L^-1 (y - A(x))|^2 / m` of each member, `L L^T` the noise's covariance. Given y
-            drawn from the model, a member that is an exact draw of the posterior has the law of
-            chi-square with m degrees of freedom, divided by m.
-        std: Standard deviation of that law, `sqrt(2 / m)`.
+            drawn from the model, a member that is an exact draw of the posterior has the
+            distribution of chi-square with m degrees of freedom, divided by m.
+        std: Standard deviation of that distribution, `sqrt(2 / m)`.
     """
 
     members: Float[np.ndarray, " samples"]
@@ -49,7 +49,8 @@ def innovation_chi_square(
         ObservationError: Nothing was observed, or its noise is not Gaussian.
     """
     observation.require_gaussian(
-        "innovations of other laws have no chi-square", "Hold values out and take held_out_ranks."
+        "innovations of other distributions have no chi-square",
+        "Hold values out and take held_out_ranks.",
     )
     m = int(jnp.sum(observation.observed))
     if m == 0:

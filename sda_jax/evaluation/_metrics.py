@@ -56,7 +56,7 @@ def _energy(distances: np.ndarray, order: np.ndarray, n: int) -> float:
 
 
 def energy_test(x: Ensemble, y: Ensemble, permutations: int = 199, seed: int = 0) -> float:
-    """p-value of the permutation test that both ensembles have one law."""
+    """p-value of the permutation test that both ensembles have one distribution."""
     joint = np.concatenate([_flat(x), _flat(y)])
     distances, n = cdist(joint, joint), len(x)
     rng = np.random.default_rng(seed)
@@ -169,7 +169,8 @@ def compare(
 
 def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
     """Share of the reference's members inside the central interval that holds `share` of the
-    ensemble, averaged over all components: `share` on average if both have one law and the ensemble
+    ensemble, averaged over all components: `share` on average if both have one distribution and the
+        ensemble
     at least `2 / (1 - share) - 1` members.
 
     Raises:
@@ -186,7 +187,8 @@ def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
 
 def rank_flatness(ensemble: Ensemble, truths: Ensemble, bins: int = 16) -> float:
     """Chi-square per degree of freedom of the ranks of truths among the members, counted in equal
-    bins and averaged over components: 1 where truths, independent draws, have the ensemble's law.
+    bins and averaged over components: 1 where truths, independent draws, have the ensemble's
+        distribution.
 
     The ensemble's finite size adds to it: as many members as truths make it 2.
 
@@ -209,7 +211,7 @@ def residual_std(observation: Observation, ensemble: Ensemble) -> float:
     """Root mean square of `A(x) - y` over members and observed elements.
 
     For samples of the posterior of a truth drawn from the prior it equals the noise's standard
-    deviation on average, since sample and truth then have one law given y.
+    deviation on average, since sample and truth then have one distribution given y.
     """
     seen = np.asarray(observation.observed)
     residual = np.asarray(

@@ -17,7 +17,7 @@ from sda_jax.data._conventions import Files
 from sda_jax.diffusion import _denoisers as denoise
 from sda_jax.diffusion import _schedules as schedule
 from sda_jax.diffusion._schedules import Cosine
-from sda_jax.observations._files import LAWS, OPERATORS
+from sda_jax.observations._files import NOISE_MODELS, OPERATORS
 from sda_jax.observations._operators import Channels, Every
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.prior._prior import COMPONENTS
@@ -61,14 +61,14 @@ class Case:
         std: Of Gaussian noise, in physical units.
         imposed: A value that every element of y is given, where nothing is observed but a property
             asked for; None for an observation of a simulated truth.
-        law: Instead of std, a law that is not Gaussian; see `laws`.
+        noise: Instead of std, a distribution that is not Gaussian; see `distributions`.
     """
 
     length: int = 65
     operator: Any = Every(8, Channels((0,)))
     std: float = 0.4
     imposed: float | None = None
-    law: Any = None
+    noise: Any = None
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,10 @@ class Experiment:
 TABLE = (
     COMPONENTS
     | OPERATORS
-    | LAWS
+    | NOISE_MODELS
     | class_table([Experiment, Data, Files, Case, Assimilation, Evaluation, Mesh, Training])
     | class_table([denoise.UniformTime, denoise.LogNormalRatio])
-    | class_table(
-        [schedule.EvenTime, schedule.EvenLogRatio, schedule.Karras, schedule.Concentrated]
-    )
+    | class_table([schedule.EvenTime, schedule.LogSNR, schedule.Karras, schedule.Concentrated])
     | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
     | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
     | class_table([samplers.PredictorCorrector, samplers.Candidates, samplers.Correctors])

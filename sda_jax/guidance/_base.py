@@ -13,7 +13,7 @@ from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser, Schedule
-from sda_jax.diffusion._gaussian import gaussian_spread
+from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
@@ -48,9 +48,10 @@ class Guided:
     def fit(self, x: Trajectory, t: Time) -> Array:
         """How well x_t explains y, in nats: minus half the innovation's chi-square,
         `(y - A(x_hat))^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, V being the covariance of x given
-        x_t that the denoiser knows of; for noise of another law the log likelihood of x_hat."""
+        x_t that the denoiser knows of; for noise of another distribution the log likelihood of
+        x_hat."""
         x_hat = self.denoiser(x, t)
-        if self.observation.law is not None:
+        if self.observation.noise is not None:
             return self.observation.log_likelihood(x_hat)
         prediction, push = jax.linearize(self.observation.operator, x_hat)
         residual = self.observation.residual(prediction)
@@ -58,12 +59,12 @@ class Guided:
             self.observation,
             push,
             jax.linear_transpose(push, x_hat),
-            lambda w: gaussian_spread(self.denoiser, w, t),
+            lambda w: covariance_times(self.denoiser, w, t),
         )
         return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
 
     def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
-        """A draw of the data given x_t and y, of guidance that knows their whole law.
+        """A draw of the data given x_t and y, of guidance that knows their whole distribution.
 
         Raises:
             ConfigError: The guidance knows their mean only.
@@ -85,7 +86,7 @@ class Method:
         return Guided(denoiser, observation, self)
 
 
-def inflated_pull(
+def innovation_gradient(
     observation: Observation,
     x_hat: Trajectory,
     spread: Callable[[Array], Array],

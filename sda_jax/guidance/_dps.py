@@ -42,7 +42,7 @@ class DPS(Method):
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient that stands for that of `log p(y | x_t)`."""
         observation.require_gaussian(
-            "DPS follows the residual, whatever its law", "Use another guidance."
+            "DPS follows the residual, whatever its distribution", "Use another guidance."
         )
 
         def squared(x: Array) -> tuple[Array, Array]:

@@ -13,9 +13,9 @@ from sda_jax.core._arrays import PRNGKey, Scalar, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_at_least, require_positive
 from sda_jax.core._protocols import Denoiser, Schedule
-from sda_jax.diffusion._gaussian import gaussian_error, gaussian_spread
+from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method, Pull, inflated_pull
+from sda_jax.guidance._base import Method, Pull, innovation_gradient
 from sda_jax.observations._observation import Observation
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
@@ -35,8 +35,8 @@ class GaussianCovariance(Method):
     form, were the data the Gaussian that the prior's parameterisation knows of.
 
     With `SpectralPreconditioned` that is a stationary field's, which knows how errors of
-    neighbouring points and states go together; with the others it is the law of the errors that the
-    network was measured to make, or `PiGDM`'s where none were. The equations are solved by
+    neighbouring points and states go together; with the others it is the distribution of the errors
+    that the network was measured to make, or `PiGDM`'s where none were. The equations are solved by
     conjugate gradients that never evaluate the network.
 
     V may be inflated, as in ensemble Kalman filters: where members fit y worse than its noise
@@ -89,7 +89,7 @@ class GaussianCovariance(Method):
         there where the gradient is to pass through it."""
         observation = self._near(denoiser, observation, x_hat, t)
         _, spread = self._covariance(denoiser, observation, x_hat, t)
-        w = inflated_pull(observation, x_hat, spread, self.iterations)
+        w = innovation_gradient(observation, x_hat, spread, self.iterations)
         schedule = denoiser.schedule
         if self.through_network and pull_x is not None:
             gradient = pull_x(w)[0]
@@ -113,17 +113,17 @@ class GaussianCovariance(Method):
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> Array:
-        """A draw of the data given x_t and y, both laws Gaussian; exact for Gaussian data with
-        inflation 1, which widens what is not observed too: an error of x_hat and one of y
-        are drawn and the Kalman update is made for them (Matheron's rule, as in the stochastic
-        ensemble Kalman filter). Without a gradient through the network."""
+        """A draw of the data given x_t and y, both distributions Gaussian; exact for Gaussian data
+        with inflation 1, which widens what is not observed too: an error of x_hat and one of y are
+        drawn and the Kalman update is made for them (Matheron's rule, as in the stochastic ensemble
+        Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
         observation = self._near(denoiser, observation, x_hat, t)
         factor, spread = self._covariance(denoiser, observation, x_hat, t)
-        error = jnp.sqrt(factor) * gaussian_error(key_error, denoiser, x.shape, t)
-        errors = (error, observation.noise(key_noise))
-        w = inflated_pull(observation, x_hat, spread, self.iterations, errors=errors)
+        error = jnp.sqrt(factor) * draw_error(key_error, denoiser, x.shape, t)
+        errors = (error, observation.draw_noise(key_noise))
+        w = innovation_gradient(observation, x_hat, spread, self.iterations, errors=errors)
         return x_hat + error + spread(w)
 
     def _covariance(
@@ -131,7 +131,7 @@ class GaussianCovariance(Method):
     ) -> tuple[Scalar, Callable[[Array], Array]]:
         """The inflation, and `w -> V w` with it."""
         factor = self._inflation(denoiser, observation, x_hat, t)
-        return factor, lambda w: factor * gaussian_spread(denoiser, w, t)
+        return factor, lambda w: factor * covariance_times(denoiser, w, t)
 
     def _near(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
@@ -143,7 +143,7 @@ class GaussianCovariance(Method):
         """
         if self.inflation is None:
             observation.require_gaussian(
-                "the innovations of other laws say nothing of the inflation",
+                "the innovations of other distributions say nothing of the inflation",
                 "Give GaussianCovariance an inflation.",
             )
         return observation.near(x_hat, noise_ratio(denoiser.schedule, t))
@@ -157,7 +157,7 @@ class GaussianCovariance(Method):
         innovation = observation.whitened(observation.residual(prediction))
 
         def expected(key: PRNGKey) -> Array:
-            error = push(gaussian_error(key, denoiser, x_hat.shape, t))
+            error = push(draw_error(key, denoiser, x_hat.shape, t))
             return jnp.sum(observation.whitened(jnp.where(observation.observed, error, 0.0)) ** 2)
 
         keys = jax.random.split(jax.random.key(0), PROBES)

@@ -13,7 +13,7 @@ from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice, require_positive
 from sda_jax.core._protocols import Denoiser
-from sda_jax.diffusion._gaussian import gaussian_spread
+from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Method, Pull, conjugate_gradients, gmres, innovation_covariance
 from sda_jax.guidance._gaussian import GaussianCovariance, bounded
@@ -89,7 +89,7 @@ class MMPS(Method):
             v = gmres(matrix, residual, self.iterations)
             return bounded(pull_x(pull(v)[0])[0], schedule, t)
 
-        rough = innovation_covariance(near, push, pull, partial(gaussian_spread, denoiser, t=t))
+        rough = innovation_covariance(near, push, pull, partial(covariance_times, denoiser, t=t))
 
         def precondition(r: Array) -> Array:
             return conjugate_gradients(rough, r, self.above.iterations)

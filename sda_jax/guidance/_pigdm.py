@@ -12,7 +12,7 @@ from sda_jax.core._errors import require_at_least
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._denoisers import Parameterisation
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method, inflated_pull
+from sda_jax.guidance._base import Method, innovation_gradient
 from sda_jax.observations._observation import Observation
 
 
@@ -43,9 +43,9 @@ class PiGDM(Method):
         """`x_hat` and the gradient of `log p(y | x_t)`."""
 
         def spread(w: Array) -> Array:
-            return Parameterisation().spread(w, t, denoiser.schedule)
+            return Parameterisation().covariance_times(w, t, denoiser.schedule)
 
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
-        (gradient,) = pull_x(inflated_pull(near, x_hat, spread, self.iterations))
+        (gradient,) = pull_x(innovation_gradient(near, x_hat, spread, self.iterations))
         return x_hat, gradient

@@ -20,7 +20,7 @@ from sda_jax.observations._operators import (
     Subsample,
     Vorticity,
 )
-from sda_jax.observations._reading import Operated, Used, read, read_all
+from sda_jax.observations._reading import OperatorSource, ReadResult, read, read_all
 from sda_jax.observations._tables import Points
 
 __all__ = [
@@ -36,14 +36,14 @@ __all__ = [
     "Joined",
     "Mask",
     "Observation",
-    "Operated",
+    "OperatorSource",
     "Points",
     "Poisson",
+    "ReadResult",
     "Ring",
     "Saturate",
     "StudentT",
     "Subsample",
-    "Used",
     "Vorticity",
     "combine",
     "interpolation",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sda_jax.core._json import class_table, dumps, loads
-from sda_jax.observations import _noise_models as laws
+from sda_jax.observations import _noise_models as noise_models
 from sda_jax.observations import _operators as operators
 from sda_jax.observations._interpolation import Interpolate
 from sda_jax.observations._observation import Observation
@@ -31,14 +31,16 @@ OPERATORS = class_table(
         Interpolate,
     ]
 )
-LAWS = class_table([laws.StudentT, laws.Poisson, laws.Normal, laws.JoinedLaw])
+NOISE_MODELS = class_table(
+    [noise_models.StudentT, noise_models.Poisson, noise_models.Normal, noise_models.JoinedNoise]
+)
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:
     """Writes an observation whose operator is a component.
 
     Args:
-        path: The file: datasets `y` and `std`, `covariance` or `law` (JSON), attributes
+        path: The file: datasets `y` and `std`, `covariance` or `noise` (JSON), attributes
             `operator` (JSON) and `length`.
         observation: In physical units.
         length: States of the trajectory that it is of.
@@ -53,8 +55,8 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
         for name in ("std", "covariance"):
             if getattr(observation, name) is not None:
                 file[name] = np.asarray(getattr(observation, name), np.float32)
-        if observation.law is not None:
-            file["law"] = dumps(observation.law)  # too long for an attribute with many elements
+        if observation.noise is not None:
+            file["noise"] = dumps(observation.noise)  # too long for an attribute with many elements
         file.attrs["operator"] = operator
         file.attrs["length"] = length
 
@@ -69,6 +71,6 @@ def load_observation(path: str | Path) -> tuple[Observation, int]:
     with read_hdf5(path, "observation") as file:
         operator = loads(file.attrs["operator"], OPERATORS)
         noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
-        if "law" in file:
-            noise["law"] = loads(file["law"].asstr()[()], LAWS)
+        if "noise" in file:
+            noise["noise"] = loads(file["noise"].asstr()[()], NOISE_MODELS)
         return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])

@@ -51,7 +51,7 @@ class Interpolate:
         return jnp.sum(jnp.asarray(self.weights) * x.reshape(-1)[jnp.asarray(self.indices)], axis=1)
 
 
-class Found(NamedTuple):
+class InterpolationWeights(NamedTuple):
     """Where points lie between the grid's.
 
     Attributes:
@@ -112,7 +112,7 @@ def interpolation(
     coordinates: list[Float[np.ndarray, " points"]],
     channels: Int[np.ndarray, " points"],
     method: str = "linear",
-) -> Found:
+) -> InterpolationWeights:
     """Weights for values at points, multilinear in space and time or those of the nearest.
 
     Args:
@@ -151,4 +151,4 @@ def interpolation(
     reasons.append(("next to points without values", on_mask))
     total = np.sum(weights, axis=0)
     shares = np.stack(weights, axis=1) / np.where(total > 0, total, 1.0)[:, None]
-    return Found(np.stack(indices, axis=1), shares, reasons)
+    return InterpolationWeights(np.stack(indices, axis=1), shares, reasons)

@@ -1,8 +1,9 @@
-"""Laws of observations that are not Gaussian, element by element, and their Gaussian neighbours.
+"""Noise models of observations that are not Gaussian, element by element, and their Gaussian
+neighbours.
 
-A law is a component with `log_prob(y, prediction)`, an array like y, and, where observations are
-to be drawn, `sample(key, prediction)`. Elements are independent given the trajectory.
-"""
+A noise model is a component with `log_prob(y, prediction)`, an array like y, and, where
+observations are to be drawn, `sample(key, prediction)`. Elements are independent given the
+trajectory."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ OFFSETS = np.concatenate([-(2.0 ** np.arange(5, -6, -1)), [0.0], 2.0 ** np.arang
 REFINEMENTS, SHRINK = 6, 8.0
 
 
-class Law(Protocol):
+class NoiseModel(Protocol):
     """`p(y | prediction)` of independent elements."""
 
     def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
@@ -32,12 +33,12 @@ class Law(Protocol):
         ...
 
 
-def _check_parameters(law: Any, *names: str) -> None:
+def _check_parameters(noise: Any, *names: str) -> None:
     for name in names:
-        value = getattr(law, name)
+        value = getattr(noise, name)
         if isinstance(value, (tuple, list)):  # as a file has them
             value = np.asarray(value, np.float32)
-            object.__setattr__(law, name, value)
+            object.__setattr__(noise, name, value)
         require_positive(name, value)
         wrong = isinstance(value, np.ndarray) and not (np.isfinite(value) & (value > 0)).all()
         if wrong:
@@ -46,7 +47,7 @@ def _check_parameters(law: Any, *names: str) -> None:
 
 @component
 class StudentT:
-    """`y = prediction + scale t`, t of Student's law: instruments with outliers.
+    """`y = prediction + scale t`, t of Student's distribution: instruments with outliers.
 
     Attributes:
         scale: Of the noise, in physical units, a number or an array that broadcasts against y.
@@ -92,38 +93,41 @@ class Poisson:
 
 
 @component
-class JoinedLaw:
-    """The laws of several observations whose flattened elements follow each other.
+class JoinedNoise:
+    """The noise models of several observations whose flattened elements follow each other.
 
     Attributes:
-        laws: One a part.
+        models: One a part.
         sizes: Elements of each.
     """
 
-    laws: tuple
+    models: tuple
     sizes: tuple[int, ...] = static()
 
     def _parts(self, *arrays: Array) -> list[tuple]:
         edges = np.cumsum((0, *self.sizes))
         spans = itertools.pairwise(edges)
         return [
-            (law, *(a[i:j] for a in arrays)) for law, (i, j) in zip(self.laws, spans, strict=True)
+            (noise, *(a[i:j] for a in arrays))
+            for noise, (i, j) in zip(self.models, spans, strict=True)
         ]
 
     def log_prob(self, y: Float[Array, " m"], prediction: Float[Array, " m"]) -> Float[Array, " m"]:
         """Of every element."""
-        return jnp.concatenate([law.log_prob(a, p) for law, a, p in self._parts(y, prediction)])
+        return jnp.concatenate([noise.log_prob(a, p) for noise, a, p in self._parts(y, prediction)])
 
     def sample(self, key: PRNGKey, prediction: Float[Array, " m"]) -> Float[Array, " m"]:
         """A draw of y."""
-        keys = jax.random.split(key, len(self.laws))
+        keys = jax.random.split(key, len(self.models))
         parts = self._parts(prediction)
-        return jnp.concatenate([law.sample(k, p) for k, (law, p) in zip(keys, parts, strict=True)])
+        return jnp.concatenate(
+            [noise.sample(k, p) for k, (noise, p) in zip(keys, parts, strict=True)]
+        )
 
 
 @component
 class Normal:
-    """`y ~ N(prediction, std^2)`: a part of a `JoinedLaw`."""
+    """`y ~ N(prediction, std^2)`: a part of a `JoinedNoise`."""
 
     std: Any = 1.0
 
@@ -146,72 +150,76 @@ def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
     return len(shape) <= len(against) and all(a in (1, b) for a, b in pairs)
 
 
-def check_law(law: Any, y: np.ndarray) -> None:
-    """Raises `ObservationError` if `law` is none, or cannot be that of `y`."""
-    if not hasattr(law, "log_prob"):
+def check_noise_model(noise: Any, y: np.ndarray) -> None:
+    """Raises `ObservationError` if `noise` is none, or cannot be that of `y`."""
+    if not hasattr(noise, "log_prob"):
         raise ObservationError(
-            "law",
-            law,
+            "noise",
+            noise,
             "a component with log_prob(y, prediction)",
             "Use StudentT or Poisson, or write one.",
         )
-    if hasattr(law, "check"):
-        law.check(y)
-    if isinstance(law, JoinedLaw):
+    if hasattr(noise, "check"):
+        noise.check(y)
+    if isinstance(noise, JoinedNoise):
         return
-    for shape in map(np.shape, jax.tree.leaves(law)):
+    for shape in map(np.shape, jax.tree.leaves(noise)):
         if not broadcasts(shape, y.shape):
             raise ObservationError(
-                "law",
+                "noise",
                 f"a parameter of shape {shape}",
                 f"() or the shape of y, {y.shape}",
                 "Reshape it.",
             )
 
 
-def join(laws: list[Any], shapes: list[tuple[int, ...]]) -> JoinedLaw:
-    """The law of several flattened observations that follow each other, of these shapes."""
+def join(models: list[Any], shapes: list[tuple[int, ...]]) -> JoinedNoise:
+    """The noise of several flattened observations that follow each other, of these shapes."""
     parts, sizes = [], []
-    for law, shape in zip(laws, shapes, strict=True):
-        if isinstance(law, JoinedLaw):
-            parts.extend(law.laws)
-            sizes.extend(law.sizes)
+    for noise, shape in zip(models, shapes, strict=True):
+        if isinstance(noise, JoinedNoise):
+            parts.extend(noise.models)
+            sizes.extend(noise.sizes)
         else:
-            parts.append(jax.tree.map(jnp.ravel, spread_parameters(law, shape)))
+            parts.append(jax.tree.map(jnp.ravel, spread_parameters(noise, shape)))
             sizes.append(math.prod(shape))
-    return JoinedLaw(tuple(parts), tuple(sizes))
+    return JoinedNoise(tuple(parts), tuple(sizes))
 
 
-def spread_parameters(law: Any, shape: tuple[int, ...]) -> Any:
-    """The law with its parameters given for every element of a y of that shape."""
-    return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), law)
+def spread_parameters(noise: Any, shape: tuple[int, ...]) -> Any:
+    """The noise with its parameters given for every element of a y of that shape."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), noise)
 
 
 class Neighbour(NamedTuple):
-    """`N(y; prediction, std^2)`, which stands for a law where the prediction is likely."""
+    """`N(y; prediction, std^2)`, which stands for a noise model where the prediction is likely."""
 
     y: Float[Array, ...]
     std: Float[Array, ...]
 
 
 def gaussian_neighbour(
-    law: Law, y: Float[Array, ...], prediction: Float[Array, ...], variance: Float[Array, ...]
+    noise: NoiseModel,
+    y: Float[Array, ...],
+    prediction: Float[Array, ...],
+    variance: Float[Array, ...],
 ) -> Neighbour:
-    """The Gaussian likelihood with the law's slope and curvature at the most probable value of a
-    prediction that is normal around `prediction`: Laplace's approximation, exact for Gaussian laws.
+    """The Gaussian likelihood with the noise's slope and curvature at the most probable value of a
+    prediction that is normal around `prediction`: Laplace's approximation, exact for Gaussian
+    noise.
 
-    Where the law curves the wrong way, as far from an outlier, the neighbour is nearly flat and
-    has the law's slope.
+    Where the noise curves the wrong way, as far from an outlier, the neighbour is nearly flat and
+    has the noise's slope.
 
     Args:
-        law: Of y.
+        noise: Of y.
         y: What was observed, without missing values.
         prediction: Mean of the prediction before y is known.
         variance: Its variance.
     """
 
     def total(p: Array) -> Array:
-        return jnp.sum(law.log_prob(y, p))
+        return jnp.sum(noise.log_prob(y, p))
 
     slope_of = jax.grad(total)
     # a search at falling distances finds the mode of heavy tails too, where Newton's steps do not
@@ -222,8 +230,10 @@ def gaussian_neighbour(
         candidates = p + offsets * width / SHRINK**i
 
         def value(q: Array) -> Array:
-            found = law.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
-            return jnp.where(jnp.isnan(found), -jnp.inf, found)  # where a law is not defined
+            found = noise.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
+            return jnp.where(
+                jnp.isnan(found), -jnp.inf, found
+            )  # where a noise model is not defined
 
         best = jnp.argmax(jax.vmap(value)(candidates), axis=0)
         return jnp.take_along_axis(candidates, best[None], axis=0)[0], None

@@ -18,14 +18,14 @@ from sda_jax.core._units import Standardisation
 from sda_jax.observations._noise_models import (
     Normal,
     broadcasts,
-    check_law,
+    check_noise_model,
     gaussian_neighbour,
     join,
     spread_parameters,
 )
 from sda_jax.observations._operators import Every, Joined, as_pytree, row_norms_squared
 
-NOISES = ("std", "covariance", "law")
+NOISES = ("std", "covariance", "noise")
 
 
 def _concrete(value: Any) -> np.ndarray | None:
@@ -40,7 +40,7 @@ def _concrete(value: Any) -> np.ndarray | None:
 
 @component
 class Observation:
-    """`y ~ N(A(x), noise)`, or of another law, of a whole trajectory in physical units.
+    """`y ~ N(A(x), noise)`, or of another noise model, of a whole trajectory in physical units.
 
     Attributes:
         y: What was observed, any shape; NaN where nothing was.
@@ -50,20 +50,20 @@ class Observation:
         std: Standard deviation of independent noise, one number or an array that broadcasts
             against y.
         covariance: Instead of std, the `(m, m)` covariance of the flattened y.
-        law: Instead of both, a law that is not Gaussian: `StudentT`, `Poisson`, or a component of
-            your own with `log_prob(y, prediction)`; see `laws`.
+        noise: Instead of both, a noise model that is not Gaussian: `StudentT`, `Poisson`, or a
+            component of your own with `log_prob(y, prediction)`; see `NoiseModel`.
 
     Raises:
         ObservationError: std not positive or of the wrong shape, not exactly one of std,
-            covariance and law given, a covariance that is not symmetric positive definite, or y
-            that the law does not allow.
+            covariance and noise given, a covariance that is not symmetric positive definite, or y
+            that the noise does not allow.
     """
 
     y: Any
     operator: Any
     std: Any = None
     covariance: Any = None
-    law: Any = None
+    noise: Any = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operator", as_pytree(self.operator))
@@ -80,14 +80,14 @@ class Observation:
                 ", ".join(NOISES),
                 " and ".join(given) or "none",
                 "exactly one of them",
-                "Give std=, covariance= or law=.",
+                "Give std=, covariance= or noise=.",
             )
         if self.std is not None:
             self._check_std(y.shape)
         elif self.covariance is not None:
             self._check_covariance(y.size)
         else:
-            check_law(self.law, y)
+            check_noise_model(self.noise, y)
 
     def _check_std(self, shape: tuple[int, ...]) -> None:
         std = _concrete(self.std)
@@ -120,10 +120,10 @@ class Observation:
             )
 
     def require_gaussian(self, why: str, remedy: str) -> None:
-        """Raises `ObservationError` if the noise has another law."""
-        if self.law is not None:
+        """Raises `ObservationError` if the noise is of another kind."""
+        if self.noise is not None:
             expected = f"Gaussian noise: {why}"
-            raise ObservationError("law", type(self.law).__name__, expected, remedy)
+            raise ObservationError("noise", type(self.noise).__name__, expected, remedy)
 
     @property
     def observed(self) -> Bool[Array, ...]:
@@ -150,15 +150,18 @@ class Observation:
         """A draw of y given the prediction.
 
         Raises:
-            ObservationError: The law cannot be drawn from.
+            ObservationError: The noise cannot be drawn from.
         """
-        if self.law is None:
-            return prediction + self.noise(key)
-        if not hasattr(self.law, "sample"):
+        if self.noise is None:
+            return prediction + self.draw_noise(key)
+        if not hasattr(self.noise, "sample"):
             raise ObservationError(
-                "law", self.law, "a law with sample(key, prediction)", "Give it that method."
+                "noise",
+                self.noise,
+                "a noise model with sample(key, prediction)",
+                "Give it that method.",
             )
-        return self.law.sample(key, prediction)
+        return self.noise.sample(key, prediction)
 
     def near(self, x_hat: Trajectory, ratio: Scalar) -> Observation:
         """A Gaussian observation that stands for this one where the trajectory is close to `x_hat`
@@ -169,18 +172,18 @@ class Observation:
             ratio: sigma/mu of the noise level; the variance of the prediction is that of
                 standard normal states.
         """
-        if self.law is None:
+        if self.noise is None:
             return self
         x_hat = jax.lax.stop_gradient(x_hat)
         prediction = self.operator(x_hat)
         variance = ratio**2 / (1 + ratio**2) * row_norms_squared(self.operator, x_hat)
         y = jnp.where(self.observed, jnp.asarray(self.y, jnp.float32), 1.0)
         tiny = jnp.finfo(jnp.float32).tiny
-        found = gaussian_neighbour(self.law, y, prediction, jnp.maximum(variance, tiny))
+        found = gaussian_neighbour(self.noise, y, prediction, jnp.maximum(variance, tiny))
         seen = jnp.where(self.observed, found.y, jnp.nan)
         return Observation(seen, self.operator, std=jnp.where(self.observed, found.std, 1.0))
 
-    def noise(self, key: PRNGKey) -> Float[Array, ...]:
+    def draw_noise(self, key: PRNGKey) -> Float[Array, ...]:
         """A draw of Gaussian noise, an array like y."""
         white = jax.random.normal(key, jnp.shape(self.y))
         if self.covariance is None:
@@ -213,7 +216,7 @@ class Observation:
     def log_prob(
         self, prediction: Float[Array, ...], extra: Float[Array, ...] | Scalar = 0.0
     ) -> Float[Array, ""]:
-        """`log N(y; prediction, noise + extra)`, or that of the law, over what was observed.
+        """`log N(y; prediction, noise + extra)`, or that of the noise, over what was observed.
 
         Args:
             prediction: An array like y.
@@ -221,9 +224,9 @@ class Observation:
                 y), or an `(m, m)` covariance, `m = y.size`.
         """
         residual, observed = self.residual(prediction), self.observed
-        if self.law is not None:
+        if self.noise is not None:
             y = jnp.where(observed, jnp.asarray(self.y, jnp.float32), 1.0)
-            return jnp.sum(jnp.where(observed, self.law.log_prob(y, prediction), 0.0))
+            return jnp.sum(jnp.where(observed, self.noise.log_prob(y, prediction), 0.0))
         extra = jnp.asarray(extra)
         full = extra.ndim == 2 and extra.shape == (residual.size,) * 2 != residual.shape
         if self.covariance is None and not full:
@@ -251,9 +254,9 @@ class Observation:
     def row(self, i: Int[Array, ""], of: Operator) -> Observation:
         """What `of` saw of the i-th observed state, where `operator` is `Every(n, of)`."""
         shape, y = jnp.shape(self.y), jnp.asarray(self.y, jnp.float32)[i]
-        if self.law is not None:
-            law = jax.tree.map(lambda a: a[i], spread_parameters(self.law, shape))
-            return Observation(y, of, law=law)
+        if self.noise is not None:
+            noise = jax.tree.map(lambda a: a[i], spread_parameters(self.noise, shape))
+            return Observation(y, of, noise=noise)
         return Observation(y, of, std=jnp.broadcast_to(jnp.asarray(self.std), shape)[i])
 
     def standardised(self, standardisation: Standardisation) -> Observation:
@@ -301,16 +304,16 @@ def combine(*observations: Observation) -> Observation:
         raise ObservationError("observations", "none", "at least one", "Pass observations.")
     y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
     operator = Joined(tuple(o.operator for o in observations))
-    if any(o.law is not None for o in observations):
+    if any(o.noise is not None for o in observations):
         if any(o.covariance is not None for o in observations):
             raise ObservationError(
                 "covariance",
-                "correlated noise beside a law that is not Gaussian",
+                "correlated noise beside a noise model that is not Gaussian",
                 "independent noise",
                 "Give std= instead.",
             )
-        laws = [Normal(o.std) if o.law is None else o.law for o in observations]
-        return Observation(y, operator, law=join(laws, [jnp.shape(o.y) for o in observations]))
+        models = [Normal(o.std) if o.noise is None else o.noise for o in observations]
+        return Observation(y, operator, noise=join(models, [jnp.shape(o.y) for o in observations]))
     if all(o.covariance is None for o in observations):
         std = [
             jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
@@ -326,7 +329,7 @@ def observe(
     operator: Operator,
     std: Any = None,
     covariance: Any = None,
-    law: Any = None,
+    noise: Any = None,
 ) -> Observation:
     """Draws y of a true trajectory and keeps the operator and the noise.
 
@@ -334,11 +337,11 @@ def observe(
         key: Random key.
         truth: Trajectory `(L, *S)` in physical units.
         operator: See `Observation`.
-        std, covariance, law: Exactly one of them; see `Observation`.
+        std, covariance, noise: Exactly one of them; see `Observation`.
     """
     clean = operator(truth)
-    # of no y yet, which a law of counts would look at
-    unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, law)
+    # of no y yet, which a noise model of counts would look at
+    unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, noise)
     return dataclasses.replace(unseen, y=unseen.draw(key, clean))
 
 

@@ -42,22 +42,22 @@ class Channels:
 
 @component
 class Every:
-    """`of` applied to every n-th state, from the first on: an operator local in time.
+    """`operator` applied to every n-th state, from the first on: an operator local in time.
 
     Attributes:
         n: Stride in states.
-        of: Operator on one state, a component or any function.
+        operator: Operator on one state, a component or any function.
     """
 
     n: int = static(1)
-    of: Any = Channels()
+    operator: Any = Channels()
 
     def __post_init__(self) -> None:
         require_at_least("n", self.n, 1)
-        object.__setattr__(self, "of", as_pytree(self.of))
+        object.__setattr__(self, "operator", as_pytree(self.operator))
 
     def __call__(self, x: Trajectory) -> Float[Array, ...]:
-        return jax.vmap(self.of)(x[:: self.n])
+        return jax.vmap(self.operator)(x[:: self.n])
 
 
 @component
@@ -91,21 +91,21 @@ class Chain:
 
 @component
 class At:
-    """`of` applied to the state at `index` alone; -1 is the last.
+    """`operator` applied to the state at `index` alone; -1 is the last.
 
     Attributes:
         index: Of the state.
-        of: Operator on one state, a component or any function.
+        operator: Operator on one state, a component or any function.
     """
 
     index: int = static(-1)
-    of: Any = Channels()
+    operator: Any = Channels()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "of", as_pytree(self.of))
+        object.__setattr__(self, "operator", as_pytree(self.operator))
 
     def __call__(self, x: Trajectory) -> Float[Array, ...]:
-        return self.of(x[self.index])
+        return self.operator(x[self.index])
 
 
 @component

@@ -20,11 +20,11 @@ from sda_jax.observations._interpolation import Interpolate, interpolation
 from sda_jax.observations._observation import Observation, combine
 from sda_jax.observations._tables import Points, read_table
 
-__all__ = ["Gridded", "Operated", "Points", "Used", "read", "read_all"]
+__all__ = ["Gridded", "OperatorSource", "Points", "ReadResult", "read", "read_all"]
 
 
 @dataclass(frozen=True)
-class Operated:
+class OperatorSource:
     """An operator of one's own with its y.
 
     Attributes:
@@ -39,7 +39,7 @@ class Operated:
     std: float
 
 
-class Used(NamedTuple):
+class ReadResult(NamedTuple):
     """What was made of a source of observations.
 
     Attributes:
@@ -53,7 +53,9 @@ class Used(NamedTuple):
     code: str = ""
 
 
-def read(source: Points | Gridded | Operated, layout: Layout, start: float, length: int) -> Used:
+def read(
+    source: Points | Gridded | OperatorSource, layout: Layout, start: float, length: int
+) -> ReadResult:
     """The observation in a file.
 
     Args:
@@ -66,8 +68,8 @@ def read(source: Points | Gridded | Operated, layout: Layout, start: float, leng
         StorageError: The file is missing or damaged, or columns are.
         ObservationError: Its contents are impossible, or none of them can be used.
     """
-    if isinstance(source, Operated):
-        return _operated(source)
+    if isinstance(source, OperatorSource):
+        return _by_operator(source)
     if isinstance(source, Points):
         rows = read_table(source, layout)
     else:
@@ -103,12 +105,12 @@ def read(source: Points | Gridded | Operated, layout: Layout, start: float, leng
         std=rows.std[seen[used]].astype(np.float32),
     )
     head = f"{source.path}: {int(used.sum())} of {len(rows.values)} values used"
-    return Used(observation, "\n".join([head, *lines]))
+    return ReadResult(observation, "\n".join([head, *lines]))
 
 
 def read_all(
-    sources: Sequence[Points | Gridded | Operated], layout: Layout, start: float, length: int
-) -> Used:
+    sources: Sequence[Points | Gridded | OperatorSource], layout: Layout, start: float, length: int
+) -> ReadResult:
     """One observation of all sources, with their own noise each; see `read`."""
     if not sources:
         raise ObservationError(
@@ -119,10 +121,10 @@ def read_all(
         found[0].observation if len(found) == 1 else combine(*(u.observation for u in found))
     )
     reports, codes = ([getattr(u, name) for u in found] for name in ("report", "code"))
-    return Used(observation, "\n".join(reports), "".join(codes))
+    return ReadResult(observation, "\n".join(reports), "".join(codes))
 
 
-def _operated(source: Operated) -> Used:
+def _by_operator(source: OperatorSource) -> ReadResult:
     module, colon, name = source.operator.partition(":")
     expected = "module:function, a JAX function of a trajectory"
     if not colon:
@@ -142,7 +144,7 @@ def _operated(source: Operated) -> Used:
     seen = int((~np.isnan(y)).sum())
     code = hashlib.sha256(Path(str(found.__file__)).read_bytes()).hexdigest()
     report = f"{source.path}: {seen} of {y.size} values used, by {source.operator}"
-    return Used(observation, report, code)
+    return ReadResult(observation, report, code)
 
 
 def _array(path: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from sda_jax.posterior._assimilate import assimilate, sample
 from sda_jax.posterior._cf import summarise, to_xarray, write_posterior
 from sda_jax.posterior._files import load_posterior, save_posterior
 from sda_jax.posterior._modes import Modes, find_modes
-from sda_jax.posterior._presets import ladder
+from sda_jax.posterior._presets import presets
 from sda_jax.posterior._refinement import Refined, refine
 from sda_jax.posterior._smc import Particles, twisted_smc
 from sda_jax.posterior._to_file import assimilate_to_file
@@ -16,8 +16,8 @@ __all__ = [
     "assimilate",
     "assimilate_to_file",
     "find_modes",
-    "ladder",
     "load_posterior",
+    "presets",
     "refine",
     "sample",
     "save_posterior",

@@ -26,8 +26,8 @@ from sda_jax.observations._observation import Observation
 from sda_jax.posterior._presets import PRIOR_SAMPLER, settings
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._devices import BATCH, TIME, over_batch, require_shared, split
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._devices import BATCH, TIME, constrain, over_batch, require_shared
+from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._processes import finite_rows
 
 
@@ -56,11 +56,12 @@ def assimilate(
         observation: What was seen, in physical units.
         length: States of the trajectory.
         samples: Members of the ensemble.
-        guidance: How the observation enters; None for the default of `ladder(prior)`.
+        guidance: How the observation enters; None for the default of `presets(prior)`.
         sampler: How the posterior is sampled; None for the default, too.
         chunk: Members sampled at once; lower it if memory runs out.
         window_chunk: Windows of a local network evaluated at once; None for all.
-        window_stride: States between neighbouring windows of a local network; see `Blanket`.
+        window_stride: States between neighbouring windows of a local network; see
+            `ComposedDenoiser`.
         context: What a prior trained with context asks to be told of the trajectory, in physical
             units: numbers that broadcast against `(length, *space, channels)`.
         progress: Shows a bar over the chunks.
@@ -166,7 +167,7 @@ def _ensemble(
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
         # the last chunk is filled up, so that one compilation serves all
         members = jnp.arange(start, start + chunk)
-        drawn = run_in_memory(
+        drawn = run_if_fits(
             _draw, remedy, key, members, denoiser, prior.standardisation, sampler, shape
         )
         parts.append(drawn[: samples - start])
@@ -199,7 +200,7 @@ def _draw(
         return sampler(jax.random.fold_in(key, member), denoiser, shape)
 
     drawn = over_batch(one, members)
-    return split(standardisation.inverse(drawn), BATCH, TIME)
+    return constrain(standardisation.inverse(drawn), BATCH, TIME)
 
 
 def _check_length(prior: Prior, length: int) -> None:

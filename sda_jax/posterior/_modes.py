@@ -22,7 +22,7 @@ from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._presets import settings
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._memory import run_if_fits
 
 MOMENTUM = 0.9
 
@@ -67,7 +67,7 @@ def find_modes(
         prior: What trajectories look like.
         observation: In physical units.
         ensemble: Members to start from, in physical units; a posterior's.
-        guidance: How the observation enters; None for the default of `ladder(prior)`. Without an
+        guidance: How the observation enters; None for the default of `presets(prior)`. Without an
             inflation that follows the innovations, which would weigh y anew to the last: 1 stands
             for it.
         level: First sigma/mu, in standardised units: larger than a mode is wide, smaller than
@@ -99,7 +99,7 @@ def find_modes(
     start = prior.standardisation.forward(members)
     remedy = f"Lower chunk, the members that climb at once ({chunk})."
     chunk = min(chunk, len(start))
-    ends, finite = run_in_memory(_climb, remedy, posterior, start, level, levels, steps, chunk)
+    ends, finite = run_if_fits(_climb, remedy, posterior, start, level, levels, steps, chunk)
     if not bool(jnp.all(finite)):
         first = float(_ratios(posterior.schedule, level, levels)[jnp.argmin(jnp.all(finite, 0))])
         raise DivergenceError(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from sda_jax.core._protocols import Guidance, Sampler
-from sda_jax.diffusion._schedules import Concentrated, EvenLogRatio
+from sda_jax.diffusion._schedules import Concentrated, LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation
@@ -27,14 +27,14 @@ def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorC
 
 
 def _gibbs(steps: int) -> PredictorCorrector:
-    return PredictorCorrector(steps, EvenLogRatio(), DPMSolverPP2M(), Gibbs(2, above=0.03))
+    return PredictorCorrector(steps, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.03))
 
 
 DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
-DEFAULT_SAMPLER = Candidates(_stepping(32, EvenLogRatio(), 7, 0.5), count=2)
-PRIOR_SAMPLER = _stepping(64, EvenLogRatio(), 7, 0.5)
+DEFAULT_SAMPLER = Candidates(_stepping(32, LogSNR(), 7, 0.5), count=2)
+PRIOR_SAMPLER = _stepping(64, LogSNR(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md
-LADDER: dict[str, tuple[Any, Any]] = {
+PRESETS: dict[str, tuple[Any, Any]] = {
     "fast": (
         DEFAULT_GUIDANCE,
         # hardly a step above 20, where the posterior is nearly Gaussian
@@ -45,14 +45,14 @@ LADDER: dict[str, tuple[Any, Any]] = {
 }
 # no gradient through windows put together: benchmarks/results/kolmogorov_calibration.md
 _INNOVATIONS = GaussianCovariance(20, inflation=None, through_network=False)
-FIELD_LADDER: dict[str, tuple[Any, Any]] = {
+FIELD_PRESETS: dict[str, tuple[Any, Any]] = {
     "fast": (_INNOVATIONS, _gibbs(32)),
     "default": (_INNOVATIONS, _gibbs(64)),
     "accurate": (_INNOVATIONS, _gibbs(128)),
 }
 
 
-def ladder(prior: Prior) -> dict[str, tuple[Any, Any]]:
+def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
     """Guidance and sampler by "fast", "default" and "accurate", of rising cost.
 
     "default" draws each member twice down to where modes are decided, "accurate" four times, which
@@ -64,7 +64,7 @@ def ladder(prior: Prior) -> dict[str, tuple[Any, Any]]:
     gain nothing for a linear observation, and a little for one that saturates.
     """
     parameterisation = getattr(prior.denoiser, "parameterisation", None)
-    return FIELD_LADDER if isinstance(parameterisation, SpectralPreconditioned) else LADDER
+    return FIELD_PRESETS if isinstance(parameterisation, SpectralPreconditioned) else PRESETS
 
 
 def settings(
@@ -72,12 +72,12 @@ def settings(
 ) -> tuple[Guidance, Sampler]:
     """Guidance and sampler as given, or the default ones for this prior and observation: its
     sampler goes with guidance that can `draw`, where it has Gibbs steps."""
-    usual, sampling = ladder(prior)["default"]
+    usual, sampling = presets(prior)["default"]
     if sampler is None:
         draws = guidance is None or hasattr(guidance, "draw")
         sampler = sampling if draws else DEFAULT_SAMPLER
     if guidance is None:
-        # the innovations of other laws say nothing of the inflation
-        followed = observation.law is None
+        # the innovations of other distributions say nothing of the inflation
+        followed = observation.noise is None
         guidance = usual if followed else dataclasses.replace(usual, inflation=1.0)
     return guidance, sampler

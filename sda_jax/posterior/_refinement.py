@@ -14,7 +14,7 @@ from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.observations._observation import Observation
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._memory import run_if_fits
 from sda_jax.systems._base import require_noise
 
 NEGLIGIBLE = 1e-6  # share of the mean precision
@@ -79,7 +79,7 @@ def refine(
     members = jnp.asarray(ensemble, jnp.float32)
     chunk = min(chunk, len(members))
     remedy = f"Lower chunk, the members refined at once ({chunk})."
-    found = run_in_memory(_refined, remedy, key, system, observation, members, steps, size, chunk)
+    found = run_if_fits(_refined, remedy, key, system, observation, members, steps, size, chunk)
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
     if bad.any():
         raise DivergenceError(

@@ -19,18 +19,18 @@ from sda_jax.core._errors import (
 )
 from sda_jax.core._protocols import Denoiser
 from sda_jax.core._resampling import ordered_resampling
-from sda_jax.diffusion._gaussian import gaussian_error, gaussian_spread
-from sda_jax.diffusion._schedules import EvenLogRatio, noise_ratio
+from sda_jax.diffusion._gaussian import covariance_times, draw_error
+from sda_jax.diffusion._schedules import LogSNR, noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.guidance._base import conjugate_gradients
 from sda_jax.observations._observation import Observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._memory import run_if_fits
 
 DEFAULT_TWIST = GaussianCovariance()
-DEFAULT_GRID = EvenLogRatio()
+DEFAULT_GRID = LogSNR()
 ITERATIONS = 20  # of conjugate gradients with the kernel's covariance
 
 
@@ -87,11 +87,12 @@ def twisted_smc(
 ) -> Particles:
     """Samples the posterior by particles that guided ancestral steps move and weights correct.
 
-    Wu et al. (2023), algorithm 1. The target after each step is the prior's law of x_s times the
-    guidance's approximation of `p(y | x_s)`, after the last one times the likelihood itself: the
-    approximation costs particles, not exactness. Exact for the prior's reversed chain as the
-    particles grow, and that chain has the prior's law as the steps grow; at once for Gaussian data
-    whose covariance the denoiser knows (`gaussian_spread`), which the kernel's covariance includes.
+    Wu et al. (2023), algorithm 1. The target after each step is the prior's distribution of x_s
+    times the guidance's approximation of `p(y | x_s)`, after the last one times the likelihood
+    itself: the approximation costs particles, not exactness. Exact for the prior's reversed chain
+    as the particles grow, and that chain has the prior's distribution as the steps grow; at once
+    for Gaussian data whose covariance the denoiser knows (`covariance_times`), which the kernel's
+    covariance includes.
 
     Args:
         key: Random key.
@@ -126,13 +127,13 @@ def twisted_smc(
             "Use GaussianCovariance or SDA.",
         )
     observation.require_gaussian(
-        "twists of other laws are known up to a factor only", "Use assimilate."
+        "twists of other distributions are known up to a factor only", "Use assimilate."
     )
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)
     remedy = f"Lower chunk, the particles moved at once ({chunk})."
-    found = run_in_memory(
+    found = run_if_fits(
         _run, remedy, key, denoiser, standardised, guidance, grid, threshold,
         (length, *prior.state_shape), particles, steps, min(chunk, particles),
     )  # fmt: skip
@@ -242,10 +243,10 @@ def _move(
     mean = share * schedule.mu(s) / schedule.mu(t) * place.x + c * (place.x_hat + shift)
     key_noise, key_error = jax.random.split(key)
     noise = jnp.sqrt(variance) * jax.random.normal(key_noise, mean.shape)
-    error = noise + c * gaussian_error(key_error, denoiser, mean.shape, t)
+    error = noise + c * draw_error(key_error, denoiser, mean.shape, t)
 
     def kernel(w: Array) -> Array:
-        return variance * w + c**2 * gaussian_spread(denoiser, w, t)
+        return variance * w + c**2 * covariance_times(denoiser, w, t)
 
     scaled = conjugate_gradients(kernel, c * shift, ITERATIONS)
     return mean + error, -jnp.vdot(error, scaled) - jnp.vdot(c * shift, scaled) / 2

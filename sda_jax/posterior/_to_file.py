@@ -27,11 +27,11 @@ from sda_jax.posterior._files import new_posterior
 from sda_jax.posterior._presets import settings
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
-from sda_jax.runtime._devices import BATCH, TIME, over_batch, place, split
+from sda_jax.runtime._devices import BATCH, TIME, constrain, over_batch, sharding
 from sda_jax.runtime._files import create_array
-from sda_jax.runtime._memory import run_in_memory
+from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
-from sda_jax.runtime._processes import by_first, finite_rows, unaddressed, whole
+from sda_jax.runtime._processes import finite_rows, on_process_zero, unaddressed, whole
 
 
 def assimilate_to_file(
@@ -103,7 +103,7 @@ def assimilate_to_file(
             if not (finite := finite_rows(x)[: last - first]).all():
                 raise diverged(int((~finite).sum()), last - first, float("nan"))
             parts.write(first, last, x)
-            by_first(lambda folder=under_way: shutil.rmtree(folder))
+            on_process_zero(lambda folder=under_way: shutil.rmtree(folder))
 
     def assemble() -> None:
         with new_posterior(path, description, truth=truth) as file:
@@ -113,7 +113,7 @@ def assimilate_to_file(
             parts.copy(todo, 0, data)
         parts.remove()
 
-    by_first(assemble)
+    on_process_zero(assemble)
     return path
 
 
@@ -133,7 +133,8 @@ def _levels(
     with checkpointer(folder, keep=1) as manager:
         blank = jax.eval_shape(partial(_begin, shape=shape), key, members, denoiser, sampler)
         like = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place(_spec(a, shape))), blank
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding(_spec(a, shape))),
+            blank,
         )
         latest = latest_step(manager)
         if latest >= 0:
@@ -144,7 +145,7 @@ def _levels(
         bar.update(done)
         while done < sampler.steps:
             steps = min(save_every, sampler.steps - done)
-            state, finite = run_in_memory(
+            state, finite = run_if_fits(
                 _advance, remedy, key, members, denoiser, sampler, state, done, steps
             )
             finite = whole(finite)[:wanted]
@@ -196,11 +197,11 @@ def _end(
     denoiser: Denoiser, sampler: Sampler, standardisation: Standardisation, state: PyTree[Array]
 ) -> Array:
     x = over_batch(partial(sampler.end, denoiser), state)
-    return split(standardisation.inverse(x), BATCH, TIME)
+    return constrain(standardisation.inverse(x), BATCH, TIME)
 
 
 def _pinned(state: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
-    return jax.tree.map(lambda leaf: split(leaf, *_spec(leaf, shape)), state)
+    return jax.tree.map(lambda leaf: constrain(leaf, *_spec(leaf, shape)), state)
 
 
 def digest(tree: PyTree) -> str:

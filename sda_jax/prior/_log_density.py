@@ -50,14 +50,14 @@ def flow_log_prob(
     probes: int | None = None,
     key: PRNGKey | None = None,
 ) -> Float[Array, ""]:
-    """Log density at `x` of the law that a denoiser stands for, in its units: a prior's, or the
-    posterior's that guidance makes.
+    """Log density at `x` of the distribution that a denoiser stands for, in its units: a prior's,
+    or the posterior's that guidance makes.
 
     With `u = x_t / mu` and `l = log(sigma/mu)`, `du/dl = u - x_hat` moves x to noise, whose density
     is known, and `d log p / dl = tr(d x_hat / du) - n` counts the change of volume. Song et al.
     (2021), section 4.3. Integrated by the Runge-Kutta method of fourth order in even steps of l.
-    The law is the data's with noise of the schedule's smallest sigma/mu; the noise at the other end
-    is taken as normal of variance `1 + (sigma/mu)^2`.
+    The distribution is the data's with noise of the schedule's smallest sigma/mu; the noise at the
+    other end is taken as normal of variance `1 + (sigma/mu)^2`.
 
     Args:
         denoiser: Of trajectories like x.

@@ -65,7 +65,7 @@ COMPONENTS = class_table(
 
 @component
 class Prior:
-    """A learned law of trajectories.
+    """A learned distribution of trajectories.
 
     Attributes:
         denoiser: Denoiser of segments, in standardised units.

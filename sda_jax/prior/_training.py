@@ -36,10 +36,10 @@ from sda_jax.data._simulation import UNSTABLE
 from sda_jax.data._sources import Source
 from sda_jax.diffusion._denoisers import NetworkDenoiser, UniformTime, denoising_loss
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
-from sda_jax.runtime._devices import BATCH, place, require_shared, scattered, split
+from sda_jax.runtime._devices import BATCH, constrain, require_shared, scattered, sharding
 from sda_jax.runtime._files import append_record, read_records, write_records
-from sda_jax.runtime._memory import run_in_memory
-from sda_jax.runtime._processes import by_first
+from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._processes import on_process_zero
 
 BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
 TRAINING = 1  # what a seed's key is folded with for training
@@ -144,7 +144,7 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
 
 
-def layout(state: TrainState, training: Training) -> TrainState:
+def shardings(state: TrainState, training: Training) -> TrainState:
     """How a state's arrays are shared by the devices of the mesh in use: the source's along batch,
     the optimiser's moments if asked for, the rest on every device."""
 
@@ -169,13 +169,13 @@ def make_block(
         return denoising_loss(key, with_weights(denoiser, variables), training.times, x)
 
     def pinned(state: TrainState) -> TrainState:
-        return jax.tree.map(lambda x, spec: split(x, *spec), state, layout(state, training))
+        return jax.tree.map(lambda x, spec: constrain(x, *spec), state, shardings(state, training))
 
     def step(key: PRNGKey, source: Source, state: TrainState, _: None) -> tuple[TrainState, Array]:
         key_data, key_loss = jax.random.split(jax.random.fold_in(key, state.step))
         drawn, x = source.draw(key_data, state.source, training.batch, training.segment)
         value, gradient = jax.value_and_grad(loss)(
-            state.variables, key_loss, split(standardisation.forward(x), BATCH)
+            state.variables, key_loss, constrain(standardisation.forward(x), BATCH)
         )
         updates, moments = optimiser.update(gradient, state.optimiser, state.variables)
         variables = optax.apply_updates(state.variables, updates)
@@ -252,7 +252,7 @@ def train(
 
     with checkpointer(folder / "checkpoints") as manager:
         blank = jax.eval_shape(begin)
-        places = jax.tree.map(place, layout(blank, training))
+        places = jax.tree.map(sharding, shardings(blank, training))
         like = jax.tree.map(
             lambda a, at: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at), blank, places
         )
@@ -275,7 +275,7 @@ def train(
             kept = [r for r in read_records(metrics) if r.get("step", done + 1) <= done]
             write_records(metrics, kept)
 
-        by_first(go_on)
+        on_process_zero(go_on)
         saved = done
         bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
         started = time.perf_counter()
@@ -286,7 +286,7 @@ def train(
                 if isinstance(source, Feed):
                     then = min(training.block, training.steps - done - steps)
                     given = source.at(done, steps, then)
-                state, losses = run_in_memory(block, BATCH_REMEDY, key, given, state, steps)
+                state, losses = run_if_fits(block, BATCH_REMEDY, key, given, state, steps)
                 done += steps
                 if not np.isfinite(losses).all():
                     _require_finite_source(state.source, done)

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser
-from sda_jax.diffusion._composition import Blanket, LongRange
+from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.prior._prior import Prior
 
@@ -30,7 +30,7 @@ def trajectory_denoiser(
         length: Their states.
         context: What the prior asks to be told of them, in physical units; broadcasts against
             `(length, *space, channels)`.
-        chunk, stride: See `Blanket`.
+        chunk, stride: See `ComposedDenoiser`.
 
     Raises:
         ConfigError: `chunk` or `stride` given for a network that has no windows; a context that is
@@ -52,18 +52,22 @@ def trajectory_denoiser(
         )
     denoiser = prior.denoiser
     if context is not None or prior.context is not None:
-        denoiser = denoiser.told(_standardised(prior, length, context))
+        denoiser = denoiser.conditioned(_standardised(prior, length, context))
     if prior.window is None:
         return denoiser
-    windows = Blanket(denoiser, prior.window, chunk, stride)
-    law = getattr(denoiser, "parameterisation", None)
-    if not isinstance(law, SpectralPreconditioned) or not prior.window < min(length, HORIZON):
+    windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)
+    distribution = getattr(denoiser, "parameterisation", None)
+    if not isinstance(distribution, SpectralPreconditioned) or not prior.window < min(
+        length, HORIZON
+    ):
         return windows
-    local = Blanket(LinearDenoiser(law, denoiser.schedule), prior.window, chunk, stride)
-    whole = law.extended(prior.window, min(length, HORIZON))
+    local = ComposedDenoiser(
+        LinearDenoiser(distribution, denoiser.schedule), prior.window, chunk, stride
+    )
+    whole = distribution.extended(prior.window, min(length, HORIZON))
     linear = LinearDenoiser(whole, denoiser.schedule)
     if length > HORIZON:
-        linear = Blanket(linear, HORIZON, chunk, HORIZON // 4)
+        linear = ComposedDenoiser(linear, HORIZON, chunk, HORIZON // 4)
     return LongRange(windows, local, linear)
 
 

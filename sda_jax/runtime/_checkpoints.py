@@ -11,7 +11,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._processes import by_first
+from sda_jax.runtime._processes import on_process_zero
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def save(manager: ocp.training.Checkpointer, step: int, state: Any) -> None:
 def latest_step(manager: ocp.training.Checkpointer) -> int:
     """The step of the latest complete checkpoint, as the first process sees it; -1 without one."""
     latest = manager.latest
-    return by_first(lambda: -1 if latest is None else latest.step)
+    return on_process_zero(lambda: -1 if latest is None else latest.step)
 
 
 def restore(manager: ocp.training.Checkpointer, step: int, like: Any) -> Any:

@@ -75,7 +75,7 @@ def shares(axis: str) -> int:
     return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
 
 
-def split(x: Array, *axes: str | None) -> Array:
+def constrain(x: Array, *axes: str | None) -> Array:
     """`x` with its leading axes shared along these axes of the mesh, without any on every device;
     x itself without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
@@ -86,11 +86,11 @@ def split(x: Array, *axes: str | None) -> Array:
 def over_batch(one: Callable[..., Any], members: PyTree[Array]) -> Any:
     """`one` of each member, the members shared along `batch`."""
     name = None if jax.sharding.get_abstract_mesh().empty else BATCH
-    shared = jax.tree.map(lambda x: split(x, BATCH), members)
+    shared = jax.tree.map(lambda x: constrain(x, BATCH), members)
     return jax.vmap(one, spmd_axis_name=name)(shared)
 
 
-def place(spec: PartitionSpec) -> Sharding:
+def sharding(spec: PartitionSpec) -> Sharding:
     """Where an array shared so is: on the mesh in use, or on the first device without one."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:

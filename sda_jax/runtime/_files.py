@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from sda_jax.core._errors import SDAError, StorageError
-from sda_jax.runtime._processes import by_first, is_first
+from sda_jax.runtime._processes import is_process_zero, on_process_zero
 
 FORMAT = "sda_jax"
 DIGEST = "digest"
@@ -44,7 +44,7 @@ def atomic(path: str | Path, own: bool = False) -> Generator[Path, None, None]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        if own or is_first():
+        if own or is_process_zero():
             os.replace(temporary, path)
     except SDAError:
         raise
@@ -91,7 +91,7 @@ def append_record(path: str | Path, record: dict[str, Any]) -> None:
         with open(path, "a") as file:
             file.write(json.dumps(record) + "\n")
 
-    by_first(append)
+    on_process_zero(append)
 
 
 @contextlib.contextmanager
@@ -293,7 +293,7 @@ def claim(folder: str | Path, config_json: str, option: str = "--output") -> Pat
         StorageError: It holds another run or other files, another program is at work in it, or it
             cannot be written.
     """
-    by_first(lambda: _claim(Path(folder), config_json, option))
+    on_process_zero(lambda: _claim(Path(folder), config_json, option))
     return Path(folder)
 
 

@@ -49,7 +49,7 @@ def needed_bytes(compiled: Any) -> int:
     return 0 if stats is None else stats.temp_size_in_bytes + stats.output_size_in_bytes
 
 
-def run_in_memory(function: Any, remedy: str, *arguments: Any) -> Any:
+def run_if_fits(function: Any, remedy: str, *arguments: Any) -> Any:
     """Calls a jitted function to its end, after asking whether it fits the memory that is free.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sda_jax.core._errors import StorageError
 from sda_jax.runtime._files import atomic, hold, read_hdf5, release, write_text
-from sda_jax.runtime._processes import by_first, together
+from sda_jax.runtime._processes import on_process_zero, together
 
 
 class Parts:
@@ -32,7 +32,7 @@ class Parts:
     def __init__(self, path: str | Path, description: str):
         self.path = Path(path)
         self.folder = self.path.with_name(self.path.name + ".parts")
-        by_first(lambda: self._claim(description))
+        on_process_zero(lambda: self._claim(description))
 
     def _claim(self, description: str) -> None:
         marker = self.folder / "description.json"
@@ -50,7 +50,7 @@ class Parts:
 
     def has(self, first: int, last: int) -> bool:
         """Whether rows `first ... last` are finished."""
-        return bool(by_first(self._block(first, last).is_dir))
+        return bool(on_process_zero(self._block(first, last).is_dir))
 
     def write(self, first: int, last: int, x: jax.Array) -> None:
         """Keeps `x`, whose rows from 0 are rows `first ... last`, and perhaps more to be left out;
@@ -67,9 +67,9 @@ class Parts:
                     with atomic(name, own=True) as temporary, open(temporary, "wb") as file:
                         np.save(file, data)
 
-        by_first(lambda: shutil.rmtree(partial) if partial.exists() else None)
+        on_process_zero(lambda: shutil.rmtree(partial) if partial.exists() else None)
         together(share)
-        by_first(lambda: os.replace(partial, block))
+        on_process_zero(lambda: os.replace(partial, block))
 
     def copy(self, blocks: list[tuple[int, int]], first: int, data: Any) -> None:
         """Copies rows from `first` on into the HDF5 data set `data`, as many as it has.
@@ -141,7 +141,7 @@ def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) ->
                 shutil.rmtree(left)
         return True
 
-    return bool(by_first(found))
+    return bool(on_process_zero(found))
 
 
 def blocks(rows: int, size: int) -> list[tuple[int, int]]:

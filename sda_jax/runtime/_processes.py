@@ -64,19 +64,19 @@ def join(
         raise ProcessError("--distributed", f"{error}", "all processes", REMEDY) from error
 
 
-def is_first() -> bool:
+def is_process_zero() -> bool:
     """Whether this process prints and writes what there is one of."""
     return jax.process_index() == 0
 
 
-def by_first(action: Callable[[], Any]) -> int:
+def on_process_zero(action: Callable[[], Any]) -> int:
     """What the first process's action gives, if it is a number or a truth value, else 0; the others
     wait for it.
 
     Raises:
         ProcessError: It failed there. The first process raises the failure itself.
     """
-    return int(_all_told(action if is_first() else lambda: 0)[0])
+    return int(_all_told(action if is_process_zero() else lambda: 0)[0])
 
 
 def together(action: Callable[[], Any]) -> None:

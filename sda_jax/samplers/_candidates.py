@@ -32,7 +32,7 @@ class Candidates(Draws):
     of modes that explain y as well as each other are the guidance's.
 
     Attributes:
-        of: What draws.
+        sampler: What draws.
         count: Candidates for each member; with 1, the sampler alone.
         share: Of the sampler's steps, after which one is chosen: best where sigma/mu is about 0.2,
             which is 0.6 of a grid even in its logarithm.
@@ -43,7 +43,7 @@ class Candidates(Draws):
         ConfigError: Impossible numbers, or nothing to choose by: a denoiser of the prior alone.
     """
 
-    of: PredictorCorrector = PredictorCorrector()
+    sampler: PredictorCorrector = PredictorCorrector()
     count: int = static(2)
     share: float = static(0.6)
     gap: float = 3.0
@@ -57,12 +57,12 @@ class Candidates(Draws):
     @property
     def steps(self) -> int:
         """Of all candidates, and of the one that goes on."""
-        return self._searching + self.of.steps - self.after
+        return self._searching + self.sampler.steps - self.after
 
     @property
     def after(self) -> int:
         """The sampler's steps before the choice."""
-        return math.ceil(self.share * self.of.steps)
+        return math.ceil(self.share * self.sampler.steps)
 
     @property
     def _searching(self) -> int:
@@ -71,14 +71,16 @@ class Candidates(Draws):
     def levels(self, schedule: Schedule) -> Levels:
         """The sigma/mu of each evaluation of the denoiser for one sample, a candidate's fit
         included."""
-        once = self.of.levels_of(schedule, self.after)
-        choice = float(noise_ratio(schedule, self.of.grid(schedule, self.of.steps)[self.after]))
+        once = self.sampler.levels_of(schedule, self.after)
+        choice = float(
+            noise_ratio(schedule, self.sampler.grid(schedule, self.sampler.steps)[self.after])
+        )
         fits = Levels(plain=np.full(self.count, choice))
-        return self.of.levels(schedule).also(fits, *[once] * (self.count - 1))
+        return self.sampler.levels(schedule).also(fits, *[once] * (self.count - 1))
 
     def level(self, denoiser: Denoiser, step: Array | int) -> Float[Array, ""]:
         """The sigma/mu that a step starts from."""
-        return self.of.level(denoiser, self._inner(step)[1])
+        return self.sampler.level(denoiser, self._inner(step)[1])
 
     def begin(
         self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
@@ -91,7 +93,7 @@ class Candidates(Draws):
                 "an observation, by which one is chosen",
                 "Draw from the prior by the sampler inside it.",
             )
-        x, memory = self.of.begin(key, denoiser, shape)
+        x, memory = self.sampler.begin(key, denoiser, shape)
         return x, (memory, (x, memory), jnp.float32(-jnp.inf))
 
     def advance(
@@ -104,7 +106,7 @@ class Candidates(Draws):
     ) -> tuple[tuple[Trajectory, Any], Bool[Array, " steps"]]:
         """The draw `steps` steps after step `first`, and whether it was finite after each; what a
         candidate that is not chosen came to does not count."""
-        sampler, shape = self.of, state[0].shape
+        sampler, shape = self.sampler, state[0].shape
 
         def step(carry: tuple[Array, Any], number: Array) -> tuple[tuple, Array]:
             x, (memory, best, fit) = carry
@@ -134,7 +136,7 @@ class Candidates(Draws):
     def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
         """The sample that a draw has become after its last step."""
         x, (memory, *_) = state
-        return self.of.end(denoiser, (x, memory))
+        return self.sampler.end(denoiser, (x, memory))
 
     def _inner(self, step: Array | int) -> tuple[Array, Array]:
         """The candidate of a step, and the sampler's own step; of those after the choice, which go
@@ -153,7 +155,7 @@ class Candidates(Draws):
         fit: Array,
     ) -> tuple[Trajectory, Any, tuple[Trajectory, Any], Array]:
         """What goes on, the best so far and its fit, after a candidate's last step."""
-        time = self.of.grid(denoiser.schedule, self.of.steps)[self.after]
+        time = self.sampler.grid(denoiser.schedule, self.sampler.steps)[self.after]
         found = denoiser.fit(state[0], time).astype(jnp.float32)
         found = jnp.where(jnp.isnan(found), -jnp.inf, found)
         gap = self.gap * jnp.sqrt(jnp.sum(denoiser.observation.observed))

@@ -18,8 +18,8 @@ from sda_jax.diffusion._schedules import noise_ratio
 
 
 class Corrector(ABC):
-    """Repeats a `move` that leaves the law of x_t as it is, at noise levels from `above` to
-    `below`."""
+    """Repeats a `move` that leaves the distribution of x_t as it is, at noise levels from `above`
+    to `below`."""
 
     @property
     @abstractmethod
@@ -53,7 +53,7 @@ class Corrector(ABC):
         """One step at time t."""
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
-        """Moves x within its law at time t."""
+        """Moves x within its distribution at time t."""
 
         def step(carry: tuple[Array, Any], i: Array) -> tuple[tuple[Array, Any], None]:
             return self.move(jax.random.fold_in(key, i), denoiser, carry[0], t, carry[1]), None
@@ -94,7 +94,7 @@ class Correctors:
         return sum(part.steps for part in self.parts)
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
-        """Moves x within its law at time t."""
+        """Moves x within its distribution at time t."""
         for i, part in enumerate(self.parts):
             x = part(jax.random.fold_in(key, i), denoiser, x, t)
         return x

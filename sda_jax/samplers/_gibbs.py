@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._protocols import Denoiser, Levels, Schedule
-from sda_jax.diffusion._gaussian import gaussian_error
+from sda_jax.diffusion._gaussian import draw_error
 from sda_jax.samplers._corrector import Corrector
 
 
@@ -17,9 +17,9 @@ class Gibbs(Corrector):
     """`x ~ p(x | x_t, y)`, then `x_t = mu x + sigma z` with new noise z: two steps of a Gibbs
     sampler, which forgets x_t in one move where Langevin dynamics diffuses.
 
-    The first law is the guidance's Gaussian (`GaussianCovariance.draw`), which is exact for
-    Gaussian data without inflation, and the better the lower the noise. In the spirit of decoupled
-    annealing, Zhang et al. (2024), algorithm 1.
+    The first distribution is the guidance's Gaussian (`GaussianCovariance.draw`), which is exact
+    for Gaussian data without inflation, and the better the lower the noise. In the spirit of
+    decoupled annealing, Zhang et al. (2024), algorithm 1.
 
     Attributes:
         steps: Steps after every predictor step, one evaluation each; 0 for none.
@@ -51,4 +51,4 @@ def _draw(key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Array:
     draw = getattr(denoiser, "draw", None)
     if draw is not None:
         return draw(key, x, t)
-    return denoiser(x, t) + gaussian_error(key, denoiser, x.shape, t)
+    return denoiser(x, t) + draw_error(key, denoiser, x.shape, t)

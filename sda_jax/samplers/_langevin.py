@@ -20,7 +20,7 @@ class Langevin(Corrector):
 
     `x <- x - sigma (delta eps + sqrt(2 delta) z)`, `delta = tau / mean(eps^2)` per trajectory, so
     that the steps grow where the score is small, or `delta = tau` at every level. Song et al.
-    (2021); Rozet & Louppe (2023), algorithm 4. The stationary law is biased by O(tau).
+    (2021); Rozet & Louppe (2023), algorithm 4. The stationary distribution is biased by O(tau).
 
     Attributes:
         steps: Steps after every predictor step; 0 for none.

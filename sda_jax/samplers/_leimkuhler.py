@@ -14,7 +14,7 @@ from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.samplers._corrector import Corrector
 
 RISE = 2.0  # of mean(eps^2) within a level, from which on steps are shortened
-LONGEST = 1.0  # of steps: beyond 2, the stiffest directions of a noised law would explode
+LONGEST = 1.0  # of steps: beyond 2, the stiffest directions of a noised distribution would explode
 
 
 @component
@@ -22,11 +22,11 @@ class LeimkuhlerMatthews(Corrector):
     """Langevin steps whose noise is the mean of two successive normal numbers.
 
     `x <- x - sigma (delta eps + sqrt(2 delta) (z_k + z_{k+1}) / 2)`: for `Langevin`'s cost, the
-    stationary law of Gaussian data is exact where that one's variance is too large by O(tau).
-    Leimkuhler & Matthews (2013), the limit of high friction. The first noise of a level,
-    `sqrt(3) z_0`, keeps the variance to first order: where the law has the variance sigma^2/lambda
-    and h = delta lambda, it is `1 + h^2 (1 - h)^(2k - 2)` times that after k steps. No direction
-    of a noised law has lambda above 1, and delta never exceeds 1.
+    stationary distribution of Gaussian data is exact where that one's variance is too large by
+    O(tau). Leimkuhler & Matthews (2013), the limit of high friction. The first noise of a level,
+    `sqrt(3) z_0`, keeps the variance to first order: where the distribution has the variance
+    sigma^2/lambda and h = delta lambda, it is `1 + h^2 (1 - h)^(2k - 2)` times that after k steps.
+    No direction of a noised distribution has lambda above 1, and delta never exceeds 1.
 
     `delta = tau / mean(eps^2)` as in `Langevin`, but of a level's first step for all of them: steps
     that grow wherever the score is small draw from `p(x) mean(eps^2)` instead of p(x). It is

@@ -14,7 +14,7 @@ from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_at_least, require_at_most
 from sda_jax.core._protocols import Denoiser, Levels, Schedule
 from sda_jax.diffusion._schedules import EvenTime, noise_ratio
-from sda_jax.runtime._devices import TIME, split
+from sda_jax.runtime._devices import TIME, constrain
 from sda_jax.samplers._corrector import Correctors
 from sda_jax.samplers._draws import Draws
 from sda_jax.samplers._exponential import ExponentialIntegrator
@@ -29,7 +29,7 @@ class PredictorCorrector(Draws):
 
     Attributes:
         steps: Predictor steps.
-        grid: Time grid: `EvenTime`, `EvenLogRatio`, `Karras` or `Concentrated`.
+        grid: Time grid: `EvenTime`, `LogSNR`, `Karras` or `Concentrated`.
         predictor: `ExponentialIntegrator`, `DPMSolverPP2M`, `Heun` or `Ancestral`.
         corrector: `Langevin`, `LeimkuhlerMatthews`, `Gibbs` or several of them (`Correctors`); with
             0 steps, none.
@@ -77,7 +77,7 @@ class PredictorCorrector(Draws):
         """The draw before its first step: noise, and what the predictor remembers."""
         schedule = denoiser.schedule
         spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
-        x = split(spread * jax.random.normal(jax.random.split(key)[0], shape), TIME)
+        x = constrain(spread * jax.random.normal(jax.random.split(key)[0], shape), TIME)
         return x, self.predictor.init(x)
 
     def advance(
@@ -97,7 +97,7 @@ class PredictorCorrector(Draws):
             (x, memory), t, s = carry, times[i], times[i + 1]
             key_predictor, key_corrector = jax.random.split(jax.random.fold_in(key_steps, i))
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
-            x = split(self.corrector(key_corrector, denoiser, x, s), TIME)
+            x = constrain(self.corrector(key_corrector, denoiser, x, s), TIME)
             # what a predictor remembers is of the path that the corrector has left
             moved, fresh = self.corrector.active(schedule, s), self.predictor.init(x)
             memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)

@@ -41,7 +41,7 @@ class LinearGaussian(GaussianTransition):
 
     @property
     def spinup(self) -> int:
-        """None: the initial law is part of the chain's definition."""
+        """None: the initial distribution is part of the chain's definition."""
         return 0
 
     def init(self, key: PRNGKey) -> State:
@@ -104,7 +104,7 @@ class DampedSpring(LinearGaussian):
 class VectorAutoregression(LinearGaussian):
     """Stationary vector autoregression of order one, state `(d,)`.
 
-    `x_{i+1} = coefficients x_i + noise_std N(0, I)`, started in its stationary law, whose
+    `x_{i+1} = coefficients x_i + noise_std N(0, I)`, started in its stationary distribution, whose
     covariance solves `P = A P A^T + Q`.
 
     Attributes:

@@ -10,7 +10,7 @@ from own import save, stations, waves
 from sda_jax.cli.main import main
 from sda_jax.prior._prior import load_prior
 
-QUICK = ["--assimilation.sampler.of.steps", "4", "--assimilation.samples", "3"]
+QUICK = ["--assimilation.sampler.sampler.steps", "4", "--assimilation.samples", "3"]
 TRAINING = ["--training.steps", "6", "--training.block", "3", "--training.batch", "2"]
 TRAINING += ["--training.checkpoint-every", "3", "--training.validation-batches", "1"]
 

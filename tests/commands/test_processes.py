@@ -9,7 +9,7 @@ import pytest
 from launch import environment, finish, results, start, start_two, write_config
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.runtime._processes import by_first, join, together, whole
+from sda_jax.runtime._processes import join, on_process_zero, together, whole
 
 
 def said(printed):
@@ -55,8 +55,8 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import PartitionSpec
 import sda_jax as sda
 from sda_jax.core._errors import ProcessError
-from sda_jax.runtime._devices import place
-from sda_jax.runtime._processes import by_first, is_first, join, together, whole
+from sda_jax.runtime._devices import sharding
+from sda_jax.runtime._processes import on_process_zero, is_process_zero, join, together, whole
 
 join()
 
@@ -69,11 +69,11 @@ def message(action, do):
     except (ProcessError, ValueError) as error:
         return str(error)
 
-print(is_first(), by_first(lambda: 5), by_first(lambda: is_first()))
-print(message(by_first, fail_here))
-print(message(together, lambda: None if is_first() else fail_here()))
+print(is_process_zero(), on_process_zero(lambda: 5), on_process_zero(lambda: is_process_zero()))
+print(message(on_process_zero, fail_here))
+print(message(together, lambda: None if is_process_zero() else fail_here()))
 with sda.use_mesh(2):
-    x = jax.device_put(np.arange(4.0), place(PartitionSpec("batch")))
+    x = jax.device_put(np.arange(4.0), sharding(PartitionSpec("batch")))
     print(x.is_fully_addressable, whole(x).tolist())
 """
 
@@ -102,9 +102,9 @@ def test_what_fails_in_one_is_told_to_the_other():
 
 
 def test_one_process_waits_for_nobody():
-    assert by_first(lambda: 3) == 3
+    assert on_process_zero(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        by_first(lambda: 1 // 0)
+        on_process_zero(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         together(lambda: 1 // 0)
     np.testing.assert_array_equal(whole(np.arange(3)), np.arange(3))

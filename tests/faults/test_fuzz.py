@@ -125,7 +125,7 @@ def observations(count, folder):
                 kind = data.draw(st.sampled_from(["f4", "f8", "i4", "S3"]))
                 file[name] = np.full(shape, value if kind[0] == "f" else 1).astype(kind)
             if data.draw(st.booleans()):
-                file["law"] = json.dumps(data.draw(ANY))
+                file["noise"] = json.dumps(data.draw(ANY))
             operator = (
                 dumps(sda.Every(2)) if data.draw(st.booleans()) else json.dumps(data.draw(ANY))
             )
@@ -167,7 +167,7 @@ def configs(count):
     config = Experiment(sda.Lorenz63(), None)
     fields = ["--training.steps", "--data.source", "--mesh.batch", "--cases.lo.std", "--seed"]
     fields += [
-        "--assimilation.sampler.of.grid",
+        "--assimilation.sampler.sampler.grid",
         "--window",
         "--system.dt",
         "--prior",

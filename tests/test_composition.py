@@ -10,7 +10,7 @@ import pytest
 import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._composition import Blanket
+from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import ResidualMLP
@@ -24,14 +24,14 @@ def exact(length):
 
 
 def error(k, length, t, x):
-    composed = Blanket(exact(2 * k + 1), 2 * k + 1)
+    composed = ComposedDenoiser(exact(2 * k + 1), 2 * k + 1)
     return float(jnp.sqrt(jnp.mean((composed(x, t) - exact(length)(x, t)) ** 2)))
 
 
 def test_the_window_of_the_whole_trajectory_is_exact(key):
     x = jax.random.normal(key, (9, 2))
     for t in (0.05, 0.5, 0.95):
-        np.testing.assert_allclose(Blanket(exact(9), 9)(x, t), exact(9)(x, t), atol=1e-5)
+        np.testing.assert_allclose(ComposedDenoiser(exact(9), 9)(x, t), exact(9)(x, t), atol=1e-5)
 
 
 def test_error_falls_with_the_window(key):
@@ -51,7 +51,7 @@ def test_every_state_comes_from_its_window():
         def __call__(self, x, t):
             return x + jnp.arange(len(x))[:, None] / 100
 
-    out = Blanket(Position(), 5)(jnp.arange(9.0)[:, None], 0.0)[:, 0]
+    out = ComposedDenoiser(Position(), 5)(jnp.arange(9.0)[:, None], 0.0)[:, 0]
     place = [0, 1, 2, 2, 2, 2, 2, 3, 4]
     np.testing.assert_allclose(out, np.arange(9) + np.array(place) / 100, rtol=1e-5)
 
@@ -67,7 +67,7 @@ def test_chunks_change_nothing_but_the_memory(local, key):
     x = jax.random.normal(key, (203, 3))
 
     def value_and_gradient(chunk):
-        composed = Blanket(local, 5, chunk)
+        composed = ComposedDenoiser(local, 5, chunk)
         return jax.jit(jax.value_and_grad(lambda x: jnp.sum(composed(x, 0.4) ** 2)))
 
     whole, parts = value_and_gradient(None), value_and_gradient(16)
@@ -79,11 +79,11 @@ def test_chunks_change_nothing_but_the_memory(local, key):
 
 def test_too_short_trajectories_are_refused(local):
     with pytest.raises(ConfigError, match="length: got 4.*window of 5"):
-        Blanket(local, 5)(jnp.zeros((4, 3)), 0.5)
+        ComposedDenoiser(local, 5)(jnp.zeros((4, 3)), 0.5)
     with pytest.raises(ConfigError, match="window: got 4.*odd"):
-        Blanket(local, 4)
+        ComposedDenoiser(local, 4)
     with pytest.raises(ConfigError, match="chunk: got 0"):
-        Blanket(local, 5, 0)
+        ComposedDenoiser(local, 5, 0)
 
 
 def test_a_prior_without_window_is_its_own_denoiser(local):
@@ -92,7 +92,7 @@ def test_a_prior_without_window_is_its_own_denoiser(local):
     with pytest.raises(ConfigError, match="window_chunk: got 4.*whole trajectories"):
         trajectory_denoiser(whole, 9, None, 4)
     assert isinstance(
-        trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5), 9), Blanket
+        trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5), 9), ComposedDenoiser
     )
 
 
@@ -108,7 +108,7 @@ def test_strided_windows_reproduce_what_windows_agree_on(length, stride):
             return 3 * x + t
 
     x = jax.random.normal(jax.random.key(0), (length, 2))
-    composed = Blanket(Local(), 5, stride=stride)(x, 0.5)
+    composed = ComposedDenoiser(Local(), 5, stride=stride)(x, 0.5)
     np.testing.assert_allclose(composed, 3 * x + 0.5, rtol=1e-5)
 
 
@@ -122,18 +122,18 @@ def test_strided_windows_are_blended_linearly():
             return jnp.broadcast_to(x[0], x.shape)
 
     x = jnp.arange(12.0)[:, None]
-    out = Blanket(First(), 5, stride=3)(x, 0.0)[:, 0]
+    out = ComposedDenoiser(First(), 5, stride=3)(x, 0.0)[:, 0]
     # windows at 0, 3, 6 and, to reach the end, 7: their centres are the states 2, 5, 8 and 9
     np.testing.assert_allclose(out, [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7, 7], atol=1e-6)
 
 
 def test_a_larger_stride_costs_accuracy_and_keeps_the_exact_case(key):
     x = jax.random.normal(key, (25, 2))
-    composed = [Blanket(exact(9), 9, stride=s)(x, 0.3) for s in (1, 3, 5)]
+    composed = [ComposedDenoiser(exact(9), 9, stride=s)(x, 0.3) for s in (1, 3, 5)]
     errors = [float(jnp.sqrt(jnp.mean((c - exact(25)(x, 0.3)) ** 2))) for c in composed]
     assert errors[0] <= errors[1] <= errors[2], errors
-    plain, strided = Blanket(exact(9), 9), Blanket(exact(9), 9, chunk=2, stride=2)
+    plain, strided = ComposedDenoiser(exact(9), 9), ComposedDenoiser(exact(9), 9, chunk=2, stride=2)
     np.testing.assert_allclose(strided(x[:9], 0.3), plain(x[:9], 0.3), atol=1e-5)
     for stride in (0, 6):
         with pytest.raises(ConfigError, match=f"stride: got {stride}.*from 1 to 5"):
-            Blanket(exact(9), 9, stride=stride)
+            ComposedDenoiser(exact(9), 9, stride=stride)

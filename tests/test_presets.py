@@ -8,7 +8,7 @@ from conftest import ROOT
 
 import sda_jax as sda
 from sda_jax.experiment._config import load_config
-from sda_jax.posterior._presets import DEFAULT_SAMPLER, FIELD_LADDER, LADDER, settings
+from sda_jax.posterior._presets import DEFAULT_SAMPLER, FIELD_PRESETS, PRESETS, settings
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,10 @@ OBSERVATION = sda.Observation(np.zeros((1, 4, 4, 2)), sda.Every(5, sda.Coarsen(8
 
 
 def test_fields_take_no_gradient_through_their_windows(flow):
-    for guidance, sampler in sda.ladder(flow).values():
+    for guidance, sampler in sda.presets(flow).values():
         assert guidance.vjps(32, np.ones(3)) == 0 and hasattr(guidance, "draw")
         assert isinstance(sampler.corrector, sda.Gibbs)
-    assert settings(flow, OBSERVATION, None, None) == FIELD_LADDER["default"]
+    assert settings(flow, OBSERVATION, None, None) == FIELD_PRESETS["default"]
 
 
 def test_the_flows_default_is_what_its_benchmarks_measured(flow):
@@ -34,20 +34,20 @@ def test_the_flows_default_is_what_its_benchmarks_measured(flow):
 def test_what_is_given_is_kept_and_what_is_not_goes_with_it(flow):
     assert settings(flow, OBSERVATION, sda.SDA(), None) == (sda.SDA(), DEFAULT_SAMPLER)
     covariance = sda.GaussianCovariance(5)
-    sampler = FIELD_LADDER["default"][1]
+    sampler = FIELD_PRESETS["default"][1]
     assert settings(flow, OBSERVATION, covariance, None) == (covariance, sampler)
     assert settings(flow, OBSERVATION, None, DEFAULT_SAMPLER) == (
-        FIELD_LADDER["default"][0],
+        FIELD_PRESETS["default"][0],
         DEFAULT_SAMPLER,
     )
     lorenz = sda.load_prior("lorenz63")
-    assert settings(lorenz, OBSERVATION, None, None) == LADDER["default"]
+    assert settings(lorenz, OBSERVATION, None, None) == PRESETS["default"]
     assert settings(lorenz, OBSERVATION, covariance, None) == (covariance, DEFAULT_SAMPLER)
 
 
 def test_other_laws_have_a_constant_inflation(flow):
     """Inflation by the innovations is refused for them: without options it must not be asked."""
-    observation = sda.Observation(OBSERVATION.y, OBSERVATION.operator, law=sda.StudentT(0.1))
+    observation = sda.Observation(OBSERVATION.y, OBSERVATION.operator, noise=sda.StudentT(0.1))
     guidance, _ = settings(flow, observation, None, None)
     assert guidance.inflation == 1.0
 
@@ -57,10 +57,10 @@ def test_costs_rise_as_documented(flow):
     schedule = sda.load_prior("lorenz63").denoiser.schedule
     found = [
         (sampler.evaluations(schedule), guidance.vjps(9, sampler.levels(schedule).guided))
-        for guidance, sampler in LADDER.values()
+        for guidance, sampler in PRESETS.values()
     ]
     assert found == [(123, 121), (391, 389), (713, 709)]
-    guidance, sampler = LADDER["accurate"]
-    assert (guidance, dataclasses.replace(sampler, count=2)) == LADDER["default"]
-    fields = [s.evaluations(flow.denoiser.schedule) for _, s in sda.ladder(flow).values()]
+    guidance, sampler = PRESETS["accurate"]
+    assert (guidance, dataclasses.replace(sampler, count=2)) == PRESETS["default"]
+    fields = [s.evaluations(flow.denoiser.schedule) for _, s in sda.presets(flow).values()]
     assert fields == sorted(set(fields))

@@ -4,6 +4,7 @@ from sda_jax.classical import kalman_smoother, particle_smoother
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate
 from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenTime, Karras, LogSNR
+from sda_jax.experiment import Assimilation, Case, Data, Evaluation, Experiment, load_config
 from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
 from sda_jax.observations._noise_models import Poisson, StudentT
 from sda_jax.observations._observation import Observation, combine, observe
@@ -56,8 +57,10 @@ __all__ = [
     "SDA",
     "TMPD",
     "Ancestral",
+    "Assimilation",
     "At",
     "Candidates",
+    "Case",
     "Chain",
     "Channels",
     "Coarsen",
@@ -67,8 +70,11 @@ __all__ = [
     "Crop",
     "DPMSolverPP2M",
     "DampedSpring",
+    "Data",
+    "Evaluation",
     "EvenTime",
     "Every",
+    "Experiment",
     "ExponentialIntegrator",
     "FirstMinusLast",
     "GaussianCovariance",
@@ -102,6 +108,7 @@ __all__ = [
     "combine",
     "find_modes",
     "kalman_smoother",
+    "load_config",
     "load_prior",
     "log_prob",
     "observe",

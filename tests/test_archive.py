@@ -8,9 +8,10 @@ from own import save, waves
 
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, loads
+from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
 from sda_jax.data._conventions import Files
-from sda_jax.data._survey import TABLE, parts_of, runs, summary, survey, surveyed
+from sda_jax.data._survey import parts_of, runs, summary, survey, surveyed
 
 
 def opened(dataset, path, **said):
@@ -187,7 +188,7 @@ def test_the_network_is_told_of_constants(tmp_path):
     found = survey(archive)
     assert "height" not in archive.roles.variables + archive.roles.left_out
     assert "told of the points: height" in summary(archive, found, 5)
-    layout = loads(dumps(found), TABLE).layout
+    layout = loads(dumps(found), registry()).layout
     known = layout.context(archive.times[0][:3])
     assert known.shape == (3, 6, 8, layout.context_channels) == (3, 6, 8, 5)
     exact = np.nan_to_num((height - np.nanmean(height)) / np.nanstd(height)).T

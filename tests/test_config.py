@@ -12,8 +12,9 @@ import sda_jax as sda
 from sda_jax.cli import assimilate, demo, evaluate, experiment, figures, simulate, train
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps, loads
+from sda_jax.core._registry import registry
 from sda_jax.diffusion._schedules import Cosine, EvenTime
-from sda_jax.experiment._config import TABLE, Experiment, load_config, override
+from sda_jax.experiment._config import Experiment, load_config, override
 from sda_jax.guidance import SDA
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.posterior._files import load_posterior
@@ -27,7 +28,7 @@ CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.ends
 def test_every_config_loads_says_its_command_and_survives_json(path):
     config, doc = load_config(path)
     assert f"configs/{path.name}" in doc or "scripts/demo.py" in doc
-    assert loads(dumps(config), TABLE) == config
+    assert loads(dumps(config), registry()) == config
 
 
 def test_the_paper_settings():
@@ -128,7 +129,7 @@ def test_commands_end_to_end(tmp_path, capsys):
     assert arrays["ensemble"].shape == (6, 65, 3) and arrays["truth"].shape == (65, 3)
     with read_hdf5(tmp_path / "lo" / "posterior.h5", "posterior") as file:
         description = json.loads(file.attrs["description"])["dict"]
-    assert loads(json.dumps(description["experiment"]), TABLE).training.steps == 8
+    assert loads(json.dumps(description["experiment"]), registry()).training.steps == 8
 
 
 def test_demo_reads_an_observation_file(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.core._json import dumps, loads
-from sda_jax.observations._files import OPERATORS
+from sda_jax.core._registry import registry
 
 
 def np_vorticity(x):
@@ -64,7 +64,7 @@ def test_against_numpy_and_through_a_file(name, key):
     operator, expected = CASES[name]
     x = jax.random.normal(key, (7, 16, 16, 2))
     np.testing.assert_allclose(operator(x), expected(np.asarray(x)), atol=1e-5)
-    again = loads(dumps(operator), OPERATORS)
+    again = loads(dumps(operator), registry())
     np.testing.assert_array_equal(again(x), operator(x))
     assert jnp.isfinite(jax.grad(lambda x: jnp.sum(operator(x) ** 2))(x)).all()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps, loads
-from sda_jax.experiment._config import TABLE
+from sda_jax.core._registry import registry
 
 numbers = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.none())
 values = st.recursive(
@@ -23,7 +23,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-names = st.sampled_from([*TABLE, "os.system", "type", "dict", "float", "mean", "steps"])
+names = st.sampled_from([*registry(), "os.system", "type", "dict", "float", "mean", "steps"])
 documents = st.recursive(
     st.one_of(numbers, names),
     lambda inner: st.one_of(
@@ -39,25 +39,25 @@ documents = st.recursive(
 def test_round_trip(value):
     text = dumps(value)
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
-    assert repr(loads(text, TABLE)) == repr(value)
+    assert repr(loads(text, registry())) == repr(value)
 
 
 @settings(max_examples=500)
 @given(documents)
 def test_any_document_is_read_or_refused(document):
     with contextlib.suppress(ConfigError):
-        loads(json.dumps(document), TABLE)
+        loads(json.dumps(document), registry())
 
 
 @settings(max_examples=300)
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(ConfigError):
-        loads(text, TABLE)
+        loads(text, registry())
 
 
 def test_arrays_become_tuples_and_functions_are_refused():
     saved = dumps(sda.Standardisation(mean=np.array([1.0, 2.0]), std=np.float32(2.0)))
-    assert loads(saved, TABLE) == sda.Standardisation(mean=(1.0, 2.0), std=2.0)
+    assert loads(saved, registry()) == sda.Standardisation(mean=(1.0, 2.0), std=2.0)
     with pytest.raises(ConfigError, match="component"):
         dumps(lambda x: x)

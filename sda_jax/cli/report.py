@@ -15,12 +15,12 @@ from sda_jax.cli.common import Arguments, the_prior
 from sda_jax.cli.own import ASKED, columns_of, sources_of
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import loads
+from sda_jax.core._registry import registry
 from sda_jax.data._archive import differing, open_archive
 from sda_jax.data._conventions import Files, open_dataset, time_numbers
 from sda_jax.data._layout import Layout
 from sda_jax.evaluation._diagnostics import held_out_ranks, innovation_chi_square
 from sda_jax.evaluation._metrics import crps, ranks, rmse, spread
-from sda_jax.experiment._config import TABLE
 from sda_jax.figures import _files as draw
 from sda_jax.figures import _page as report
 from sda_jax.observations._interpolation import Interpolate
@@ -199,7 +199,7 @@ def evaluate_own(arguments: Arguments) -> None:
         start = float(time_numbers(str(path), dataset.coords[layout.time])[0][0])
     if "sda_config" not in attributes or ensemble.ndim != 2 + len(layout.state_shape):
         raise StorageError(str(path), "another file", "a posterior of `sda-jax assimilate`", "-")
-    said = loads(attributes["sda_config"], TABLE)
+    said = loads(attributes["sda_config"], registry())
     length = ensemble.shape[1]
     filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
     observation = _assimilated(said, layout, start, length)

@@ -12,6 +12,7 @@ from sda_jax.core._errors import (
     StorageError,
 )
 from sda_jax.core._protocols import Denoiser, GaussianSystem, Guidance, Sampler, Schedule, System
+from sda_jax.core._registry import classes_in, import_components, register, registry
 from sda_jax.core._resampling import ordered_resampling, systematic_resampling
 from sda_jax.core._units import Standardisation
 
@@ -36,9 +37,15 @@ __all__ = [
     "System",
     "Time",
     "Trajectory",
+    "classes_in",
     "component",
+    "import_components",
     "is_component",
     "ordered_resampling",
+    "register",
+    "registry",
     "static",
     "systematic_resampling",
 ]
+
+register(Standardisation)

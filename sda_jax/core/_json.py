@@ -1,16 +1,17 @@
-"""Components to JSON and back, given an explicit table of classes.
+"""Components to JSON and back, given the classes that may appear (`registry`).
 
 A component becomes `{"type": class name, field: value, ...}`. Reading never imports or runs
-anything: a class is looked up in the table that the caller gives, and everything else is numbers,
+anything: a class is looked up in the registry that the caller gives; everything else is numbers,
 strings, booleans, null, lists (tuples) and tables of components.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -49,7 +50,7 @@ def encode(value: Any) -> Any:
         "value",
         f"a {type(value).__name__}",
         "numbers, strings, tuples, tables of these, or components",
-        "Write it as a component (see sda_jax.types.component) to have it saved.",
+        "Write it as a component (see sda_jax.component) to have it saved.",
     )
 
 
@@ -78,8 +79,9 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
         raise ConfigError(
             "type",
             repr(name),
-            f"one of {', '.join(sorted(table))}",
-            "Pass your own classes as components=[...] when loading.",
+            f"a class of this package{_nearest(name, table)} or one of your own",
+            "Give your own classes where the file is loaded: components=[...], or "
+            "--components module:Class on the command line.",
         )
     cls = table[name]
     known = {f.name: f for f in _fields(cls)}
@@ -99,6 +101,11 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
         raise
     except Exception as error:
         raise ConfigError(name, values, "values it accepts", f"It said: {error}") from error
+
+
+def _nearest(name: Any, table: Mapping[str, type]) -> str:
+    near = difflib.get_close_matches(str(name), table, 3)
+    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def _check_kind(label: str, value: Any, field: dataclasses.Field) -> None:
@@ -130,8 +137,3 @@ def loads(text: str, table: Mapping[str, type]) -> Any:
             "JSON", repr(text[:40]), "valid JSON", f"The file is damaged ({error})."
         ) from error
     return decode(data, table)
-
-
-def class_table(classes: Iterable[type]) -> dict[str, type]:
-    """The table `{name: class}` of `classes`."""
-    return {cls.__name__: cls for cls in classes}

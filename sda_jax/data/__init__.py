@@ -1,5 +1,6 @@
 """Trajectories and segments: simulated or read from files."""
 
+from sda_jax.core._registry import register
 from sda_jax.data._archive import Archive, open_archive
 from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
@@ -29,3 +30,5 @@ __all__ = [
     "statistics",
     "survey",
 ]
+
+register(Axis, Channel, Constant, Files, Layout, Survey)

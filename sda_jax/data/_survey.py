@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, StorageError, require_choice
-from sda_jax.core._json import class_table, dumps, loads
+from sda_jax.core._json import dumps, loads
+from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
-from sda_jax.data._layout import DAY, Axis, Channel, Constant, Layout, pack
+from sda_jax.data._layout import DAY, Layout, pack
 from sda_jax.data._simulation import SPLITS, split_sizes
 from sda_jax.runtime._files import write_text
 
@@ -44,9 +45,6 @@ class Survey:
     gaps: tuple[Range, ...] = static()
     states: int = static()
     identity: tuple[Any, ...] = static()
-
-
-TABLE = class_table([Survey, Layout, Channel, Axis, Constant, Standardisation])
 
 
 def parts_of(archive: Archive, part: str) -> list[Range]:
@@ -236,7 +234,7 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
         found = survey(archive, progress)
         write_text(path, dumps(found))
         return found
-    found = loads(path.read_text(), TABLE)
+    found = loads(path.read_text(), registry())
     now = identity(archive)
     if found.identity != now:
         changed = [new[0] for new, old in zip(now, found.identity, strict=False) if new != old]

@@ -1,6 +1,7 @@
 """Noise schedules, parameterisations, denoisers, Gaussian distributions and the composition of
 windows."""
 
+from sda_jax.core._registry import register
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import (
     LogNormalRatio,
@@ -50,3 +51,20 @@ __all__ = [
     "denoising_loss",
     "with_measured_errors",
 ]
+
+register(
+    Concentrated,
+    Cosine,
+    EvenTime,
+    Exponential,
+    Karras,
+    Linear,
+    LogNormalRatio,
+    LogSNR,
+    NoisePrediction,
+    Preconditioned,
+    RectifiedFlow,
+    SpectralPreconditioned,
+    UniformTime,
+    VarianceExploding,
+)

@@ -1,5 +1,6 @@
 """What an experiment is made of, and its pipeline."""
 
+from sda_jax.core._registry import register
 from sda_jax.experiment._config import Assimilation, Case, Data, Evaluation, Experiment, load_config
 
 __all__ = [
@@ -10,3 +11,5 @@ __all__ = [
     "Experiment",
     "load_config",
 ]
+
+register(Assimilation, Case, Data, Evaluation, Experiment)

@@ -10,17 +10,12 @@ from typing import Any
 
 import tyro
 
-from sda_jax import guidance, samplers
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice
-from sda_jax.core._json import class_table
 from sda_jax.data._conventions import Files
 from sda_jax.diffusion import _denoisers as denoise
-from sda_jax.diffusion import _schedules as schedule
 from sda_jax.diffusion._schedules import Cosine
-from sda_jax.observations._files import NOISE_MODELS, OPERATORS
 from sda_jax.observations._operators import Channels, Every
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
-from sda_jax.prior._prior import COMPONENTS
 from sda_jax.prior._training import Training
 from sda_jax.runtime._devices import Mesh
 
@@ -160,23 +155,6 @@ class Experiment:
                 f"the window, {self.window}: a local network learns windows",
                 "Set both to 2k + 1.",
             )
-
-
-TABLE = (
-    COMPONENTS
-    | OPERATORS
-    | NOISE_MODELS
-    | class_table([Experiment, Data, Files, Case, Assimilation, Evaluation, Mesh, Training])
-    | class_table([denoise.UniformTime, denoise.LogNormalRatio])
-    | class_table([schedule.EvenTime, schedule.LogSNR, schedule.Karras, schedule.Concentrated])
-    | class_table([guidance.SDA, guidance.DPS, guidance.PiGDM, guidance.TMPD, guidance.MMPS])
-    | class_table([guidance.GaussianCovariance, guidance.TweedieCovariance])
-    | class_table([samplers.PredictorCorrector, samplers.Candidates, samplers.Correctors])
-    | class_table([samplers.Langevin, samplers.LeimkuhlerMatthews, samplers.Gibbs])
-    | class_table(
-        [samplers.ExponentialIntegrator, samplers.DPMSolverPP2M, samplers.Heun, samplers.Ancestral]
-    )
-)
 
 
 def load_config(path: str | Path) -> tuple[Experiment, str]:

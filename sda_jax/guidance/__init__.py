@@ -1,5 +1,6 @@
 """Guidance methods, one a file: (denoiser, observation) -> denoiser of the posterior."""
 
+from sda_jax.core._registry import register
 from sda_jax.guidance._base import Guided
 from sda_jax.guidance._dps import DPS
 from sda_jax.guidance._gaussian import GaussianCovariance
@@ -19,3 +20,5 @@ __all__ = [
     "PiGDM",
     "TweedieCovariance",
 ]
+
+register(DPS, GaussianCovariance, MMPS, PiGDM, SDA, TMPD, TweedieCovariance)

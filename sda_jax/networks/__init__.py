@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from jaxtyping import Array, PyTree
 
 from sda_jax.core._arrays import PRNGKey
+from sda_jax.core._registry import register
 from sda_jax.networks._residual_mlp import ResidualMLP
 from sda_jax.networks._temporal_conv import TemporalConv
 from sda_jax.networks._unet import UNet
@@ -29,3 +30,6 @@ class Network(Protocol):
     ) -> PyTree[Array]: ...
 
     def apply(self, variables: Any, x: Array, level: Array, context: Array | None) -> Any: ...
+
+
+register(ResidualMLP, TemporalConv, UNet)

@@ -1,9 +1,10 @@
 """Observations: operators, noise models, and reading them from files."""
 
+from sda_jax.core._registry import register
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._interpolation import Interpolate, interpolation
-from sda_jax.observations._noise_models import Poisson, StudentT
+from sda_jax.observations._noise_models import JoinedNoise, Normal, Poisson, StudentT
 from sda_jax.observations._observation import Observation, combine, observe
 from sda_jax.observations._operators import (
     At,
@@ -34,7 +35,9 @@ __all__ = [
     "Gridded",
     "Interpolate",
     "Joined",
+    "JoinedNoise",
     "Mask",
+    "Normal",
     "Observation",
     "OperatorSource",
     "Points",
@@ -53,3 +56,24 @@ __all__ = [
     "read_all",
     "save_observation",
 ]
+
+register(
+    At,
+    Chain,
+    Channels,
+    Coarsen,
+    Crop,
+    Every,
+    FirstMinusLast,
+    Interpolate,
+    Joined,
+    JoinedNoise,
+    Mask,
+    Normal,
+    Poisson,
+    Ring,
+    Saturate,
+    StudentT,
+    Subsample,
+    Vorticity,
+)

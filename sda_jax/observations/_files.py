@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from sda_jax.core._json import class_table, dumps, loads
-from sda_jax.observations import _noise_models as noise_models
-from sda_jax.observations import _operators as operators
-from sda_jax.observations._interpolation import Interpolate
+from sda_jax.core._json import dumps, loads
+from sda_jax.core._registry import registry
 from sda_jax.observations._observation import Observation
 from sda_jax.runtime._files import read_hdf5, write_hdf5
-
-OPERATORS = class_table(
-    [
-        operators.Channels,
-        operators.Every,
-        operators.Joined,
-        operators.Chain,
-        operators.At,
-        operators.FirstMinusLast,
-        operators.Coarsen,
-        operators.Subsample,
-        operators.Crop,
-        operators.Mask,
-        operators.Ring,
-        operators.Vorticity,
-        operators.Saturate,
-        Interpolate,
-    ]
-)
-NOISE_MODELS = class_table(
-    [noise_models.StudentT, noise_models.Poisson, noise_models.Normal, noise_models.JoinedNoise]
-)
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:
@@ -61,16 +38,22 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
         file.attrs["length"] = length
 
 
-def load_observation(path: str | Path) -> tuple[Observation, int]:
+def load_observation(path: str | Path, components: Iterable[type] = ()) -> tuple[Observation, int]:
     """Reads what `save_observation` wrote: the observation and the trajectory's length.
 
+    Args:
+        path: The file.
+        components: Your own classes that it may name: operators, noise models.
+
     Raises:
+        ConfigError: It names a class that is not known.
         StorageError: The file is missing, damaged or of another kind.
         ObservationError: Its noise is impossible.
     """
+    table = registry(components)
     with read_hdf5(path, "observation") as file:
-        operator = loads(file.attrs["operator"], OPERATORS)
+        operator = loads(file.attrs["operator"], table)
         noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
         if "noise" in file:
-            noise["noise"] = loads(file["noise"].asstr()[()], NOISE_MODELS)
+            noise["noise"] = loads(file["noise"].asstr()[()], table)
         return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])

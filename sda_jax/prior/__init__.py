@@ -1,5 +1,6 @@
 """Priors: what training produces; saving, loading, training and log densities."""
 
+from sda_jax.core._registry import register
 from sda_jax.prior._log_density import flow_log_prob, log_prob
 from sda_jax.prior._prior import Prior, load_prior, save_prior, shipped_priors
 from sda_jax.prior._training import Training, train
@@ -16,3 +17,5 @@ __all__ = [
     "train",
     "trajectory_denoiser",
 ]
+
+register(Training)

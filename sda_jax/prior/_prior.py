@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,46 +21,16 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, PyTree
 
-from sda_jax import networks, systems
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
-from sda_jax.core._json import class_table, decode, encode
+from sda_jax.core._json import decode, encode
+from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
-from sda_jax.data._layout import Axis, Channel, Constant, Layout
-from sda_jax.diffusion import _denoisers as denoise
-from sda_jax.diffusion import _schedules as schedule
-from sda_jax.diffusion import _spectral as spectral
+from sda_jax.data._layout import Layout
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.runtime._files import FORMAT, FORMAT_VERSION, atomic, versions, write_text
 
 MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
-
-COMPONENTS = class_table(
-    [
-        systems.Lorenz63,
-        systems.Lorenz96,
-        systems.LotkaVolterra,
-        systems.DampedSpring,
-        systems.VectorAutoregression,
-        systems.KolmogorovFlow,
-        networks.ResidualMLP,
-        networks.TemporalConv,
-        networks.UNet,
-        schedule.Cosine,
-        schedule.Linear,
-        schedule.Exponential,
-        schedule.VarianceExploding,
-        schedule.RectifiedFlow,
-        denoise.NoisePrediction,
-        denoise.Preconditioned,
-        spectral.SpectralPreconditioned,
-        Standardisation,
-        Layout,
-        Channel,
-        Axis,
-        Constant,
-    ]
-)
 
 
 @component
@@ -182,16 +152,16 @@ def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
 
     Raises:
         StorageError: There is no such prior, or it is damaged or of another version.
-        ConfigError: It names an unknown class or field.
+        ConfigError: It names an unknown class or field, or two of `components` have one name.
     """
-    folder = Path(path)
+    folder, table = Path(path), registry(components)
     if not folder.exists() and str(path) in shipped_priors():
         with resources.as_file(resources.files("sda_jax") / "weights" / str(path)) as real:
-            return _load(real, COMPONENTS)
-    return _load(folder, COMPONENTS | class_table(components))
+            return _load(real, table)
+    return _load(folder, table)
 
 
-def _load(folder: Path, table: dict[str, type]) -> Prior:
+def _load(folder: Path, table: Mapping[str, type]) -> Prior:
     try:
         description = json.loads((folder / "prior.json").read_text())
         weights = safetensors.numpy.load_file(folder / "weights.safetensors")

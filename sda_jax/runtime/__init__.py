@@ -1,5 +1,6 @@
 """Devices, processes, memory, checkpoints and files that are whole."""
 
+from sda_jax.core._registry import register
 from sda_jax.runtime._devices import Mesh, use_mesh
 from sda_jax.runtime._files import versions
 from sda_jax.runtime._processes import join
@@ -10,3 +11,5 @@ __all__ = [
     "use_mesh",
     "versions",
 ]
+
+register(Mesh)

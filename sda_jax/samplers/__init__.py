@@ -1,5 +1,6 @@
 """Samplers: predictors and correctors, one a file."""
 
+from sda_jax.core._registry import register
 from sda_jax.samplers._candidates import Candidates
 from sda_jax.samplers._corrector import Correctors
 from sda_jax.samplers._dpm import DPMSolverPP2M
@@ -22,3 +23,16 @@ __all__ = [
     "LeimkuhlerMatthews",
     "PredictorCorrector",
 ]
+
+register(
+    Ancestral,
+    Candidates,
+    Correctors,
+    DPMSolverPP2M,
+    ExponentialIntegrator,
+    Gibbs,
+    Heun,
+    Langevin,
+    LeimkuhlerMatthews,
+    PredictorCorrector,
+)

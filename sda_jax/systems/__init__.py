@@ -1,5 +1,6 @@
 """Dynamical systems, one a file."""
 
+from sda_jax.core._registry import register
 from sda_jax.systems._kolmogorov import KolmogorovFlow
 from sda_jax.systems._linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
 from sda_jax.systems._lorenz63 import Lorenz63
@@ -15,3 +16,5 @@ __all__ = [
     "LotkaVolterra",
     "VectorAutoregression",
 ]
+
+register(DampedSpring, KolmogorovFlow, Lorenz63, Lorenz96, LotkaVolterra, VectorAutoregression)

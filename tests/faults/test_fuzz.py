@@ -16,14 +16,15 @@ import sda_jax as sda
 from sda_jax.cli.assimilate import main
 from sda_jax.core._errors import SDAError
 from sda_jax.core._json import dumps, encode, loads
-from sda_jax.experiment._config import TABLE, Experiment, load_config, override
-from sda_jax.observations._files import OPERATORS, load_observation
+from sda_jax.core._registry import registry
+from sda_jax.experiment._config import Experiment, load_config, override
+from sda_jax.observations._files import load_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.prior._prior import description_digest, load_prior, save_prior
 from sda_jax.runtime._files import write_hdf5
 
 NUMBERS = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats()
-NAMES = st.sampled_from([*sorted(TABLE), "os.system", "__import__", "eval", "object", ""])
+NAMES = st.sampled_from([*sorted(registry()), "os.system", "__import__", "eval", "object", ""])
 WORDS = st.text(max_size=12) | NAMES
 TYPED = st.fixed_dictionaries({"type": NAMES}, optional={"n": NUMBERS, "of": NUMBERS})
 ANY = st.recursive(
@@ -102,9 +103,9 @@ def operators(count):
             tree = changed(data.draw, tree)
         text = json.dumps(tree)
         AUDIT.seen.clear()
-        refused(loads, text[: data.draw(st.integers(0, len(text)))], OPERATORS)
+        refused(loads, text[: data.draw(st.integers(0, len(text)))], registry())
         AUDIT.watching = True
-        refused(loads, text, OPERATORS)
+        refused(loads, text, registry())
         AUDIT.watching = False
         assert not AUDIT.seen
 

@@ -26,6 +26,7 @@ from sda_jax.observations._operators import (
     Vorticity,
 )
 from sda_jax.prior._training import Training
+from sda_jax.runtime import Memory
 from sda_jax.samplers import (
     DPMSolverPP2M,
     ExponentialIntegrator,
@@ -57,7 +58,8 @@ def sampling(
     """
     guidance = GaussianCovariance(20, inflation, through_network=False)
     sampler = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(steps, above))
-    return Assimilation(samples, chunk, guidance=guidance, sampler=sampler, **windows)
+    memory = Memory(chunk, **windows)
+    return Assimilation(samples, memory, guidance=guidance, sampler=sampler)
 
 
 # few observed points let the inflation grow to its limit at low noise, which Gibbs steps there
@@ -118,7 +120,7 @@ def paper() -> Experiment:
         ),
         assimilation=Assimilation(
             samples=1,
-            chunk=1,
+            memory=Memory(1),
             guidance=SDA(gamma=1e-2),
             sampler=PredictorCorrector(256, EvenTime(), ExponentialIntegrator(), Langevin(1, 0.5)),
         ),

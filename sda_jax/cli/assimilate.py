@@ -55,7 +55,7 @@ def assimilate(arguments: Arguments) -> None:
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
     path = assimilate_to_file(
-        folder / "posterior.h5",
+        path=folder / "posterior.h5",
         **asked(prior, test, settings),
         save_every=options.save_every,
         description=description,

@@ -279,9 +279,7 @@ def asked(prior: Prior, test: TestCase, settings: Assimilation) -> dict[str, Any
         "samples": settings.samples,
         "guidance": settings.guidance,
         "sampler": settings.sampler,
-        "chunk": settings.chunk,
-        "window_chunk": settings.window_chunk,
-        "window_stride": settings.window_stride,
+        "memory": settings.memory,
         "context": test.context,
     }
 

@@ -243,17 +243,15 @@ def _draw(
     settings = config.assimilation
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
     drawn = assimilate_to_file(
-        folder / "posterior.h5",
         jax.random.key(config.seed),
+        folder / "posterior.h5",
         prior,
         used.observation,
         length,
         settings.samples,
         settings.guidance,
         settings.sampler,
-        settings.chunk,
-        settings.window_chunk,
-        settings.window_stride,
+        settings.memory,
         context,
         options.save_every,
         progress=True,

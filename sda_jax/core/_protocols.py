@@ -1,15 +1,18 @@
-"""The contracts between the parts of the package."""
+"""The contracts between the parts of the package: what each asks of the others, and all of it.
+
+Every one can be checked with `isinstance`, which looks for the members by name.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Scalar, SimulatorState, State, Time, Trajectory
 
 
+@runtime_checkable
 class System(Protocol):
     """A dynamical system, in physical units.
 
@@ -35,6 +38,7 @@ class System(Protocol):
     def lift(self, x: State) -> SimulatorState: ...
 
 
+@runtime_checkable
 class GaussianSystem(System, Protocol):
     """A system whose observed state is its simulator's, with additive Gaussian noise."""
 
@@ -46,6 +50,7 @@ class GaussianSystem(System, Protocol):
     def log_prob(self, x: State, x_next: State) -> Array: ...
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
 
@@ -54,10 +59,11 @@ class Schedule(Protocol):
     def sigma(self, t: Time) -> Array: ...
 
     def time(self, ratio: Scalar) -> Array:
-        """The t at which `sigma(t) / mu(t)` equals `ratio`."""
+        """The t at which the noise-to-signal ratio `sigma(t) / mu(t)` equals `ratio`."""
         ...
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """`denoiser(x_t, t) = E[x | x_t]` of one trajectory `(L, *S)` in standardised units."""
 
@@ -67,75 +73,151 @@ class Denoiser(Protocol):
     def __call__(self, x: Trajectory, t: Time) -> Trajectory: ...
 
 
-class Guidance(Protocol):
-    """Turns a denoiser of the prior into a denoiser of the posterior."""
+@runtime_checkable
+class KnowsErrors(Protocol):
+    """A denoiser that knows the covariance V of x given x_t, as a Gaussian has it."""
 
-    def __call__(self, denoiser: Denoiser, observation: Any) -> Denoiser: ...
+    def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
+        """`V w`."""
+        ...
 
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """Gradients through the network in evaluations at these sigma/mu, with `observed` elements
-        of y."""
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
+        """A draw of `N(0, V)`, of shape `(L, *S)`."""
         ...
 
 
-class Levels(NamedTuple):
-    """The sigma/mu of evaluations of the denoiser.
+@runtime_checkable
+class Conditional(Protocol):
+    """A denoiser whose network takes context: what is known of each state beside x_t."""
+
+    @property
+    def context(self) -> Array | None: ...
+
+    def conditioned(self, context: Array | None) -> Denoiser:
+        """The denoiser conditioned on this context, standardised."""
+        ...
+
+
+@runtime_checkable
+class Guidance(Protocol):
+    """Turns a denoiser of the prior into a denoiser of the posterior, both of trajectories in
+    standardised units; `observation.operator` takes these."""
+
+    def __call__(self, denoiser: Denoiser, observation: Any) -> Denoiser: ...
+
+
+@runtime_checkable
+class DrawsPosterior(Protocol):
+    """A posterior's denoiser that knows the whole distribution of the data given x_t and y."""
+
+    def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
+        """A draw of it."""
+        ...
+
+
+@runtime_checkable
+class ExplainsObservation(Protocol):
+    """A posterior's denoiser that says how well a noisy trajectory explains y."""
+
+    @property
+    def observation(self) -> Any: ...
+
+    def fit(self, x: Trajectory, t: Time) -> Array:
+        """In nats, up to a constant."""
+        ...
+
+
+@runtime_checkable
+class LikelihoodGuidance(Guidance, Protocol):
+    """Guidance that knows `log p(y | x_t)` itself, not only its gradient; particles are weighed by
+    it."""
+
+    def twist(
+        self, denoiser: Denoiser, observation: Any, x: Trajectory, t: Time
+    ) -> tuple[Trajectory, Trajectory]:
+        """`E[x | x_t]` and the gradient."""
+        ...
+
+    def log_twist(self, denoiser: Denoiser, observation: Any, x_hat: Trajectory, t: Time) -> Array:
+        """The logarithm, where `E[x | x_t] = x_hat`."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A step down the noise levels, of a predictor-corrector sampler."""
+
+    def init(self, x: Trajectory) -> Any:
+        """What it remembers before its first step."""
+        ...
+
+    def step(
+        self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: Any
+    ) -> tuple[Trajectory, Any]:
+        """From time t to s < t, and what it remembers then."""
+        ...
+
+
+@runtime_checkable
+class Corrector(Protocol):
+    """Moves x_t within its distribution at one noise level."""
+
+    def active(self, schedule: Schedule, t: Time) -> Array:
+        """Whether it moves x at time t."""
+        ...
+
+    def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory: ...
+
+
+class SamplerState(NamedTuple):
+    """A draw under way.
 
     Attributes:
-        guided: Of those that take the gradient of an observation.
-        plain: Of those that take none.
+        x: The noisy trajectory x_t `(L, *S)`, or those of an island of members, which lead.
+        ratio: Its noise-to-signal ratio sigma/mu.
+        memory: What the sampler remembers from step to step, a pytree of arrays.
     """
 
-    guided: np.ndarray = np.empty(0)
-    plain: np.ndarray = np.empty(0)
-
-    def also(self, *others: Levels) -> Levels:
-        """These and those of others."""
-        return Levels(*map(np.concatenate, zip(self, *others, strict=True)))
+    x: Trajectory
+    ratio: Array
+    memory: Any = ()
 
 
+@runtime_checkable
 class Sampler(Protocol):
-    """Draws one sample of shape `shape` from the distribution that a denoiser stands for: at once,
-    or by `begin`, `advance` as often as needed and `end`, between which a draw can be saved."""
+    """Draws from the distribution that a denoiser stands for, step by step.
+
+    The driver (`sda_jax.samplers.draw`, `assimilate`) calls `init`, `step` for i = 0 ... steps - 1
+    and `finish`, each with the same key, which the sampler folds with i itself; between two steps a
+    draw can be saved.
+    """
 
     @property
     def steps(self) -> int: ...
 
-    def __call__(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Trajectory: ...
-
-    def evaluations(self, schedule: Schedule) -> int:
-        """Evaluations of the denoiser for one draw."""
+    def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
+        """The draw of shape `(L, *S)` before its first step."""
         ...
 
-    def levels(self, schedule: Schedule) -> Levels:
-        """The sigma/mu of each of them."""
+    def step(
+        self, key: PRNGKey, denoiser: Denoiser, state: SamplerState, i: Array | int
+    ) -> SamplerState:
+        """The draw after step i."""
         ...
 
-    def begin(
-        self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]
-    ) -> tuple[Trajectory, Any]:
-        """The draw before its first step."""
-        ...
-
-    def advance(
-        self,
-        key: PRNGKey,
-        denoiser: Denoiser,
-        state: tuple[Trajectory, Any],
-        first: Array | int,
-        steps: int,
-    ) -> tuple[tuple[Trajectory, Any], Array]:
-        """The draw `steps` steps after step `first`, and whether it was finite after each."""
-        ...
-
-    def end(self, denoiser: Denoiser, state: tuple[Trajectory, Any]) -> Trajectory:
+    def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
         """The sample that a draw has become after its last step."""
         ...
 
-    def level(self, denoiser: Denoiser, step: Array | int) -> Array:
-        """The sigma/mu that a step starts from."""
-        ...
 
-    def diverged_at(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> Array:
-        """The sigma/mu after whose step the draw of this key is no longer finite; NaN if it is."""
-        ...
+@runtime_checkable
+class PopulationSampler(Sampler, Protocol):
+    """A sampler that steps `island` members together, which may be weighed and resampled.
+
+    Its `SamplerState.x` and what `finish` gives have the members as leading axis; `init` is still
+    given the shape of one. Members of an island depend on each other; islands are independent, and
+    the same whatever chunk and devices are.
+    """
+
+    @property
+    def island(self) -> int: ...

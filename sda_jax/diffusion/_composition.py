@@ -1,4 +1,4 @@
-"""From a denoiser of segments to a denoiser of trajectories (the pseudo-blanket)."""
+"""From a denoiser of segments to a denoiser of trajectories (the pseudo-composition)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_at_least
-from sda_jax.core._protocols import Schedule
+from sda_jax.core._protocols import Conditional, Schedule
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import along_time
@@ -64,10 +64,10 @@ class ComposedDenoiser:
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         def composed(
-            blanket: ComposedDenoiser, t: Time, states: tuple[Array, Array | None]
+            composition: ComposedDenoiser, t: Time, states: tuple[Array, Array | None]
         ) -> Array:
             x, context = states
-            denoiser, starts = blanket.denoiser, self._starts(x.shape[0])
+            denoiser, starts = composition.denoiser, self._starts(x.shape[0])
             if context is None:
                 cut = self._cut(x, starts)
                 out = self._mapped(lambda segment: denoiser(segment, t), cut)
@@ -83,8 +83,10 @@ class ComposedDenoiser:
             return _blend(out, starts)
 
         beyond = self.stride if self.stride > 1 else 0  # centres on both sides of a state
-        bare, context = self, getattr(self.denoiser, "context", None)
-        if context is not None:  # of which a device wants its own states' only
+        bare, context = self, None
+        if isinstance(self.denoiser, Conditional) and self.denoiser.context is not None:
+            # of which a device wants its states' only
+            context = self.denoiser.context
             bare = dataclasses.replace(self, denoiser=self.denoiser.conditioned(None))
         return bare._shared(composed, t, (x, context), self.window // 2 + beyond)
 
@@ -93,11 +95,13 @@ class ComposedDenoiser:
         covariance and tapered by how few they are: symmetric and positive, which the composition
         of the denoiser's own would not be."""
 
-        def composed(blanket: ComposedDenoiser, t: Time, w: Array) -> Array:
+        def composed(composition: ComposedDenoiser, t: Time, w: Array) -> Array:
             starts = self._starts(w.shape[0])
             weight = self._taper(starts, w.shape)
             cut = self._cut(weight * w, starts)
-            out = self._mapped(lambda segment: covariance_times(blanket.denoiser, segment, t), cut)
+            out = self._mapped(
+                lambda segment: covariance_times(composition.denoiser, segment, t), cut
+            )
             return weight * self._sum(out, starts, w.shape)
 
         return self._shared(composed, t, w, 2 * self.window - 1)
@@ -107,12 +111,12 @@ class ComposedDenoiser:
         `covariance_times` applies: independent ones of the windows, tapered and added."""
 
         def composed(
-            blanket: ComposedDenoiser, given: tuple[PRNGKey, Time], indices: Array
+            composition: ComposedDenoiser, given: tuple[PRNGKey, Time], indices: Array
         ) -> Array:
             (key, t), starts = given, self._starts(len(indices))
             one, here = (self.window, *shape[1:]), (len(indices), *shape[1:])
             keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices[starts])
-            out = self._mapped(lambda key: draw_error(key, blanket.denoiser, one, t), keys)
+            out = self._mapped(lambda key: draw_error(key, composition.denoiser, one, t), keys)
             return self._taper(starts, here) * self._sum(out, starts, here)
 
         return self._shared(composed, (key, t), jnp.arange(shape[0]), 2 * self.window - 1)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
-from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.core._protocols import Denoiser, KnowsErrors, Schedule
 from sda_jax.diffusion._denoisers import Parameterisation
 from sda_jax.diffusion._schedules import noise_ratio
 
@@ -19,18 +19,16 @@ from sda_jax.diffusion._schedules import noise_ratio
 def covariance_times(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
     """The covariance of x given x_t times `w`, were the data Gaussian: of the distribution that the
     denoiser knows of (its `covariance_times`), or of independent standardised numbers."""
-    known = getattr(denoiser, "covariance_times", None)
-    if known is not None:
-        return known(w, t)
+    if isinstance(denoiser, KnowsErrors):
+        return denoiser.covariance_times(w, t)
     return Parameterisation().covariance_times(w, t, denoiser.schedule)
 
 
 def draw_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
     """A draw from the normal distribution of mean zero whose covariance `covariance_times`
     applies."""
-    known = getattr(denoiser, "draw_error", None)
-    if known is not None:
-        return known(key, shape, t)
+    if isinstance(denoiser, KnowsErrors):
+        return denoiser.draw_error(key, shape, t)
     return Parameterisation().draw_error(key, shape, t, denoiser.schedule)
 
 

@@ -11,12 +11,13 @@ from jaxtyping import Array, Float, Int
 
 from sda_jax.core._arrays import Operator, PRNGKey
 from sda_jax.core._errors import ObservationError, require_at_least
-from sda_jax.core._protocols import Sampler
+from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.evaluation._metrics import ranks
 from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate, check_observation, sample
 from sda_jax.posterior._presets import PRIOR_SAMPLER
 from sda_jax.prior._prior import Prior
+from sda_jax.runtime._memory import Memory
 
 
 class ChiSquare(NamedTuple):
@@ -107,8 +108,11 @@ def simulation_based_calibration(
     length: int,
     truths: int,
     samples: int,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
     truth_sampler: Sampler = PRIOR_SAMPLER,
-    **settings: Any,
+    memory: Memory = Memory(),
+    context: Any = None,
 ) -> Int[np.ndarray, "truths length *state"]:
     """Ranks of truths drawn from the prior itself among the members that assimilate observations of
     them: uniform from 0 to `samples` if sampler and guidance are exact, whatever the prior's
@@ -122,8 +126,8 @@ def simulation_based_calibration(
         length: States of a trajectory.
         truths: Repetitions.
         samples: Members of each ensemble.
+        guidance, sampler, memory, context: See `assimilate`.
         truth_sampler: Sampler of the truths.
-        settings: What `assimilate` takes: guidance, sampler, chunk and so on.
 
     Raises:
         ConfigError: Less than one truth.
@@ -132,17 +136,20 @@ def simulation_based_calibration(
     key_truths, key_noise, key_members = jax.random.split(key, 3)
     some = prior.standardisation.inverse(jnp.zeros((length, *prior.state_shape)))
     check_observation(prior, Observation(operator(some), operator, std=std), length)
-    shared = {
-        k: settings[k]
-        for k in ("chunk", "window_chunk", "window_stride", "context")
-        if k in settings
-    }
-    drawn = sample(key_truths, prior, length, truths, truth_sampler, **shared)
+    drawn = sample(key_truths, prior, length, truths, truth_sampler, memory, context)
     found = []
     for i, truth in enumerate(drawn):
         observation = observe(jax.random.fold_in(key_noise, i), truth, operator, std=std)
         ensemble = assimilate(
-            jax.random.fold_in(key_members, i), prior, observation, length, samples, **settings
+            jax.random.fold_in(key_members, i),
+            prior,
+            observation,
+            length,
+            samples,
+            guidance,
+            sampler,
+            memory,
+            context,
         )
         found.append(ranks(np.asarray(ensemble), np.asarray(truth)))
     return np.stack(found)

@@ -18,6 +18,7 @@ from sda_jax.observations._operators import Channels, Every
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
 from sda_jax.prior._training import Training
 from sda_jax.runtime._devices import Mesh
+from sda_jax.runtime._memory import Memory
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,12 @@ class Assimilation:
 
     Attributes:
         samples: Members.
-        chunk: Members sampled at once.
-        window_chunk: Windows of a local network evaluated at once; None for all.
-        window_stride: States between neighbouring windows of a local network.
+        memory: How much is computed at once.
         guidance, sampler: Components; by default those for Lorenz, whatever the prior.
     """
 
     samples: int = 256
-    chunk: int = 32
-    window_chunk: int | None = None
-    window_stride: int = 1
+    memory: Memory = Memory(32)
     guidance: Any = DEFAULT_GUIDANCE
     sampler: Any = DEFAULT_SAMPLER
 

@@ -1,7 +1,8 @@
-"""What the guidance methods share."""
+"""What the guidance methods share: the posterior's denoiser, and linear algebra of innovations."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +12,34 @@ from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
-from sda_jax.core._errors import ConfigError
-from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation, Schedule
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
 Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
+
+
+class GuidanceMethod(ABC):
+    """Base class of guidance by a gradient of `log p(y | x_t)`; a subclass writes `twist`."""
+
+    @abstractmethod
+    def twist(
+        self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
+    ) -> tuple[Array, Array]:
+        """The prior's posterior mean `E[x | x_t]` at `x = x_t` and the gradient of
+        `log p(y | x_t)` with respect to x_t, both of x's shape `(L, *S)` in standardised units.
+
+        Args:
+            denoiser: Of the prior's trajectories.
+            observation: With its operator on standardised trajectories.
+            x: Noisy trajectory.
+            t: Its time.
+        """
+
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
+        """The posterior's denoiser."""
+        return Guided(denoiser, observation, self)
 
 
 @component
@@ -46,50 +68,85 @@ class Guided:
         return x_hat + self.schedule.sigma(t) ** 2 / self.schedule.mu(t) * gradient
 
     def fit(self, x: Trajectory, t: Time) -> Array:
-        """How well x_t explains y, in nats: minus half the innovation's chi-square,
-        `(y - A(x_hat))^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, V being the covariance of x given
-        x_t that the denoiser knows of; for noise of another distribution the log likelihood of
-        x_hat."""
-        x_hat = self.denoiser(x, t)
-        if self.observation.noise is not None:
-            return self.observation.log_likelihood(x_hat)
-        prediction, push = jax.linearize(self.observation.operator, x_hat)
-        residual = self.observation.residual(prediction)
-        matrix = innovation_covariance(
-            self.observation,
-            push,
-            jax.linear_transpose(push, x_hat),
-            lambda w: covariance_times(self.denoiser, w, t),
-        )
-        return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
+        """How well x_t explains y; see `innovation_fit`."""
+        return innovation_fit(self.denoiser, self.observation, x, t)
+
+
+@component
+class GuidedDraws(Guided):
+    """The posterior's denoiser of guidance that knows the whole distribution of the data given x_t
+    and y; its `method` has `draw`."""
 
     def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
-        """A draw of the data given x_t and y, of guidance that knows their whole distribution.
-
-        Raises:
-            ConfigError: The guidance knows their mean only.
-        """
-        if not hasattr(self.method, "draw"):
-            raise ConfigError(
-                "guidance",
-                type(self.method).__name__,
-                "GaussianCovariance: the corrector draws whole trajectories given x_t and y",
-                "Use that guidance, or the Langevin corrector.",
-            )
+        """A draw of the data given x_t and y."""
         return self.method.draw(key, self.denoiser, self.observation, x, t)
 
 
-class Method:
-    """What the methods share; each has a `twist` and says how many `vjps` that takes."""
+@component
+class Explained:
+    """A posterior's denoiser with the `fit` that it does not have of its own.
 
-    def __call__(self, denoiser: Denoiser, observation: Observation) -> Guided:
-        return Guided(denoiser, observation, self)
+    Attributes:
+        posterior: The posterior's denoiser, whatever guidance made it.
+        denoiser: Of the prior's trajectories, in standardised units.
+        observation: With its operator on standardised trajectories.
+    """
+
+    posterior: Any
+    denoiser: Any
+    observation: Any
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.posterior.schedule
+
+    def __call__(self, x: Trajectory, t: Time) -> Trajectory:
+        return self.posterior(x, t)
+
+    def fit(self, x: Trajectory, t: Time) -> Array:
+        """How well x_t explains y; see `innovation_fit`."""
+        return innovation_fit(self.denoiser, self.observation, x, t)
+
+
+@component
+class ExplainedDraws(Explained):
+    """The same of a denoiser that draws."""
+
+    def draw(self, key: PRNGKey, x: Trajectory, t: Time) -> Trajectory:
+        """A draw of the data given x_t and y."""
+        return self.posterior.draw(key, x, t)
+
+
+def explained(posterior: Denoiser, denoiser: Denoiser, observation: Observation) -> Denoiser:
+    """A posterior's denoiser that explains its observation, itself if it does."""
+    if isinstance(posterior, ExplainsObservation):
+        return posterior
+    kind = ExplainedDraws if isinstance(posterior, DrawsPosterior) else Explained
+    return kind(posterior, denoiser, observation)
+
+
+def innovation_fit(denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time) -> Array:
+    """How well `x = x_t` explains y, in nats: minus half the innovation's chi-square,
+    `(y - A(x_hat))^T (Sigma_y + J V J^T)^-1 (y - A(x_hat))`, V being the covariance of x given
+    x_t that the denoiser knows of; with a noise model the log likelihood of x_hat."""
+    x_hat = denoiser(x, t)
+    if observation.noise is not None:
+        return observation.log_likelihood(x_hat)
+    prediction, push = jax.linearize(observation.operator, x_hat)
+    residual = observation.residual(prediction)
+    matrix = innovation_covariance(
+        observation,
+        push,
+        jax.linear_transpose(push, x_hat),
+        lambda w: covariance_times(denoiser, w, t),
+    )
+    return -jnp.vdot(residual, conjugate_gradients(matrix, residual, FIT_ITERATIONS)) / 2
 
 
 def innovation_gradient(
     observation: Observation,
     x_hat: Trajectory,
-    spread: Callable[[Array], Array],
+    covariance: Callable[[Array], Array],
     iterations: int,
     errors: tuple[Array, Array] | None = None,
 ) -> Trajectory:
@@ -98,16 +155,16 @@ def innovation_gradient(
     Args:
         observation: With its operator on standardised trajectories.
         x_hat: Posterior mean.
-        spread: `w -> V w`, the covariance of x given x_t.
-        iterations: Of conjugate gradients, an evaluation of `spread` each.
+        covariance: `w -> V w`, the covariance of x given x_t.
+        iterations: Of conjugate gradients, an evaluation of `covariance` each.
         errors: e and n, of x_hat and of y; None for zeros.
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
-    covariance = innovation_covariance(observation, push, pull, spread)
+    matrix = innovation_covariance(observation, push, pull, covariance)
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
-    (w,) = pull(conjugate_gradients(covariance, observation.residual(prediction), iterations))
+    (w,) = pull(conjugate_gradients(matrix, observation.residual(prediction), iterations))
     return w
 
 
@@ -115,15 +172,16 @@ def innovation_covariance(
     observation: Observation,
     push: Callable[[Array], Array],
     pull: Pull,
-    spread: Callable[[Array], Array],
+    covariance: Callable[[Array], Array],
 ) -> Callable[[Array], Array]:
-    """`v -> (Sigma_y + J V J^T) v`, `push` being J and `pull` its transpose."""
+    """`v -> (Sigma_y + J V J^T) v`, `push` being J, `pull` its transpose and `covariance` V."""
 
-    def covariance(v: Array) -> Array:
+    def matrix(v: Array) -> Array:
         (w,) = pull(v)
-        return observation.noise_times(v) + jnp.where(observation.observed, push(spread(w)), 0.0)
+        known = jnp.where(observation.observed, push(covariance(w)), 0.0)
+        return observation.noise_times(v) + known
 
-    return covariance
+    return matrix
 
 
 def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import require_positive
 from sda_jax.core._protocols import Denoiser
-from sda_jax.guidance._base import Method
+from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.observations._observation import Observation
 from sda_jax.observations._operators import row_norms_squared
 
 
 @component
-class DPS(Method):
+class DPS(GuidanceMethod):
     """`grad log p(y | x_t) = - zeta grad |r|^2 / |r|`, `r` the residual `y - A(x_hat)` of one
     sample in units of the standardised state (divided by the operator's row norms).
 
@@ -32,10 +31,6 @@ class DPS(Method):
 
     def __post_init__(self) -> None:
         require_positive("zeta", self.zeta)
-
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        return len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

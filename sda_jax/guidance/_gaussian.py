@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Scalar, Time, Trajectory
@@ -15,7 +14,7 @@ from sda_jax.core._errors import require_at_least, require_positive
 from sda_jax.core._protocols import Denoiser, Schedule
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method, Pull, innovation_gradient
+from sda_jax.guidance._base import GuidanceMethod, GuidedDraws, Pull, innovation_gradient
 from sda_jax.observations._observation import Observation
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
@@ -30,7 +29,7 @@ def bounded(gradient: Array, schedule: Schedule, t: Time) -> Array:
 
 
 @component
-class GaussianCovariance(Method):
+class GaussianCovariance(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, V the covariance of x given x_t in closed
     form, were the data the Gaussian that the prior's parameterisation knows of.
 
@@ -62,9 +61,9 @@ class GaussianCovariance(Method):
         if self.inflation is not None:
             require_positive("inflation", self.inflation)
 
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        return int(self.through_network) * len(levels)
+    def __call__(self, denoiser: Denoiser, observation: Observation) -> GuidedDraws:
+        """The posterior's denoiser, which can `draw` too."""
+        return GuidedDraws(denoiser, observation, self)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
@@ -88,13 +87,13 @@ class GaussianCovariance(Method):
         """The gradient alone, of a posterior mean already known, with the VJP of the network
         there where the gradient is to pass through it."""
         observation = self._near(denoiser, observation, x_hat, t)
-        _, spread = self._covariance(denoiser, observation, x_hat, t)
-        w = innovation_gradient(observation, x_hat, spread, self.iterations)
+        _, covariance = self._covariance(denoiser, observation, x_hat, t)
+        w = innovation_gradient(observation, x_hat, covariance, self.iterations)
         schedule = denoiser.schedule
         if self.through_network and pull_x is not None:
             gradient = pull_x(w)[0]
         else:
-            gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * spread(w)
+            gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * covariance(w)
         return bounded(gradient, schedule, t)
 
     def log_twist(
@@ -102,12 +101,12 @@ class GaussianCovariance(Method):
     ) -> Array:
         """`log p(y | x_t)`, whose posterior mean is `x_hat`; with a matrix of as many rows as y."""
         observation = self._near(denoiser, observation, x_hat, t)
-        _, spread = self._covariance(denoiser, observation, x_hat, t)
+        _, covariance = self._covariance(denoiser, observation, x_hat, t)
         prediction, push = jax.linearize(observation.operator, x_hat)
         pull = jax.linear_transpose(push, x_hat)
         m = prediction.size
         basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)
-        rows = jax.vmap(lambda v: push(spread(pull(v)[0])))(basis).reshape(m, m)
+        rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
         return observation.log_prob(prediction, (rows + rows.T) / 2)
 
     def draw(
@@ -120,11 +119,11 @@ class GaussianCovariance(Method):
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
         observation = self._near(denoiser, observation, x_hat, t)
-        factor, spread = self._covariance(denoiser, observation, x_hat, t)
+        factor, covariance = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * draw_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.draw_noise(key_noise))
-        w = innovation_gradient(observation, x_hat, spread, self.iterations, errors=errors)
-        return x_hat + error + spread(w)
+        w = innovation_gradient(observation, x_hat, covariance, self.iterations, errors=errors)
+        return x_hat + error + covariance(w)
 
     def _covariance(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
@@ -161,7 +160,7 @@ class GaussianCovariance(Method):
             return jnp.sum(observation.whitened(jnp.where(observation.observed, error, 0.0)) ** 2)
 
         keys = jax.random.split(jax.random.key(0), PROBES)
-        spread = jnp.mean(jax.lax.map(expected, keys))
+        predicted = jnp.mean(jax.lax.map(expected, keys))
         excess = jnp.sum(innovation**2) - jnp.sum(observation.observed)
-        found = jnp.clip(excess / jnp.where(spread > 0, spread, 1.0), *ADAPTED)
-        return jnp.where(spread > 0, found, 1.0)
+        found = jnp.clip(excess / jnp.where(predicted > 0, predicted, 1.0), *ADAPTED)
+        return jnp.where(predicted > 0, found, 1.0)

@@ -6,7 +6,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
@@ -15,13 +14,19 @@ from sda_jax.core._errors import ConfigError, require_at_least, require_choice, 
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method, Pull, conjugate_gradients, gmres, innovation_covariance
+from sda_jax.guidance._base import (
+    GuidanceMethod,
+    Pull,
+    conjugate_gradients,
+    gmres,
+    innovation_covariance,
+)
 from sda_jax.guidance._gaussian import GaussianCovariance, bounded
 from sda_jax.observations._observation import Observation
 
 
 @component
-class MMPS(Method):
+class MMPS(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t`, the system
     of equations for its gradient solved by a few iterations.
 
@@ -54,12 +59,6 @@ class MMPS(Method):
             raise ConfigError(
                 "above", type(self.above).__name__, "a GaussianCovariance", "Give that guidance."
             )
-
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        below = levels[levels < self.limit]
-        each = self.iterations + (3 if self.solver == "gmres" else 0)
-        return each * len(below) + self.above.vjps(observed, levels[levels >= self.limit])
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
@@ -12,12 +11,12 @@ from sda_jax.core._errors import require_at_least
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._denoisers import Parameterisation
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method, innovation_gradient
+from sda_jax.guidance._base import GuidanceMethod, innovation_gradient
 from sda_jax.observations._observation import Observation
 
 
 @component
-class PiGDM(Method):
+class PiGDM(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + r^2/(1 + r^2) J J^T)`, `r = sigma/mu`, J the
     operator's Jacobian with respect to standardised states.
 
@@ -33,19 +32,15 @@ class PiGDM(Method):
     def __post_init__(self) -> None:
         require_at_least("iterations", self.iterations, 1)
 
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        return len(levels)
-
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
     ) -> tuple[Array, Array]:
         """`x_hat` and the gradient of `log p(y | x_t)`."""
 
-        def spread(w: Array) -> Array:
+        def covariance(w: Array) -> Array:
             return Parameterisation().covariance_times(w, t, denoiser.schedule)
 
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))
-        (gradient,) = pull_x(innovation_gradient(near, x_hat, spread, self.iterations))
+        (gradient,) = pull_x(innovation_gradient(near, x_hat, covariance, self.iterations))
         return x_hat, gradient

@@ -6,20 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method
+from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.observations._observation import Observation
 from sda_jax.observations._operators import row_norms_squared
 
 
 @component
-class SDA(Method):
+class SDA(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + gamma (sigma/mu)^2 diag(J J^T))`, with J the Jacobian
     of the operator with respect to standardised states.
 
@@ -37,10 +36,6 @@ class SDA(Method):
     gamma: Any = 1e-2
     gamma_obs: Any = None
     through_network: bool = static(True)
-
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        return int(self.through_network) * len(levels)
 
     def log_twist(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

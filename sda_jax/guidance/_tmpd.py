@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method
+from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.observations._observation import Observation
 
 
 @component
-class TMPD(Method):
+class TMPD(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + diag(v))`, v the row sums of `J V J^T`, at least 0,
     with `V = sigma^2/mu d x_hat/d x_t` and J the operator's Jacobian.
 
     Boys et al. (2023), section 3.2. Exact where observed elements are independent of each other
     given x_t; the row sums of a trained network's Jacobian may be negative and count as 0 then.
     """
-
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu."""
-        return 2 * len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import Method
+from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.observations._observation import Observation
 
 
 @component
-class TweedieCovariance(Method):
+class TweedieCovariance(GuidanceMethod):
     """`p(y | x_t) = N(y; A(x_hat), Sigma_y + A V A^T)`, `V = sigma^2/mu d x_hat/d x_t` the
     covariance of x given x_t.
 
@@ -24,10 +23,6 @@ class TweedieCovariance(Method):
     every element of y, and V is only as good as the network's Jacobian.
     Rozet et al. (2024), section 3.2, with V dense.
     """
-
-    def vjps(self, observed: int, levels: np.ndarray) -> int:
-        """VJPs through the network in evaluations at these sigma/mu: one for every element of y."""
-        return observed * len(levels)
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

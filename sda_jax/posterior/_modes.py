@@ -15,11 +15,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sda_jax.core._arrays import Trajectory
 from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
 from sda_jax.core._protocols import Denoiser, Guidance, Schedule
+from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation, log_likelihood
 from sda_jax.posterior._assimilate import check_observation
-from sda_jax.posterior._presets import settings
+from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import run_if_fits
@@ -92,7 +93,8 @@ def find_modes(
     members = jnp.asarray(ensemble, jnp.float32)
     check_observation(prior, observation, members.shape[1])
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
-    guidance, _ = settings(prior, observation, guidance, None)
+    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    require_protocol("guidance", guidance, Guidance)
     if isinstance(guidance, GaussianCovariance) and guidance.inflation is None:
         guidance = dataclasses.replace(guidance, inflation=1.0)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.core._protocols import Denoiser, DrawsPosterior, Guidance, Sampler
+from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._schedules import Concentrated, LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.guidance import GaussianCovariance
@@ -60,24 +61,25 @@ def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
 
     Periodic fields whose covariance the prior knows (`SpectralPreconditioned`) have settings of
     their own: Gibbs steps, which draw errors with that covariance and take no gradient through the
-    network: with the shipped flow's, put together of windows, members run away. There more steps
+    network: with the shipped flow's, composed of windows, members run away. There more steps
     gain nothing for a linear observation, and a little for one that saturates.
     """
-    parameterisation = getattr(prior.denoiser, "parameterisation", None)
-    return FIELD_PRESETS if isinstance(parameterisation, SpectralPreconditioned) else PRESETS
+    denoiser = prior.denoiser
+    spectral = isinstance(denoiser, NetworkDenoiser) and isinstance(
+        denoiser.parameterisation, SpectralPreconditioned
+    )
+    return FIELD_PRESETS if spectral else PRESETS
 
 
-def settings(
-    prior: Prior, observation: Observation, guidance: Guidance | None, sampler: Sampler | None
-) -> tuple[Guidance, Sampler]:
-    """Guidance and sampler as given, or the default ones for this prior and observation: its
-    sampler goes with guidance that can `draw`, where it has Gibbs steps."""
-    usual, sampling = presets(prior)["default"]
-    if sampler is None:
-        draws = guidance is None or hasattr(guidance, "draw")
-        sampler = sampling if draws else DEFAULT_SAMPLER
-    if guidance is None:
-        # the innovations of other distributions say nothing of the inflation
-        followed = observation.noise is None
-        guidance = usual if followed else dataclasses.replace(usual, inflation=1.0)
-    return guidance, sampler
+def default_guidance(prior: Prior, observation: Observation) -> Guidance:
+    """The guidance where the user gives none."""
+    usual, _ = presets(prior)["default"]
+    # the innovations of other noise models say nothing of the inflation
+    return usual if observation.noise is None else dataclasses.replace(usual, inflation=1.0)
+
+
+def default_sampler(prior: Prior, posterior: Denoiser) -> Sampler:
+    """The sampler where the user gives none: the prior's, whose Gibbs steps some priors need, or
+    one without these for a posterior's denoiser that does not draw."""
+    _, usual = presets(prior)["default"]
+    return usual if isinstance(posterior, DrawsPosterior) else DEFAULT_SAMPLER

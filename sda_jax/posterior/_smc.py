@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._errors import (
-    ConfigError,
     DivergenceError,
     require_at_least,
     require_at_most,
     require_positive,
 )
-from sda_jax.core._protocols import Denoiser
+from sda_jax.core._protocols import Denoiser, LikelihoodGuidance
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import ordered_resampling
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import LogSNR, noise_ratio
@@ -119,13 +119,7 @@ def twisted_smc(
         require_at_least(name, value, 1)
     require_positive("threshold", threshold)
     require_at_most("threshold", threshold, 1)
-    if not hasattr(guidance, "log_twist"):
-        raise ConfigError(
-            "guidance",
-            type(guidance).__name__,
-            "guidance with a log_twist",
-            "Use GaussianCovariance or SDA.",
-        )
+    require_protocol("guidance", guidance, LikelihoodGuidance, "Use GaussianCovariance or SDA.")
     observation.require_gaussian(
         "twists of other distributions are known up to a factor only", "Use assimilate."
     )

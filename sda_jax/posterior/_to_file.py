@@ -19,33 +19,32 @@ from tqdm import tqdm
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import require_at_least
 from sda_jax.core._json import dumps
-from sda_jax.core._protocols import Denoiser, Guidance, Sampler
+from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
-from sda_jax.posterior._assimilate import check_sizes, diverged, guided
+from sda_jax.posterior._assimilate import check_sizes, posterior_denoiser, require_finite
 from sda_jax.posterior._files import new_posterior
-from sda_jax.posterior._presets import settings
+from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
-from sda_jax.runtime._devices import BATCH, TIME, constrain, over_batch, sharding
+from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._files import create_array
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
-from sda_jax.runtime._processes import finite_rows, on_process_zero, unaddressed, whole
+from sda_jax.runtime._processes import on_process_zero, unaddressed
+from sda_jax.samplers._driver import advance_members, begin_members, finish_members
 
 
 def assimilate_to_file(
-    path: str | Path,
     key: PRNGKey,
+    path: str | Path,
     prior: Prior,
     observation: Observation,
     length: int,
     samples: int,
     guidance: Guidance | None = None,
     sampler: Sampler | None = None,
-    chunk: int = 64,
-    window_chunk: int | None = None,
-    window_stride: int = 1,
+    memory: Memory = Memory(),
     context: Any = None,
     save_every: int = 16,
     description: Any = None,
@@ -55,13 +54,14 @@ def assimilate_to_file(
     """Draws the ensemble of `assimilate` into a posterior file; called again after an interruption,
     it goes on, with as many devices and processes as there are then.
 
-    Each block of `chunk` members is written when it is finished, every process its own share, to a
-    folder beside the file; the file appears when all are there. Memory is bounded by a block.
+    Each block of `memory.chunk` members is written when it is finished, every process its own
+    share, to a folder beside the file; the file appears when all are there. Memory is bounded by a
+    block.
 
     Args:
+        key: Random key.
         path: The file; complete with the same contents already, nothing is done.
-        key, prior, observation, length, samples, guidance, sampler, chunk: See `assimilate`.
-        window_chunk, window_stride, context: See `assimilate`.
+        prior, observation, length, samples, guidance, sampler, memory, context: See `assimilate`.
         save_every: Noise levels between two checkpoints of the block under way.
         description: Component or table saved as JSON in the attribute `description`.
         truth: The true trajectory `(L, *S)` to be kept beside the ensemble, where there is one.
@@ -76,13 +76,21 @@ def assimilate_to_file(
     """
     path = Path(path)
     require_at_least("save_every", save_every, 1)
-    guidance, sampler = settings(prior, observation, guidance, sampler)
-    denoiser = guided(prior, observation, length, guidance, window_chunk, window_stride, context)
-    chunk, remedy = check_sizes(prior, length, samples, chunk)
+    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    denoiser, sampler = posterior_denoiser(
+        prior, observation, length, guidance, sampler, memory, context
+    )
     shape = (length, *prior.state_shape)
+
+    def needed(chunk: int) -> int:
+        given = key, jnp.arange(chunk), denoiser, sampler
+        blank = jax.eval_shape(partial(_begin, shape=shape), *given)
+        return needed_bytes(_advance.lower(*given, blank, 0, save_every).compile())
+
+    chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, needed)
     # of what is given, not of what follows from it, which other devices round differently
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
-    given += (observation, guidance, sampler, window_stride, context)
+    given += (observation, guidance, sampler, memory.window_stride, context)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
     identity = dumps({"given": digest(given), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
@@ -97,11 +105,11 @@ def assimilate_to_file(
             # the last block is filled up, so that one compilation serves all
             members = first + jnp.arange(chunk)
             under_way = parts.folder / "under_way" / f"{first:08d}"
-            draw = partial(_levels, key, members, denoiser, sampler, shape)
-            state = draw(under_way, save_every, last - first, remedy, bar)
-            x = _end(denoiser, sampler, prior.standardisation, state)
-            if not (finite := finite_rows(x)[: last - first]).all():
-                raise diverged(int((~finite).sum()), last - first, float("nan"))
+            draws = _levels(
+                key, members, denoiser, sampler, shape, under_way, save_every, remedy, bar
+            )
+            x, diverged_at = _end(denoiser, sampler, prior.standardisation, draws)
+            require_finite(x, diverged_at, last - first)
             parts.write(first, last, x)
             on_process_zero(lambda folder=under_way: shutil.rmtree(folder))
 
@@ -125,38 +133,28 @@ def _levels(
     shape: tuple[int, ...],
     folder: Path,
     save_every: int,
-    wanted: int,
     remedy: str,
     bar: tqdm,
 ) -> PyTree[Array]:
     """A block of draws after their last step, from where `folder` has them."""
     with checkpointer(folder, keep=1) as manager:
-        blank = jax.eval_shape(partial(_begin, shape=shape), key, members, denoiser, sampler)
+        given = key, members, denoiser, sampler
+        blank = jax.eval_shape(partial(_begin, shape=shape), *given)
         like = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding(_spec(a, shape))),
             blank,
         )
         latest = latest_step(manager)
-        if latest >= 0:
-            state = restore(manager, latest, like)
-        else:
-            state = _begin(key, members, denoiser, sampler, shape)
+        draws = restore(manager, latest, like) if latest >= 0 else _begin(*given, shape)
         done = max(latest, 0)
         bar.update(done)
         while done < sampler.steps:
             steps = min(save_every, sampler.steps - done)
-            state, finite = run_if_fits(
-                _advance, remedy, key, members, denoiser, sampler, state, done, steps
-            )
-            finite = whole(finite)[:wanted]
-            if not finite.all():
-                bad = ~finite.all(axis=1)
-                step = done + int(np.argmin(finite[np.argmax(bad)]))
-                raise diverged(int(bad.sum()), wanted, float(sampler.level(denoiser, step)))
+            draws = run_if_fits(_advance, remedy, *given, draws, done, steps)
             done += steps
             bar.update(steps)
-            save(manager, done, state)
-    return state
+            save(manager, done, draws)
+    return draws
 
 
 def _spec(leaf: Array, shape: tuple[int, ...]) -> PartitionSpec:
@@ -168,40 +166,33 @@ def _spec(leaf: Array, shape: tuple[int, ...]) -> PartitionSpec:
 def _begin(
     key: PRNGKey, members: Array, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]
 ) -> PyTree[Array]:
-    def one(member: Array) -> PyTree[Array]:
-        return sampler.begin(jax.random.fold_in(key, member), denoiser, shape)
-
-    return _pinned(over_batch(one, members), shape)
+    return _pinned(begin_members(key, members, denoiser, sampler, shape), shape)
 
 
-@partial(jax.jit, static_argnames="steps", donate_argnames="state")
+@partial(jax.jit, static_argnames="steps", donate_argnames="draws")
 def _advance(
     key: PRNGKey,
     members: Array,
     denoiser: Denoiser,
     sampler: Sampler,
-    state: PyTree[Array],
+    draws: PyTree[Array],
     first: int,
     steps: int,
-) -> tuple[PyTree[Array], Array]:
-    def one(given: tuple[Array, PyTree[Array]]) -> tuple[PyTree[Array], Array]:
-        member, state = given
-        return sampler.advance(jax.random.fold_in(key, member), denoiser, state, first, steps)
-
-    state, finite = over_batch(one, (members, state))
-    return _pinned(state, state[0].shape[1:]), finite
+) -> PyTree[Array]:
+    shape = draws.state.x.shape[1 + isinstance(sampler, PopulationSampler) :]
+    return _pinned(advance_members(key, members, denoiser, sampler, draws, first, steps), shape)
 
 
 @jax.jit
 def _end(
-    denoiser: Denoiser, sampler: Sampler, standardisation: Standardisation, state: PyTree[Array]
-) -> Array:
-    x = over_batch(partial(sampler.end, denoiser), state)
-    return constrain(standardisation.inverse(x), BATCH, TIME)
+    denoiser: Denoiser, sampler: Sampler, standardisation: Standardisation, draws: PyTree[Array]
+) -> tuple[Array, Array]:
+    x, diverged_at = finish_members(denoiser, sampler, draws)
+    return constrain(standardisation.inverse(x), BATCH, TIME), diverged_at
 
 
-def _pinned(state: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
-    return jax.tree.map(lambda leaf: constrain(leaf, *_spec(leaf, shape)), state)
+def _pinned(draws: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: constrain(leaf, *_spec(leaf, shape)), draws)
 
 
 def digest(tree: PyTree) -> str:

@@ -9,46 +9,46 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import require_at_least
+from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
+from sda_jax.runtime._memory import Memory
 
 
 def log_prob(
+    key: PRNGKey | None,
     prior: Prior,
     x: Trajectory,
     steps: int = 64,
     probes: int | None = None,
-    key: PRNGKey | None = None,
-    window_chunk: int | None = None,
+    memory: Memory = Memory(),
     context: Any = None,
 ) -> Float[Array, ""]:
     """Log density of a trajectory under a prior, in physical units.
 
     Args:
+        key: Random key of the probes; None where traces are exact.
         prior: What trajectories look like.
         x: Trajectory `(L, *S)` in physical units.
-        steps: See `flow_log_prob`.
-        probes: Likewise.
-        key: Likewise.
-        window_chunk: Windows of a local network evaluated at once; None for all.
+        steps, probes: See `flow_log_prob`.
+        memory: Its `window_chunk` and `window_stride`.
         context: See `assimilate`.
     """
     standardisation = prior.standardisation
-    denoiser = trajectory_denoiser(prior, len(x), context, window_chunk)
+    denoiser = trajectory_denoiser(prior, len(x), context, memory)
     scale = jnp.broadcast_to(jnp.asarray(standardisation.std, jnp.float32), x.shape)
-    found = flow_log_prob(denoiser, standardisation.forward(x), steps, probes, key)
+    found = flow_log_prob(key, denoiser, standardisation.forward(x), steps, probes)
     return found - jnp.sum(jnp.log(scale))
 
 
 def flow_log_prob(
+    key: PRNGKey | None,
     denoiser: Denoiser,
     x: Trajectory,
     steps: int = 64,
     probes: int | None = None,
-    key: PRNGKey | None = None,
 ) -> Float[Array, ""]:
     """Log density at `x` of the distribution that a denoiser stands for, in its units: a prior's,
     or the posterior's that guidance makes.
@@ -60,12 +60,15 @@ def flow_log_prob(
     other end is taken as normal of variance `1 + (sigma/mu)^2`.
 
     Args:
+        key: Random key of the probes; None where traces are exact.
         denoiser: Of trajectories like x.
         x: Trajectory `(L, *S)`.
         steps: Of the integration, four evaluations and traces each.
         probes: Random directions that the traces are estimated from without bias (Hutchinson); None
             for exact traces, a JVP for each of the n elements of x.
-        key: Random key of the probes.
+
+    Raises:
+        ConfigError: Probes without a key, or impossible numbers.
     """
     require_at_least("steps", steps, 1)
     schedule, n = denoiser.schedule, x.size
@@ -73,7 +76,9 @@ def flow_log_prob(
         count, weight, key_probes = n, 1.0, None
     else:
         require_at_least("probes", probes, 1)
-        key_probes = jax.random.key(0) if key is None else key
+        if key is None:
+            raise ConfigError("key", None, "a random key for the probes", "Pass jax.random.key(0).")
+        key_probes = key
         count, weight = probes, 1.0 / probes
 
     def direction(i: Array) -> Array:

@@ -10,8 +10,10 @@ from jaxtyping import Array
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
+from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.prior._prior import Prior
+from sda_jax.runtime._memory import Memory
 
 HORIZON = 17  # states that the linear estimate of fields sees at once
 
@@ -20,22 +22,22 @@ def trajectory_denoiser(
     prior: Prior,
     length: int,
     context: Any = None,
-    chunk: int | None = None,
-    stride: int = 1,
+    memory: Memory = Memory(),
 ) -> Denoiser:
     """The prior's denoiser of whole trajectories: composed if its network is local.
 
     Args:
         prior: What trajectories look like.
         length: Their states.
-        context: What the prior asks to be told of them, in physical units; broadcasts against
+        context: What the prior is conditioned on, in physical units; broadcasts against
             `(length, *space, channels)`.
-        chunk, stride: See `ComposedDenoiser`.
+        memory: Its `window_chunk` and `window_stride`.
 
     Raises:
-        ConfigError: `chunk` or `stride` given for a network that has no windows; a context that is
+        ConfigError: They are given for a network that has no windows; a context that is
             missing, not asked for or of the wrong shape.
     """
+    chunk, stride = memory.window_chunk, memory.window_stride
     if prior.window is None and stride != 1:
         raise ConfigError(
             "window_stride",
@@ -48,7 +50,7 @@ def trajectory_denoiser(
             "window_chunk",
             chunk,
             "None: this prior's network takes whole trajectories",
-            "Bound the memory with chunk, the members sampled at once.",
+            "Bound the memory with memory.chunk, the members sampled at once.",
         )
     denoiser = prior.denoiser
     if context is not None or prior.context is not None:
@@ -56,15 +58,14 @@ def trajectory_denoiser(
     if prior.window is None:
         return denoiser
     windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)
-    distribution = getattr(denoiser, "parameterisation", None)
-    if not isinstance(distribution, SpectralPreconditioned) or not prior.window < min(
-        length, HORIZON
-    ):
+    distribution = denoiser.parameterisation if isinstance(denoiser, NetworkDenoiser) else None
+    reach = min(length, HORIZON)
+    if not isinstance(distribution, SpectralPreconditioned) or prior.window >= reach:
         return windows
     local = ComposedDenoiser(
         LinearDenoiser(distribution, denoiser.schedule), prior.window, chunk, stride
     )
-    whole = distribution.extended(prior.window, min(length, HORIZON))
+    whole = distribution.extended(prior.window, reach)
     linear = LinearDenoiser(whole, denoiser.schedule)
     if length > HORIZON:
         linear = ComposedDenoiser(linear, HORIZON, chunk, HORIZON // 4)

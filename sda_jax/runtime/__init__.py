@@ -3,13 +3,15 @@
 from sda_jax.core._registry import register
 from sda_jax.runtime._devices import Mesh, use_mesh
 from sda_jax.runtime._files import versions
+from sda_jax.runtime._memory import Memory
 from sda_jax.runtime._processes import join
 
 __all__ = [
+    "Memory",
     "Mesh",
     "join",
     "use_mesh",
     "versions",
 ]
 
-register(Mesh)
+register(Memory, Mesh)

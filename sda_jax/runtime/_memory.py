@@ -1,17 +1,67 @@
-"""Whether a compiled program fits the memory that is free, asked before it runs."""
+"""How much is computed at once, and whether a compiled program fits the memory that is free."""
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from sda_jax.core._errors import ResourceError
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ResourceError, require_at_least
 from sda_jax.runtime._processes import least
 
 GIB = 2**30
+CPU_MEMBERS = 64  # at once, beyond which a CPU gains nothing
+
+
+@component
+class Memory:
+    """How much of an ensemble is computed at once: what bounds the memory that it takes.
+
+    Attributes:
+        chunk: Members sampled at once; None for as many as fit the device's free memory, on CPU at
+            most 64. Members are the same whatever it is.
+        window_chunk: Windows of a local network evaluated at once; None for all.
+        window_stride: States between neighbouring windows of a local network; beyond 1 cheaper and
+            less accurate, see `ComposedDenoiser`.
+
+    Raises:
+        ConfigError: Impossible numbers.
+    """
+
+    chunk: int | None = static(None)
+    window_chunk: int | None = static(None)
+    window_stride: int = static(1)
+
+    def __post_init__(self) -> None:
+        for name in ("chunk", "window_chunk", "window_stride"):
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+
+
+def members_that_fit(samples: int, unit: int, needed: Callable[[int], int]) -> int:
+    """The members to sample at once where nobody said: the most that the free memory takes.
+
+    Args:
+        samples: Members in all.
+        unit: What their number must be a multiple of.
+        needed: Bytes that so many members need, which grow in proportion to them.
+    """
+    free = free_bytes()
+    most = samples
+    if jax.default_backend() == "cpu":
+        most = min(samples, CPU_MEMBERS)
+    most = -(-most // unit) * unit
+    if free is None or most == unit:
+        return most
+    free = least(free)  # so that all processes take as many
+    wanted = needed(most)
+    if wanted <= free:
+        return most
+    return max(unit, int(most * free / wanted) // unit * unit)
 
 
 def free_bytes() -> int | None:

@@ -7,19 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_below
-from sda_jax.core._protocols import Denoiser, Levels, Schedule
+from sda_jax.core._protocols import Denoiser, Schedule
 from sda_jax.diffusion._schedules import noise_ratio
 
 
-class Corrector(ABC):
-    """Repeats a `move` that leaves the distribution of x_t as it is, at noise levels from `above`
-    to `below`."""
+class RepeatedMoves(ABC):
+    """Base class of correctors: repeats a `move`, which a subclass writes and which leaves the
+    distribution of x_t as it is, at noise levels from `above` to `below`."""
 
     @property
     @abstractmethod
@@ -42,7 +41,7 @@ class Corrector(ABC):
         require_below("above", self.above, self.below)
 
     def init(self, key: PRNGKey, x: Trajectory) -> Any:
-        """What the first step at a level is told, as later ones are told what those before them
+        """What the first step at a level is given, as later ones are given what those before them
         leave; nothing."""
         return ()
 
@@ -71,11 +70,6 @@ class Corrector(ABC):
         ratio = noise_ratio(schedule, t)
         return (ratio >= self.above) & (ratio <= self.below) & (self.steps > 0)
 
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
-        """The sigma/mu of each evaluation of the denoiser at these times."""
-        ratios = np.asarray(noise_ratio(schedule, times))
-        return Levels(np.repeat(ratios[np.asarray(self.active(schedule, times))], self.steps))
-
 
 @component
 class Correctors:
@@ -83,15 +77,10 @@ class Correctors:
     on the noise level: each has a range of levels of its own.
 
     Attributes:
-        parts: `Langevin`, `LeimkuhlerMatthews` or `Gibbs`, in order.
+        parts: Correctors, in order: `Langevin`, `LeimkuhlerMatthews`, `Gibbs` or your own.
     """
 
     parts: tuple = ()
-
-    @property
-    def steps(self) -> int:
-        """Steps of all parts at a level that is in the range of each."""
-        return sum(part.steps for part in self.parts)
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """Moves x within its distribution at time t."""
@@ -105,7 +94,3 @@ class Correctors:
         for part in self.parts:
             moved |= part.active(schedule, t)
         return moved
-
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
-        """The sigma/mu of each evaluation of the denoiser at these times."""
-        return Levels().also(*(part.levels(schedule, times) for part in self.parts))

@@ -36,7 +36,6 @@ class DPMSolverPP2M:
     """
 
     eta: float = 0.0
-    evaluations = 1
 
     def __post_init__(self) -> None:
         require_at_least("eta", self.eta, 0)

@@ -34,8 +34,9 @@ def renewed_step(
     return schedule.mu(s) * x_hat + schedule.sigma(s) * mixed
 
 
-class OneStep:
-    """What the predictors without memory share."""
+class Memoryless:
+    """Base class of predictors that remember nothing from one step to the next; a subclass writes
+    `step`."""
 
     def init(self, x: Trajectory) -> tuple[()]:
         """Nothing to remember."""
@@ -43,14 +44,12 @@ class OneStep:
 
 
 @component
-class ExponentialIntegrator(OneStep):
+class ExponentialIntegrator(Memoryless):
     """The paper's predictor: the probability-flow ODE with `x_hat` constant over a step, which is
     DDIM for VP schedules.
 
     Zhang & Chen (2023); Rozet & Louppe (2023), equation 12.
     """
-
-    evaluations = 1
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple
@@ -60,7 +59,7 @@ class ExponentialIntegrator(OneStep):
 
 
 @component
-class Ancestral(OneStep):
+class Ancestral(Memoryless):
     """A draw from `q(x_s | x_t, x_hat)`, the forward process run backwards from its data's
     posterior mean.
 
@@ -71,7 +70,6 @@ class Ancestral(OneStep):
     """
 
     eta: float = 1.0
-    evaluations = 1
 
     def __post_init__(self) -> None:
         require_at_least("eta", self.eta, 0)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component, static
-from sda_jax.core._protocols import Denoiser, Levels, Schedule
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation
 from sda_jax.diffusion._gaussian import draw_error
-from sda_jax.samplers._corrector import Corrector
+from sda_jax.samplers._corrector import RepeatedMoves
 
 
 @component
-class Gibbs(Corrector):
+class Gibbs(RepeatedMoves):
     """`x ~ p(x | x_t, y)`, then `x_t = mu x + sigma z` with new noise z: two steps of a Gibbs
     sampler, which forgets x_t in one move where Langevin dynamics diffuses.
 
@@ -30,11 +31,6 @@ class Gibbs(Corrector):
     above: float = 0.3
     below: float = float("inf")
 
-    def levels(self, schedule: Schedule, times: Float[Array, " n"]) -> Levels:
-        """The sigma/mu of each evaluation of the denoiser at these times; draws take no gradient of
-        an observation."""
-        return Levels(plain=super().levels(schedule, times).guided)
-
     def move(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, memory: tuple
     ) -> tuple[Array, tuple]:
@@ -47,8 +43,18 @@ class Gibbs(Corrector):
 
 
 def _draw(key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Array:
-    """Of the data given x_t: as a posterior's denoiser does it, or around a prior's estimate."""
-    draw = getattr(denoiser, "draw", None)
-    if draw is not None:
-        return draw(key, x, t)
+    """Of the data given x_t: as a posterior's denoiser does it, or around a prior's estimate.
+
+    Raises:
+        ConfigError: Guidance that knows the posterior's mean only.
+    """
+    if isinstance(denoiser, DrawsPosterior):
+        return denoiser.draw(key, x, t)
+    if isinstance(denoiser, ExplainsObservation):
+        raise ConfigError(
+            "guidance",
+            type(denoiser).__name__,
+            "guidance whose denoiser draws whole trajectories given x_t and y (DrawsPosterior)",
+            "Use GaussianCovariance, or the Langevin corrector.",
+        )
     return denoiser(x, t) + draw_error(key, denoiser, x.shape, t)

@@ -8,16 +8,14 @@ from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.samplers._exponential import OneStep
+from sda_jax.samplers._exponential import Memoryless
 
 
 @component
-class Heun(OneStep):
+class Heun(Memoryless):
     """Heun's method for `d(x/mu) / dr = (x/mu - x_hat) / r`, `r = sigma/mu`: the probability-flow
     ODE. Two evaluations a step. Karras et al. (2022), algorithm 1.
     """
-
-    evaluations = 2
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time, s: Time, memory: tuple

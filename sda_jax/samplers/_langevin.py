@@ -11,11 +11,11 @@ from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_below, require_positive
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._denoisers import predicted_noise
-from sda_jax.samplers._corrector import Corrector
+from sda_jax.samplers._corrector import RepeatedMoves
 
 
 @component
-class Langevin(Corrector):
+class Langevin(RepeatedMoves):
     """Unadjusted Langevin steps at a fixed noise level.
 
     `x <- x - sigma (delta eps + sqrt(2 delta) z)`, `delta = tau / mean(eps^2)` per trajectory, so

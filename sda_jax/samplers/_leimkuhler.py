@@ -11,14 +11,14 @@ from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_positive
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._denoisers import predicted_noise
-from sda_jax.samplers._corrector import Corrector
+from sda_jax.samplers._corrector import RepeatedMoves
 
 RISE = 2.0  # of mean(eps^2) within a level, from which on steps are shortened
 LONGEST = 1.0  # of steps: beyond 2, the stiffest directions of a noised distribution would explode
 
 
 @component
-class LeimkuhlerMatthews(Corrector):
+class LeimkuhlerMatthews(RepeatedMoves):
     """Langevin steps whose noise is the mean of two successive normal numbers.
 
     `x <- x - sigma (delta eps + sqrt(2 delta) (z_k + z_{k+1}) / 2)`: for `Langevin`'s cost, the

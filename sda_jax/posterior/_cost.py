@@ -1,0 +1,45 @@
+"""What a member of a posterior costs, counted."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.observations._observation import Observation
+from sda_jax.posterior._assimilate import guided, posterior_denoiser
+from sda_jax.posterior._presets import default_guidance
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
+from sda_jax.runtime._memory import Memory
+from sda_jax.samplers._counting import Evaluations, counting
+from sda_jax.samplers._driver import draw, island
+
+
+def count_evaluations(
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
+    memory: Memory = Memory(),
+    context: Any = None,
+) -> Evaluations:
+    """Evaluations of the prior's denoiser for one member of `assimilate` with these arguments.
+
+    One draw is run with a denoiser in the prior's place that costs nothing and counts: of whatever
+    guidance and sampler, those that are made. Of a `PopulationSampler` an island is drawn, and a
+    member's share is rounded up.
+
+    Raises:
+        ConfigError, ObservationError: See `assimilate`.
+    """
+    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    _, sampler = posterior_denoiser(prior, observation, length, guidance, sampler, memory, context)
+    denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
+    counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
+    run = jax.jit(partial(draw, shape=(length, *prior.state_shape)))
+    jax.block_until_ready(run(jax.random.key(0), counted, sampler))
+    return Evaluations(*(-(-n // island(sampler)) for n in tally.evaluations()))

@@ -1,31 +1,14 @@
-"""A denoiser that counts what is asked of it."""
+"""How often a sampler evaluates a denoiser."""
 
 import jax
 
+from sda_jax.samplers._counting import counting
+from sda_jax.samplers._driver import draw
 
-class Counting:
-    """Another denoiser, and how many forwards and VJPs of it were made, compiled or not."""
 
-    def __init__(self, denoiser):
-        self.schedule = denoiser.schedule
-        self.forwards = self.vjps = 0
-
-        def forward(x, t):
-            jax.debug.callback(self.note_forward, t)
-            return denoiser(x, t), (x, t)
-
-        def backward(given, w):
-            jax.debug.callback(self.note_vjp, w)
-            return jax.vjp(denoiser, *given)[1](w)
-
-        self.network = jax.custom_vjp(lambda x, t: forward(x, t)[0])
-        self.network.defvjp(forward, backward)
-
-    def note_forward(self, _):
-        self.forwards += 1
-
-    def note_vjp(self, _):
-        self.vjps += 1
-
-    def __call__(self, x, t):
-        return self.network(x, t)
+def evaluations(sampler, denoiser, shape, guided=lambda denoiser: denoiser):
+    """Of one draw from what `guided` makes of the denoiser."""
+    counted, tally = counting(denoiser)
+    x = jax.jit(draw, static_argnums=3)(jax.random.key(0), guided(counted), sampler, shape)
+    x.block_until_ready()
+    return tally.evaluations()

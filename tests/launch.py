@@ -15,6 +15,7 @@ import sda_jax as sda
 from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
 from sda_jax.networks import TemporalConv
 from sda_jax.prior._training import Training
+from sda_jax.runtime import Memory
 
 sampler = sda.PredictorCorrector(
     {levels}, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1)
@@ -27,7 +28,7 @@ config = Experiment(
         steps={steps}, batch=8, segment=16, block=5, checkpoint_every=5, validation_batches=1
     ),
     cases={{"lo": Case(16, sda.Every(2), 0.3)}},
-    assimilation=Assimilation(8, 4, sampler=sampler),
+    assimilation=Assimilation(8, Memory(4), sampler=sampler),
 )
 """
 

@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from counting import Counting
+from counting import evaluations
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
+from sda_jax.samplers._counting import Evaluations
+from sda_jax.samplers._driver import advance, begin, draw
 
 LENGTH = 7
 CHAIN = sda.VectorAutoregression()
@@ -33,7 +36,7 @@ def posterior():
 
 def drawn(sampler, posterior, n=8):
     keys = jax.random.split(jax.random.key(3), n)
-    return np.asarray(jax.jit(jax.vmap(lambda k: sampler(k, posterior, SHAPE)))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda k: draw(k, posterior, sampler, SHAPE)))(keys))
 
 
 def candidates(posterior, n=8):
@@ -41,9 +44,9 @@ def candidates(posterior, n=8):
 
     def of(key, number):
         own = key if number == 0 else jax.random.fold_in(key, number + 1)
-        state, _ = INNER.advance(own, posterior, INNER.begin(own, posterior, SHAPE), 0, 6)
-        fit = posterior.fit(state[0], INNER.grid(posterior.schedule, 10)[6])
-        return fit, INNER.end(posterior, INNER.advance(key, posterior, state, 6, 4)[0])
+        progress = advance(own, posterior, INNER, begin(own, posterior, INNER, SHAPE), 0, 6)
+        fit = posterior.fit(progress.state.x, INNER.grid(posterior.schedule, 10)[6])
+        return fit, INNER.finish(posterior, advance(key, posterior, INNER, progress, 6, 4).state)
 
     keys = jax.random.split(jax.random.key(3), n)
     found = [jax.jit(jax.vmap(lambda k, i=i: of(k, i)))(keys) for i in range(3)]
@@ -83,10 +86,11 @@ def test_without_a_choice_it_is_the_sampler_inside(posterior, changes):
 
 
 def test_evaluations_are_counted(posterior):
-    counted = Counting(posterior.denoiser)
-    MANY(jax.random.key(0), posterior.method(counted, posterior.observation), SHAPE)
-    jax.effects_barrier()
-    assert counted.forwards == MANY.evaluations(posterior.schedule) == 20 + 2 * 12 + 3
+    def guided(denoiser):
+        return posterior.method(denoiser, posterior.observation)
+
+    found = evaluations(MANY, posterior.denoiser, SHAPE, guided)
+    assert found == Evaluations(20 + 2 * 12 + 3, 20 + 2 * 12)
     assert MANY.steps == 3 * 6 + 4
 
 
@@ -102,32 +106,35 @@ def test_candidates_share_no_random_numbers(posterior, monkeypatch):
     monkeypatch.setattr(jax.random, "normal", noted)
     inner = sda.PredictorCorrector(4, sda.LogSNR(), sda.Ancestral(), sda.Langevin(2, 0.1))
     jax.clear_caches()
-    sda.Candidates(inner, count=2, share=0.5)(jax.random.key(0), posterior, SHAPE)
+    draw(jax.random.key(0), posterior, sda.Candidates(inner, count=2, share=0.5), SHAPE)
     jax.effects_barrier()
     assert len(set(drawn)) == len(drawn) == 2 + (4 + 2) * 3
 
 
 def test_a_candidate_that_diverges_is_left(posterior):
-    """The first one alone would be NaN; and if all are, the level of the choice is told."""
+    """The first one alone would be NaN; and if all are, it is said from which level on."""
     first = jax.random.key_data(jax.random.key(5))
 
     def broken(all_of_them):
-        def begin(self, key, denoiser, shape):
-            x, memory = INNER.begin(key, denoiser, shape)
+        def init(self, key, denoiser, shape):
+            state = INNER.init(key, denoiser, shape)
             bad = jnp.all(jax.random.key_data(key) == first) | all_of_them
-            return jnp.where(bad, jnp.nan, x), memory
+            return state._replace(x=jnp.where(bad, jnp.nan, state.x))
 
-        kind = type("Broken", (sda.PredictorCorrector,), {"begin": begin})
+        kind = type("Broken", (sda.PredictorCorrector,), {"init": init})
         return dataclasses.replace(
             MANY,
             sampler=kind(INNER.steps, INNER.grid, INNER.predictor, INNER.corrector),
         )
 
-    key = jax.random.key(5)
-    assert np.isfinite(broken(False)(key, posterior, SHAPE)).all()
-    assert np.isnan(broken(False).diverged_at(key, posterior, SHAPE))
-    level = broken(True).diverged_at(key, posterior, SHAPE)
-    assert level == INNER.level(posterior, 5)
+    def end(sampler):
+        key = jax.random.key(5)
+        return advance(key, posterior, sampler, begin(key, posterior, sampler, SHAPE), 0)
+
+    assert np.isfinite(end(broken(False)).state.x).all()
+    assert end(broken(False)).diverged_at == 0
+    first_level = noise_ratio(posterior.schedule, INNER.grid(posterior.schedule, 10)[0])
+    assert end(broken(True)).diverged_at == first_level
 
 
 def test_fit_is_the_log_density_of_y_up_to_a_constant(posterior):
@@ -150,7 +157,7 @@ def test_an_ensemble_by_the_public_function():
     truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
     observation = sda.observe(jax.random.key(2), truth, OPERATOR, std=0.3)
     given = (jax.random.key(0), PRIOR, observation, LENGTH)
-    a, b = (sda.assimilate(*given, 5, sampler=MANY, chunk=chunk) for chunk in (2, 5))
+    a, b = (sda.assimilate(*given, 5, sampler=MANY, memory=sda.Memory(chunk)) for chunk in (2, 5))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 

@@ -85,7 +85,7 @@ def test_bad_config_files_are_refused(tmp_path):
 TINY = (
     "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
     "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
-    "--assimilation.samples 6 --assimilation.chunk 4 --assimilation.sampler.sampler.steps 4 "
+    "--assimilation.samples 6 --assimilation.memory.chunk 4 --assimilation.sampler.sampler.steps 4 "
     "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
 )
 
@@ -148,7 +148,7 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
         *[
             "--assimilation.samples",
             "6",
-            "--assimilation.chunk",
+            "--assimilation.memory.chunk",
             "6",
             "--assimilation.sampler.sampler.steps",
             "4",
@@ -194,7 +194,7 @@ FLOW = (
     "--training.batch 2 --training.block 2 --training.checkpoint-every 2 "
     "--training.validation-batches 1 --network.channels 8 8 --network.blocks 1 1 "
     "--data.source replay --data.trajectories 4 --data.length 8 --data.refresh 2 "
-    "--assimilation.samples 3 --assimilation.chunk 2 --assimilation.sampler.steps 2"
+    "--assimilation.samples 3 --assimilation.memory.chunk 2 --assimilation.sampler.steps 2"
 )
 
 

@@ -139,7 +139,7 @@ def test_from_data_to_a_posterior_that_knows_the_context(tmp_path, key):
     (tmp_path / "c.py").write_text(CONFIG)
     common = ["--config", str(tmp_path / "c.py"), "--output", str(tmp_path / "run")]
     assert train_cli.main(common) == 0
-    settings = ["--assimilation.samples", "8", "--assimilation.chunk", "8"]
+    settings = ["--assimilation.samples", "8", "--assimilation.memory.chunk", "8"]
     assert assimilate_cli.main([*common, "--case", "sparse", *settings]) == 0
     prior = load_prior_of(tmp_path)
     assert prior.state_shape == (1,) and prior.denoiser.channels == 1

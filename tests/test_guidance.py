@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from counting import Counting
 from oracles import condition, gaussian_denoiser, standardised
 
 import sda_jax as sda
@@ -16,6 +15,7 @@ from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.observations._noise_models import Normal
 from sda_jax.observations._operators import row_norms_squared
+from sda_jax.samplers._counting import Evaluations
 
 METHODS = [
     sda.SDA(),
@@ -52,6 +52,9 @@ def observed(y=None, std=0.3, scale=1.0, covariance=None):
     return observation.standardised(CHAIN.standardisation)
 
 
+PLAIN = sda.Observation(np.linspace(-1, 1, 6).reshape(3, 2), sda.Every(2, lambda s: s), std=0.3)
+
+
 @each_method
 def test_jit_vmap_dtype_and_one_trace(method, key):
     traces = []
@@ -84,7 +87,7 @@ def test_nothing_observed_is_no_guidance(method, key):
 @each_method
 def test_rescaling_the_observation_changes_nothing(method, key):
     if isinstance(method, sda.SDA) and method.gamma_obs is not None:
-        return  # in units of y, on purpose
+        pytest.skip("gamma_obs is in units of y, on purpose")
     x = jax.random.normal(key, (LENGTH, 2))
     for t in (0.05, 0.5, 0.95):
         plain, scaled = (method(PRIOR.denoiser, observed(scale=s))(x, t) for s in (1.0, 1000.0))
@@ -266,33 +269,49 @@ WAYS = sda.Candidates(
 DRAWN = sda.PredictorCorrector(4, sda.LogSNR(), corrector=sda.Gibbs(2, above=1.2))
 
 
-@pytest.mark.parametrize(
-    ("method", "sampler"),
-    [(method, WAYS) for method in METHODS if not isinstance(method, sda.MMPS)]
-    + [(sda.MMPS(n, 2.0), WAYS) for n in (1, 3)]
-    + [(sda.MMPS(2, 2.0, above=sda.GaussianCovariance(through_network=False)), WAYS)]
-    + [(sda.GaussianCovariance(inflation=inflation), DRAWN) for inflation in (1.0, None)],
-    ids=str,
-)
-def test_evaluations_and_vjps_are_those_made(method, sampler, key):
-    """Fits and draws take no VJP, and MMPS is another guidance above its limit."""
-    denoiser, observation = Counting(PRIOR.denoiser), observed()
-    sampler(key, method(denoiser, observation), (LENGTH, 2)).block_until_ready()
-    jax.effects_barrier()
-    guided = sampler.levels(denoiser.schedule).guided
-    assert sampler.evaluations(denoiser.schedule) == denoiser.forwards
-    assert method.vjps(observation.y.size, guided) == denoiser.vjps
+ROWS = 6  # elements of y
+VJPS = [
+    (sda.SDA(), 1), (sda.SDA(through_network=False), 0), (sda.SDA(gamma_obs=0.5), 1),
+    (sda.DPS(), 1),
+    (sda.TweedieCovariance(), ROWS), (sda.PiGDM(), 1), (sda.TMPD(), 2),
+    (sda.GaussianCovariance(), 1), (sda.GaussianCovariance(through_network=False), 0),
+    (sda.GaussianCovariance(inflation=None, through_network=False), 0),
+    (sda.MMPS(1, 1e6), 1), (sda.MMPS(3, 1e6), 3), (sda.MMPS(3, 1e-6), 1),
+    (sda.MMPS(3, 1e-6, above=sda.GaussianCovariance(through_network=False)), 0),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_vjps_of_gmres_are_those_made(iterations, key):
-    """Unless it has solved the equations exactly before."""
-    method = sda.MMPS(iterations, 2.0, "gmres")
-    denoiser, observation = Counting(PRIOR.denoiser), observed()
-    t = denoiser.schedule.time(1.0)
-    jax.block_until_ready(method.twist(denoiser, observation, jnp.ones((LENGTH, 2)), t))
-    jax.effects_barrier()
-    assert method.vjps(observation.y.size, np.ones(1)) == denoiser.vjps
+@pytest.mark.parametrize(("method", "each"), VJPS, ids=str)
+def test_evaluations_and_vjps_are_those_made(method, each):
+    """Fits take no VJP, and MMPS is another guidance above its limit."""
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, WAYS)
+    over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 6)[1:5]) >= 1.2).sum())
+    guided = 3 * 2 * 4 + 2 * 2 + 1 + 3 * 2 * over
+    assert found == Evaluations(guided + 3, each * guided)
+
+
+@pytest.mark.parametrize("inflation", [1.0, None])
+def test_draws_take_no_vjp(inflation):
+    found = sda.count_evaluations(
+        PRIOR, PLAIN, LENGTH, sda.GaussianCovariance(inflation=inflation), DRAWN
+    )
+    over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 4)[1:]) >= 1.2).sum())
+    assert found == Evaluations(4 + 2 * over, 4)
+
+
+def test_jvps_are_counted_too():
+    @component
+    class ForwardMode:
+        denoiser: Any
+        schedule = Cosine()
+
+        def __call__(self, x, t):
+            x_hat, pushed = jax.jvp(lambda x: self.denoiser(x, t), (x,), (x,))
+            return x_hat + 1e-6 * pushed
+
+    sampler = sda.PredictorCorrector(5, sda.LogSNR(), corrector=sda.Langevin(0))
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, lambda d, _: ForwardMode(d), sampler)
+    assert found == Evaluations(5, 0, 5)
 
 
 @pytest.mark.parametrize("method", [sda.GaussianCovariance(1), sda.PiGDM(1), sda.MMPS(1)], ids=str)

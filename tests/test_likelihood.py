@@ -31,7 +31,7 @@ def exact(distribution, x, standardisation, schedule):
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=str)
 def test_exact_on_a_chain(schedule):
     prior = exact_prior(CHAIN, LENGTH, schedule)
-    run = jax.jit(lambda x: sda.log_prob(prior, x, steps=256))
+    run = jax.jit(lambda x: sda.log_prob(None, prior, x, steps=256))
     for seed in range(3):
         x = sda.simulate(jax.random.key(seed), CHAIN, LENGTH)
         expected = exact(DISTRIBUTION, np.asarray(x, float), CHAIN.standardisation, schedule)
@@ -43,17 +43,17 @@ def test_converges_at_fourth_order():
     prior = exact_prior(CHAIN, LENGTH)
     x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
     expected = exact(DISTRIBUTION, np.asarray(x, float), CHAIN.standardisation, Cosine())
-    errors = [abs(float(sda.log_prob(prior, x, steps=n)) - expected) for n in (12, 24, 48)]
+    errors = [abs(float(sda.log_prob(None, prior, x, steps=n)) - expected) for n in (12, 24, 48)]
     assert errors[0] / errors[1] > 8 and errors[2] < errors[1], errors
 
 
 def test_probes_are_unbiased():
     prior = exact_prior(CHAIN, LENGTH)
     x = sda.simulate(jax.random.key(0), CHAIN, LENGTH)
-    run = jax.jit(lambda k: sda.log_prob(prior, x, steps=48, probes=4, key=k))
+    run = jax.jit(lambda k: sda.log_prob(k, prior, x, steps=48, probes=4))
     draws = np.asarray(jax.vmap(run)(jax.random.split(jax.random.key(1), 256)))
     error = draws.std(ddof=1) / 16
-    assert abs(draws.mean() - float(sda.log_prob(prior, x, steps=48))) < 4 * error
+    assert abs(draws.mean() - float(sda.log_prob(None, prior, x, steps=48))) < 4 * error
     assert 0 < error < 2
 
 
@@ -72,7 +72,7 @@ def test_of_a_posterior(key):
     draw = np.linalg.cholesky(covariance) @ np.asarray(jax.random.normal(key, (dim,)))
     z = mean + draw.reshape(mean.shape)
     expected = multivariate_normal(mean.reshape(-1), covariance + noise).logpdf(z.reshape(-1))
-    found = float(flow_log_prob(guided, jnp.asarray(z, jnp.float32), steps=256))
+    found = float(flow_log_prob(None, guided, jnp.asarray(z, jnp.float32), steps=256))
     assert found == pytest.approx(expected, abs=0.1)
 
 
@@ -80,6 +80,6 @@ def test_impossible_settings_are_refused():
     prior = exact_prior(CHAIN, LENGTH)
     x = jnp.zeros(DISTRIBUTION.mean.shape)
     with pytest.raises(ConfigError, match="steps"):
-        sda.log_prob(prior, x, steps=0)
+        sda.log_prob(None, prior, x, steps=0)
     with pytest.raises(ConfigError, match="probes"):
-        sda.log_prob(prior, x, probes=0)
+        sda.log_prob(None, prior, x, probes=0)

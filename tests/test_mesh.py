@@ -33,7 +33,9 @@ def posterior(length=64):
     truth = sda.simulate(jax.random.key(0), SYSTEM, length)
     observation = sda.observe(jax.random.key(1), truth, operator, std=0.4)
     return np.asarray(
-        sda.assimilate(jax.random.key(2), prior, observation, length, 8, sampler=SAMPLER, chunk=8)
+        sda.assimilate(
+            jax.random.key(2), prior, observation, length, 8, None, SAMPLER, sda.Memory(8)
+        )
     )
 
 def simulated():  # of a system that is not chaotic
@@ -238,7 +240,7 @@ with sda.use_mesh(4, 2):
     for wrong in (lambda: posterior(65), lambda: sda.simulate(jax.random.key(0), SYSTEM, 4, 6)):
         try:
             wrong()
-        except sda.errors.ConfigError as error:
+        except sda.ConfigError as error:
             print(error)
 """)
     first, second = out.splitlines()

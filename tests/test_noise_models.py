@@ -106,7 +106,7 @@ def test_posterior_near_the_exact_one(noise, key):
     sampler = sda.PredictorCorrector(64, sda.LogSNR(), corrector=sda.Langevin(8, 0.05))
     found = sda.assimilate(
         key, exact_prior(CHAIN, LENGTH), observation, LENGTH, 1024,
-        guidance=sda.TweedieCovariance(), sampler=sampler, chunk=1024,
+        guidance=sda.TweedieCovariance(), sampler=sampler, memory=sda.Memory(1024),
     )  # fmt: skip
     found = np.asarray(found).reshape(1024, -1)
     assert (np.abs(found.mean(0) - mean) / std).max() < 0.2

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from counting import Counting
+from counting import evaluations
 
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._protocols import SamplerState
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import (
@@ -22,6 +23,8 @@ from sda_jax.diffusion._schedules import (
     VarianceExploding,
     noise_ratio,
 )
+from sda_jax.samplers._counting import Evaluations
+from sda_jax.samplers._driver import draw
 
 NONE = sda.Langevin(steps=0)
 PREDICTORS = [sda.ExponentialIntegrator(), sda.DPMSolverPP2M(), sda.Heun()]
@@ -39,7 +42,7 @@ def deterministic_gain(predictor, grid, steps, variance, schedule=Cosine()):
     key = jax.random.key(0)
     with jax.enable_x64(False):
         start = jax.random.normal(jax.random.split(key)[0], (1, 1))
-        out = jax.jit(lambda k: sampler(k, gaussian(variance, schedule), (1, 1)))(key)
+        out = jax.jit(lambda k: draw(k, gaussian(variance, schedule), sampler, (1, 1)))(key)
     return float(jnp.abs(out / start)[0, 0])
 
 
@@ -62,7 +65,7 @@ def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(vari
     sampler = sda.PredictorCorrector(64, LogSNR(), sda.DPMSolverPP2M(), sda.Gibbs(2, 0.03))
     n, denoiser = 40_000, gaussian(variance)
     keys = jax.random.split(jax.random.key(0), n)
-    drawn = np.asarray(jax.jit(jax.vmap(lambda k: sampler(k, denoiser, (1, 1))))(keys))
+    drawn = np.asarray(jax.jit(jax.vmap(lambda k: draw(k, denoiser, sampler, (1, 1))))(keys))
     assert drawn.var() / variance == pytest.approx(1, abs=0.01 + 3 * np.sqrt(2 / n))
 
 
@@ -74,7 +77,12 @@ def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(vari
 def test_a_multistep_predictor_forgets_where_the_corrector_moved(key, corrector):
     """With a correction after every step, nothing is left to extrapolate from."""
     first, second = (
-        sda.PredictorCorrector(8, LogSNR(), predictor, corrector)(key, gaussian(0.5), (1, 1))
+        draw(
+            key,
+            gaussian(0.5),
+            sda.PredictorCorrector(8, LogSNR(), predictor, corrector),
+            (1, 1),
+        )
         for predictor in (sda.ExponentialIntegrator(), sda.DPMSolverPP2M())
     )
     np.testing.assert_allclose(first, second, rtol=1e-5)
@@ -118,7 +126,7 @@ def test_scan_equals_loop(predictor, key):
             z = jax.random.normal(k, x.shape)
             x = x - schedule.sigma(s) * (delta * eps + jnp.sqrt(2 * delta) * z)
     x = denoiser(x, 0.0)
-    np.testing.assert_allclose(sampler(key, denoiser, (4, 1)), x, rtol=2e-3, atol=1e-4)
+    np.testing.assert_allclose(draw(key, denoiser, sampler, (4, 1)), x, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
@@ -132,7 +140,7 @@ def test_half_denoised_samples_have_the_variance_of_data(schedule):
     for denoise, off in expected.items():
         sampler = sda.PredictorCorrector(2, denoise=denoise)
         # in units of the data's standard deviation, ratio / sqrt(excess)
-        end = sampler.end(gaussian(ratio**2 / excess, schedule), (noisy, ()))
+        end = sampler.finish(gaussian(ratio**2 / excess, schedule), SamplerState(noisy, ratio))
         assert float(end[0, 0]) - 1 == pytest.approx(off, abs=excess**2 / 2), denoise
     for wrong in (-0.1, 1.1):
         with pytest.raises(ConfigError, match="denoise"):
@@ -187,7 +195,7 @@ def test_ancestral_variance_converges_at_first_order():
         errors.append(abs(variance / (v + ratios[-1] ** 2) - 1))
         keys = jax.random.split(jax.random.key(steps), 20_000)
         sampler = sda.PredictorCorrector(steps, LogSNR(), sda.Ancestral(), NONE)
-        x = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(v), (1, 1))))(keys)  # noqa: B023
+        x = jax.jit(jax.vmap(lambda k: draw(k, gaussian(v), sampler, (1, 1))))(keys)  # noqa: B023
         expected = variance * float(schedule.mu(0.0)) ** 2
         assert np.var(x) == pytest.approx(expected, rel=4 * np.sqrt(2 / 20_000))
     assert np.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.2), errors
@@ -277,10 +285,7 @@ def test_evaluations():
         (sda.PredictorCorrector(5, EvenTime(), sda.Heun(), sda.Langevin(1), denoise=1.0), 16),
         (sda.PredictorCorrector(5, LogSNR(), corrector=sda.Gibbs(2, above=1.0)), 9),
     ):
-        counted = Counting(gaussian(1.0, n=2))
-        sampler(jax.random.key(0), counted, (2, 1)).block_until_ready()
-        jax.effects_barrier()
-        assert counted.forwards == sampler.evaluations(Cosine()) == expected
+        assert evaluations(sampler, gaussian(1.0, n=2), (2, 1)) == Evaluations(expected)
 
 
 def test_correctors_step_over_their_level_only(key):
@@ -291,7 +296,8 @@ def test_correctors_step_over_their_level_only(key):
         sampler = sda.PredictorCorrector(30, LogSNR(), corrector=corrector)
         times = LogSNR()(schedule, 30)[1:]
         over = sum(float(noise_ratio(schedule, t)) >= 1 for t in times)
-        assert 5 < over < 25 and sampler.evaluations(schedule) == 30 + 2 * over
+        assert 5 < over < 25
+        assert evaluations(sampler, denoiser, (3, 1)) == Evaluations(30 + 2 * over)
         low, high = schedule.time(0.9), schedule.time(1.1)
         np.testing.assert_array_equal(corrector(key, denoiser, x, low), x)
         assert jnp.abs(corrector(key, denoiser, x, high) - x).min() > 0
@@ -309,7 +315,7 @@ def test_several_correctors_have_a_range_of_levels_each(key):
     sampler = sda.PredictorCorrector(30, LogSNR(), corrector=both)
     ratios = noise_ratio(schedule, LogSNR()(schedule, 30)[1:])
     expected = 30 + 2 * int((ratios >= 1).sum()) + int((ratios <= 1).sum())
-    assert sampler.evaluations(schedule) == expected
+    assert evaluations(sampler, denoiser, (3, 1)) == Evaluations(expected)
 
 
 @pytest.mark.parametrize(
@@ -319,8 +325,8 @@ def test_variance_kept_by_fresh_noise(predictor, bias):
     """Against the recursion's closed form at 128 steps; the extrapolation removes the bias."""
     sampler = sda.PredictorCorrector(128, LogSNR(), predictor, NONE)
     n = 40000
-    draw = jax.jit(jax.vmap(lambda k: sampler(k, gaussian(0.1), (1, 1))))
-    x = draw(jax.random.split(jax.random.key(3), n))
+    drawn = jax.jit(jax.vmap(lambda k: draw(k, gaussian(0.1), sampler, (1, 1))))
+    x = drawn(jax.random.split(jax.random.key(3), n))
     assert float(x.var() / 0.1) == pytest.approx(1 + bias, abs=4 * np.sqrt(2 / n))
 
 
@@ -347,7 +353,7 @@ def test_one_trace_for_other_numbers(key):
     @jax.jit
     def run(sampler, denoiser):
         traces.append(1)
-        return sampler(key, denoiser, (2, 1))
+        return draw(key, denoiser, sampler, (2, 1))
 
     base = sda.PredictorCorrector(4)
     for tau in (0.1, 0.2):
@@ -360,7 +366,7 @@ def test_start_has_the_schedules_spread():
     draws = []
     for schedule in (Cosine(), VarianceExploding()):
         sampler = sda.PredictorCorrector(1, EvenTime(), sda.ExponentialIntegrator(), NONE)
-        x = jax.vmap(lambda k: sampler(k, gaussian(1.0, schedule, 50), (50, 1)))(  # noqa: B023
+        x = jax.vmap(lambda k: draw(k, gaussian(1.0, schedule, 50), sampler, (50, 1)))(  # noqa: B023
             jax.random.split(jax.random.key(0), 40)
         )
         ratio = float(noise_ratio(schedule, 1.0))

@@ -12,6 +12,7 @@ import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.posterior import _to_file as stream
 from sda_jax.posterior._files import load_posterior
 from sda_jax.posterior._to_file import assimilate_to_file
@@ -50,11 +51,11 @@ def drawn(path, prior, observation, sampler, **changes):
     settings = {
         "guidance": sda.TweedieCovariance(),
         "sampler": sampler,
-        "chunk": 4,
+        "memory": sda.Memory(4),
         "save_every": 5,
     } | changes
     key = settings.pop("key", jax.random.key(3))
-    assimilate_to_file(path, key, prior, observation, LENGTH, SAMPLES, **settings)
+    assimilate_to_file(key, path, prior, observation, LENGTH, SAMPLES, **settings)
     return load_posterior(path)["ensemble"]
 
 
@@ -69,7 +70,7 @@ def test_the_ensemble_is_the_one_in_memory(tmp_path, prior, observation, sampler
         SAMPLES,
         sda.TweedieCovariance(),
         sampler,
-        chunk=4,
+        memory=sda.Memory(4),
     )
     assert found.shape == (SAMPLES, LENGTH, 2)
     assert found.std(axis=0).min() > 0.01
@@ -115,7 +116,11 @@ def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior
         drawn(path, prior, elsewhere, sampler)
     with pytest.raises(StorageError, match="another posterior"):
         drawn(path, prior, observation, dataclasses.replace(sampler, steps=13))
-    for changes in ({"key": jax.random.key(4)}, {"guidance": sda.SDA(0.5)}, {"chunk": 5}):
+    for changes in (
+        {"key": jax.random.key(4)},
+        {"guidance": sda.SDA(0.5)},
+        {"memory": sda.Memory(5)},
+    ):
         with pytest.raises(StorageError, match="another posterior"):
             drawn(path, prior, observation, sampler, **changes)
     with pytest.raises(StorageError, match="another posterior"):
@@ -180,11 +185,11 @@ def test_a_block_that_diverges_says_at_which_level(tmp_path, observation):
         schedule = sda.Cosine()
 
         def __call__(self, x, t):
-            return jnp.where(sda.schedule.noise_ratio(self.schedule, t) < 2.0, jnp.nan, 0.0 * x)
+            return jnp.where(noise_ratio(self.schedule, t) < 2.0, jnp.nan, 0.0 * x)
 
     broken = sda.Prior(Breaking(), sda.Standardisation(), (2,))
     sampler = SAMPLERS["one level after another"]
-    ratios = sda.schedule.noise_ratio(sda.Cosine(), sampler.grid(sda.Cosine(), sampler.steps))
+    ratios = noise_ratio(sda.Cosine(), sampler.grid(sda.Cosine(), sampler.steps))
     # the corrector evaluates at the end of a step
     first = float(ratios[np.argmax(np.asarray(ratios) < 2.0) - 1])
     with pytest.raises(DivergenceError, match=f"4 of 4 .*sigma/mu = {first:.3g}"):

@@ -11,24 +11,50 @@ from sda_jax.core._errors import (
     SDAError,
     StorageError,
 )
-from sda_jax.core._protocols import Denoiser, GaussianSystem, Guidance, Sampler, Schedule, System
+from sda_jax.core._protocols import (
+    Conditional,
+    Corrector,
+    Denoiser,
+    DrawsPosterior,
+    ExplainsObservation,
+    GaussianSystem,
+    Guidance,
+    KnowsErrors,
+    LikelihoodGuidance,
+    PopulationSampler,
+    Predictor,
+    Sampler,
+    SamplerState,
+    Schedule,
+    System,
+)
 from sda_jax.core._registry import classes_in, import_components, register, registry
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import ordered_resampling, systematic_resampling
 from sda_jax.core._units import Standardisation
 
 __all__ = [
+    "Conditional",
     "ConfigError",
+    "Corrector",
     "Denoiser",
     "DivergenceError",
+    "DrawsPosterior",
+    "ExplainsObservation",
     "GaussianSystem",
     "Guidance",
+    "KnowsErrors",
+    "LikelihoodGuidance",
     "ObservationError",
     "Operator",
     "PRNGKey",
+    "PopulationSampler",
+    "Predictor",
     "ProcessError",
     "ResourceError",
     "SDAError",
     "Sampler",
+    "SamplerState",
     "Scalar",
     "Schedule",
     "Standardisation",
@@ -44,6 +70,7 @@ __all__ = [
     "ordered_resampling",
     "register",
     "registry",
+    "require_protocol",
     "static",
     "systematic_resampling",
 ]

@@ -1,7 +1,7 @@
 """Guidance methods, one a file: (denoiser, observation) -> denoiser of the posterior."""
 
 from sda_jax.core._registry import register
-from sda_jax.guidance._base import Guided
+from sda_jax.guidance._base import GuidanceMethod, Guided
 from sda_jax.guidance._dps import DPS
 from sda_jax.guidance._gaussian import GaussianCovariance
 from sda_jax.guidance._mmps import MMPS
@@ -16,6 +16,7 @@ __all__ = [
     "SDA",
     "TMPD",
     "GaussianCovariance",
+    "GuidanceMethod",
     "Guided",
     "PiGDM",
     "TweedieCovariance",

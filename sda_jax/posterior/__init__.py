@@ -1,7 +1,8 @@
 """Posteriors: ensembles that explain observations, in memory or in files."""
 
-from sda_jax.posterior._assimilate import assimilate, sample
+from sda_jax.posterior._assimilate import assimilate, posterior_denoiser, sample
 from sda_jax.posterior._cf import summarise, to_xarray, write_posterior
+from sda_jax.posterior._cost import count_evaluations
 from sda_jax.posterior._files import load_posterior, save_posterior
 from sda_jax.posterior._modes import Modes, find_modes
 from sda_jax.posterior._presets import presets
@@ -15,8 +16,10 @@ __all__ = [
     "Refined",
     "assimilate",
     "assimilate_to_file",
+    "count_evaluations",
     "find_modes",
     "load_posterior",
+    "posterior_denoiser",
     "presets",
     "refine",
     "sample",

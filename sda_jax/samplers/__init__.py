@@ -2,9 +2,11 @@
 
 from sda_jax.core._registry import register
 from sda_jax.samplers._candidates import Candidates
-from sda_jax.samplers._corrector import Correctors
+from sda_jax.samplers._corrector import Correctors, RepeatedMoves
+from sda_jax.samplers._counting import Evaluations
 from sda_jax.samplers._dpm import DPMSolverPP2M
-from sda_jax.samplers._exponential import Ancestral, ExponentialIntegrator
+from sda_jax.samplers._driver import draw
+from sda_jax.samplers._exponential import Ancestral, ExponentialIntegrator, Memoryless
 from sda_jax.samplers._gibbs import Gibbs
 from sda_jax.samplers._heun import Heun
 from sda_jax.samplers._langevin import Langevin
@@ -16,12 +18,16 @@ __all__ = [
     "Candidates",
     "Correctors",
     "DPMSolverPP2M",
+    "Evaluations",
     "ExponentialIntegrator",
     "Gibbs",
     "Heun",
     "Langevin",
     "LeimkuhlerMatthews",
+    "Memoryless",
     "PredictorCorrector",
+    "RepeatedMoves",
+    "draw",
 ]
 
 register(

@@ -1,6 +1,7 @@
 """Dynamical systems, one a file."""
 
 from sda_jax.core._registry import register
+from sda_jax.systems._base import GaussianTransition
 from sda_jax.systems._kolmogorov import KolmogorovFlow
 from sda_jax.systems._linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
 from sda_jax.systems._lorenz63 import Lorenz63
@@ -9,6 +10,7 @@ from sda_jax.systems._lotka_volterra import LotkaVolterra
 
 __all__ = [
     "DampedSpring",
+    "GaussianTransition",
     "KolmogorovFlow",
     "LinearGaussian",
     "Lorenz63",

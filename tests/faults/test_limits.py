@@ -67,7 +67,7 @@ def test_a_folder_that_cannot_be_written_is_named(whole, command, capsys):
 
 def test_too_little_memory_is_foreseen(whole, tmp_path):
     copy = without(whole, tmp_path, "assimilate")
-    many = ("--assimilation.samples", 20000, "--assimilation.chunk", 20000)
+    many = ("--assimilation.samples", 20000, "--assimilation.memory.chunk", 20000)
     process = start(
         "assimilate",
         whole[0],
@@ -124,7 +124,7 @@ def test_a_clock_that_jumps(whole, tmp_path, monkeypatch, jump):
     monkeypatch.setattr(time, "time", lambda: clock() + jump)
     monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + int(jump * 1e9))
     assert ran("train", whole, copy) == 0
-    assert ran("assimilate", whole, copy, "--assimilation.chunk", "4") == 0
+    assert ran("assimilate", whole, copy, "--assimilation.memory.chunk", "4") == 0
     found, expected = results(copy), results(whole[1])
     np.testing.assert_array_equal(found["weights"], expected["weights"])
     np.testing.assert_array_equal(found["posterior"], expected["posterior"])

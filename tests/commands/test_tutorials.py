@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from sda_jax.cli.main import main
 
-TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
 BLOCK = re.compile(r"^```(python|console)(?: file=(\S+))?\n(.*?)^```$", re.M | re.S)
 # fewer steps, the same commands
 QUICK = {
@@ -41,6 +41,7 @@ def command(line):
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
 def test_a_tutorial_runs(page, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     blocks = BLOCK.findall(page.read_text())
     assert blocks
     names = {}  # Python blocks go on from each other

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array
@@ -10,6 +10,7 @@ from jaxtyping import Array
 from sda_jax.core._arrays import PRNGKey, Scalar, SimulatorState, State, Time, Trajectory
 
 
+@runtime_checkable
 class System(Protocol):
     """A dynamical system, in physical units.
 
@@ -35,6 +36,7 @@ class System(Protocol):
     def lift(self, x: State) -> SimulatorState: ...
 
 
+@runtime_checkable
 class GaussianSystem(System, Protocol):
     """A system whose observed state is its simulator's, with additive Gaussian noise."""
 

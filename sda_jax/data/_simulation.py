@@ -18,6 +18,7 @@ from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
 from sda_jax.core._json import dumps
 from sda_jax.core._protocols import System
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared, scattered, sharding
 from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
@@ -100,9 +101,10 @@ def simulate(
         `(length, *S)` or `(batch, length, *S)` in physical units.
 
     Raises:
-        ConfigError: `length`, `batch` or `chunk` below 1.
+        ConfigError: `length`, `batch` or `chunk` below 1, or a system that lacks a method.
         DivergenceError: The simulation gave values that are not finite.
     """
+    require_protocol("system", system, System)
     require_at_least("length", length, 1)
     if batch is None:
         x = _simulate(key, system, length)
@@ -181,6 +183,7 @@ def generate(
         DivergenceError: The simulation gave values that are not finite.
     """
     path = Path(path)
+    require_protocol("system", system, System)
     sizes = split_sizes(trajectories)
     require_at_least("length", length, 1)
     require_at_least("chunk", chunk, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,37 @@ from jaxtyping import Array, Float
 from sda_jax.core._arrays import PRNGKey, Scalar
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError, require_positive
+from sda_jax.core._requirements import require_protocol
 
 FLAT = 1e-6  # least precision of a neighbour, relative to that of the prediction
 OFFSETS = np.concatenate([-(2.0 ** np.arange(5, -6, -1)), [0.0], 2.0 ** np.arange(-5, 6)])
 REFINEMENTS, SHRINK = 6, 8.0
 
 
+@runtime_checkable
 class NoiseModel(Protocol):
     """`p(y | prediction)` of independent elements."""
 
     def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
         """Of every element."""
+        ...
+
+
+@runtime_checkable
+class DrawsNoise(Protocol):
+    """A noise model that observations can be drawn from."""
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        ...
+
+
+@runtime_checkable
+class ChecksObservations(Protocol):
+    """A noise model that not every y can be of."""
+
+    def check(self, y: np.ndarray) -> None:
+        """Raises `ObservationError` if `y` cannot be; missing values are NaN."""
         ...
 
 
@@ -152,14 +172,10 @@ def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
 
 def check_noise_model(noise: Any, y: np.ndarray) -> None:
     """Raises `ObservationError` if `noise` is none, or cannot be that of `y`."""
-    if not hasattr(noise, "log_prob"):
-        raise ObservationError(
-            "noise",
-            noise,
-            "a component with log_prob(y, prediction)",
-            "Use StudentT or Poisson, or write one.",
-        )
-    if hasattr(noise, "check"):
+    require_protocol(
+        "noise", noise, NoiseModel, "Use StudentT or Poisson, or write one.", ObservationError
+    )
+    if isinstance(noise, ChecksObservations):
         noise.check(y)
     if isinstance(noise, JoinedNoise):
         return

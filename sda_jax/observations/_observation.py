@@ -14,8 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._noise_models import (
+    DrawsNoise,
     Normal,
     broadcasts,
     check_noise_model,
@@ -154,13 +156,7 @@ class Observation:
         """
         if self.noise is None:
             return prediction + self.draw_noise(key)
-        if not hasattr(self.noise, "sample"):
-            raise ObservationError(
-                "noise",
-                self.noise,
-                "a noise model with sample(key, prediction)",
-                "Give it that method.",
-            )
+        require_protocol("noise", self.noise, DrawsNoise, error=ObservationError)
         return self.noise.sample(key, prediction)
 
     def near(self, x_hat: Trajectory, ratio: Scalar) -> Observation:

@@ -49,7 +49,8 @@ def atomic(path: str | Path, own: bool = False) -> Generator[Path, None, None]:
     except SDAError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "space" in str(error).lower()
+        no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        full = no_space or "space" in str(error).lower()
         raise StorageError(
             str(path),
             f"{type(error).__name__}: {error}",

@@ -1,0 +1,56 @@
+"""What a component of a user's own lacks of a protocol, said before anything is compiled."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from sda_jax.core._errors import ConfigError, SDAError
+
+
+def members(protocol: type) -> dict[str, str]:
+    """What a protocol asks for: its methods with their arguments, its attributes by name."""
+    asked: dict[str, str] = {}
+    for base in reversed(protocol.__mro__):
+        for name in (*inspect.get_annotations(base), *vars(base)):
+            if not name.startswith("_") or name == "__call__":
+                asked[name] = _described(name, vars(base).get(name))
+    return asked
+
+
+def _described(name: str, member: Any) -> str:
+    if not inspect.isfunction(member):
+        return name
+    parameters = list(inspect.signature(member).parameters)[1:]
+    return f"{name}({', '.join(parameters)})"
+
+
+def _lacks(value: Any, name: str) -> bool:
+    missing = object()
+    return inspect.getattr_static(value, name, missing) in (missing, None)
+
+
+def require_protocol(
+    argument: str,
+    value: Any,
+    protocol: type,
+    remedy: str = "Write what it lacks.",
+    error: type[SDAError] = ConfigError,
+) -> None:
+    """Raises `error` unless `value` has every method and attribute that `protocol` names.
+
+    Args:
+        argument: Name of the argument.
+        value: The component.
+        protocol: The protocol; it need not be `runtime_checkable`.
+        remedy: What to do about it.
+        error: The class of the error.
+    """
+    expected = f"the protocol {protocol.__name__}"
+    if isinstance(value, type):
+        name = value.__name__
+        raise error(argument, f"the class {name}", expected, f"Make one: {name}(...).")
+    lacking = [text for name, text in members(protocol).items() if _lacks(value, name)]
+    if lacking:
+        got = f"{type(value).__name__} without {', '.join(lacking)}"
+        raise error(argument, got, expected, remedy)

@@ -3,7 +3,8 @@
 from sda_jax.classical import kalman_smoother, particle_smoother
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate
-from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenTime, Karras, LogSNR
+from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
+from sda_jax.diffusion._schedules import Cosine
 from sda_jax.experiment import Assimilation, Case, Data, Evaluation, Experiment, load_config
 from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
 from sda_jax.observations._noise_models import Poisson, StudentT

@@ -13,15 +13,8 @@ import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._gaussian import GaussianDenoiser
-from sda_jax.diffusion._schedules import (
-    Cosine,
-    EvenTime,
-    Karras,
-    LogSNR,
-    RectifiedFlow,
-    VarianceExploding,
-    noise_ratio,
-)
+from sda_jax.diffusion._grids import EvenTime, Karras, LogSNR
+from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 
 NONE = sda.Langevin(steps=0)
 PREDICTORS = [sda.ExponentialIntegrator(), sda.DPMSolverPP2M(), sda.Heun()]

@@ -20,7 +20,9 @@ from sda_jax.data._feed import Feed
 from sda_jax.data._layout import Layout
 from sda_jax.data._simulation import HELD_OUT
 from sda_jax.data._survey import summary, surveyed
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Parameterisation, with_measured_errors
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._defaults import completed
 from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadResult, read_all

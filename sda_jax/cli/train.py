@@ -19,12 +19,9 @@ from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import FITTED, HELD_OUT, load, load_shared, simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
-from sda_jax.diffusion._denoisers import (
-    NetworkDenoiser,
-    Parameterisation,
-    with_context,
-    with_measured_errors,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.prior._prior import Prior, load_prior

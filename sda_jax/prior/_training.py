@@ -34,7 +34,8 @@ from sda_jax.core._units import Standardisation
 from sda_jax.data._feed import Feed
 from sda_jax.data._simulation import UNSTABLE
 from sda_jax.data._sources import Source
-from sda_jax.diffusion._denoisers import NetworkDenoiser, UniformTime, denoising_loss
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._loss import UniformTime, denoising_loss
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, constrain, require_shared, scattered, sharding
 from sda_jax.runtime._files import append_record, read_records, write_records

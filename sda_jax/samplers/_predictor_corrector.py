@@ -13,7 +13,8 @@ from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_at_least, require_at_most
 from sda_jax.core._protocols import Denoiser, Levels, Schedule
-from sda_jax.diffusion._schedules import EvenTime, noise_ratio
+from sda_jax.diffusion._grids import EvenTime
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import TIME, constrain
 from sda_jax.samplers._corrector import Correctors
 from sda_jax.samplers._draws import Draws

@@ -18,7 +18,8 @@ import sda_jax as sda
 from sda_jax.cli import assimilate, simulate, train
 from sda_jax.core._errors import DivergenceError
 from sda_jax.data._sources import FromSimulator
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.prior._training import Training
 from sda_jax.prior._training import train as train_denoiser
 from sda_jax.runtime._files import hold, release

@@ -28,8 +28,10 @@ from sda_jax.posterior._modes import Modes, find_modes
 from sda_jax.posterior._presets import presets
 from sda_jax.posterior._smc import twisted_smc
 from sda_jax.posterior._to_file import assimilate_to_file
+from sda_jax.prior._loading import load_prior
 from sda_jax.prior._log_density import log_prob
-from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._devices import use_mesh
 from sda_jax.samplers import (
     Ancestral,

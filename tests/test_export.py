@@ -11,7 +11,7 @@ from own import save, waves
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.posterior._cf import from_xarray, provenance, summarise, to_xarray, write_posterior
 

@@ -7,8 +7,8 @@ from own import save, waves
 
 from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import Preconditioned

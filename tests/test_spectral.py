@@ -16,7 +16,9 @@ from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.networks import UNet
-from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 SHAPE = (3, 4, 6, 2)  # window, x, y, channels

@@ -15,9 +15,9 @@ from sda_jax.core._errors import ConfigError, StorageError, require_at_least
 from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import open_dataset
 from sda_jax.data._feed import Feed
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
 from sda_jax.data._simulation import HELD_OUT
 from sda_jax.data._survey import summary, surveyed
 from sda_jax.diffusion._denoisers import NetworkDenoiser

@@ -24,7 +24,8 @@ from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment
-from sda_jax.prior._prior import Prior, load_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
 from sda_jax.runtime._files import claim
 from sda_jax.runtime._processes import whole

@@ -2,8 +2,8 @@
 
 from sda_jax.core._registry import register
 from sda_jax.data._archive import Archive, open_archive
-from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
 from sda_jax.data._layout import Axis, Channel, Constant, Layout
 from sda_jax.data._simulation import forecast, generate, load, simulate, statistics
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import jax
@@ -200,22 +201,30 @@ def generate(
             members = jnp.arange(first, last)
             parts.write(first, last, _simulated_members(key, system, members, length))
 
-    def assemble() -> None:
-        with write_hdf5(path, "dataset") as file:
-            file.attrs["description"] = description
-            file.attrs["system"] = dumps(system)
-            file.attrs["seed"] = seed
-            first = 0
-            for split, size in sizes.items():
-                shape = (size, length, *system.state_shape)
-                parts.copy(chunks, first, create_array(file, f"{split}/x", shape))
-                first += size
-            train = statistics(file["train/x"])
-            file.attrs["mean"], file.attrs["std"] = train.mean, train.std
-        parts.remove()
-
-    on_process_zero(assemble)
+    attributes = {"description": description, "system": dumps(system), "seed": seed}
+    shape = (length, *system.state_shape)
+    on_process_zero(lambda: _assemble(path, parts, chunks, sizes, shape, attributes))
     return path
+
+
+def _assemble(
+    path: Path,
+    parts: Parts,
+    chunks: list[tuple[int, int]],
+    sizes: dict[str, int],
+    shape: tuple[int, ...],
+    attributes: dict[str, Any],
+) -> None:
+    """The file of all finished chunks, which are removed then."""
+    with write_hdf5(path, "dataset") as file:
+        file.attrs.update(attributes)
+        first = 0
+        for split, size in sizes.items():
+            parts.copy(chunks, first, create_array(file, f"{split}/x", (size, *shape)))
+            first += size
+        train = statistics(file["train/x"])
+        file.attrs["mean"], file.attrs["std"] = train.mean, train.std
+    parts.remove()
 
 
 def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | None) -> None:

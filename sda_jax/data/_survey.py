@@ -1,4 +1,4 @@
-"""One pass over a user's trajectories: statistics, masks, gaps, and what is trained on and held
+"""One pass over trajectories in files: statistics, masks, gaps, and what is trained on and held
 out."""
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
-from sda_jax.data._layout import DAY, Layout, pack
+from sda_jax.data._layout import Layout, pack
 from sda_jax.data._simulation import SPLITS, split_sizes
+from sda_jax.data._times import DAY
 from sda_jax.runtime._files import write_text
 
 BLOCK_BYTES = 2**25  # of states read at once
@@ -277,7 +278,7 @@ def summary(archive: Archive, found: Survey, length: int) -> str:
         share = 1 - layout.valid.mean()
         lines.append(f"mask: {share:.1%} of each state never has a value")
     if layout.constants:
-        lines.append(f"told of the points: {', '.join(c.name for c in layout.constants)}")
+        lines.append(f"constants: {', '.join(c.name for c in layout.constants)}")
     lost, total = sum(b - a for _, a, b in found.gaps), 0
     if lost:
         where = archive.place(found.gaps[0][0], found.gaps[0][1])

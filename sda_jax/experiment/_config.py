@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice
-from sda_jax.data._conventions import Files
+from sda_jax.data._files import Files
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.observations._operators import Channels, Every

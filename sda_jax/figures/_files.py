@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sda_jax.data._layout import STANDARD, Channel, Layout
+from sda_jax.data._layout import Channel, Layout
+from sda_jax.data._times import STANDARD
 from sda_jax.figures._common import (
     OBSERVED,
     POSTERIOR,

@@ -9,8 +9,9 @@ import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError, require_choice
 from sda_jax.data._archive import require_rising
-from sda_jax.data._conventions import open_dataset, time_numbers
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
+from sda_jax.data._times import time_numbers
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._tables import Rows
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError
-from sda_jax.data._conventions import open_dataset
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation
 from sda_jax.observations._observation import Observation, combine

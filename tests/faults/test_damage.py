@@ -11,7 +11,7 @@ from sda_jax.core._errors import SDAError
 from sda_jax.data._simulation import load
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
-from sda_jax.prior._prior import load_prior
+from sda_jax.prior._loading import load_prior
 from sda_jax.runtime._files import read_hdf5, read_records
 
 
@@ -126,5 +126,5 @@ def test_what_another_version_wrote_is_refused_with_its_number(whole, monkeypatc
     with pytest.raises(SDAError, match="format version 2; expected version 3"):
         load(whole[1] / "data.h5", "train")
     with pytest.raises(SDAError, match="format version 2; expected version 3"):
-        monkeypatch.setattr("sda_jax.prior._prior.FORMAT_VERSION", 3)
+        monkeypatch.setattr("sda_jax.prior._loading.FORMAT_VERSION", 3)
         load_prior(whole[1] / "prior")

@@ -30,7 +30,6 @@ from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._files import read_records
 from sda_jax.runtime._processes import (
     REMEDY,
     is_process_zero,
@@ -39,6 +38,7 @@ from sda_jax.runtime._processes import (
     require_same,
     whole,
 )
+from sda_jax.runtime._records import read_records
 
 
 class Arguments(NamedTuple):

@@ -33,7 +33,8 @@ from sda_jax.experiment._config import Experiment
 from sda_jax.observations._files import save_observation
 from sda_jax.observations._operators import At
 from sda_jax.posterior._files import save_posterior
-from sda_jax.runtime._files import claim, write_text
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import write_text
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

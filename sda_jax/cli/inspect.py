@@ -21,7 +21,9 @@ from sda_jax.data._opening import open_dataset
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._cf import MEMBER
 from sda_jax.prior._loading import load_prior, shipped_priors
-from sda_jax.runtime._files import FORMAT, read_hdf5, read_records
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._records import read_records
+from sda_jax.runtime._versions import FORMAT
 
 
 def describe(path: str) -> str:

@@ -30,7 +30,9 @@ from sda_jax.posterior._cf import provenance, require_format, summarise, write_p
 from sda_jax.posterior._to_file import assimilate_to_file, digest
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import atomic, claim, read_hdf5
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import atomic
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import is_process_zero, on_process_zero
 
 # what says which posterior is asked for, beside the experiment

@@ -27,7 +27,7 @@ from sda_jax.experiment._config import Experiment
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import claim
+from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import whole
 
 

@@ -22,7 +22,7 @@ from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared, scattered, sharding
-from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
+from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import finite_rows, on_process_zero, together

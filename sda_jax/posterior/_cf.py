@@ -17,7 +17,8 @@ from jaxtyping import Float
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._layout import Axis, Layout
 from sda_jax.data._times import EPOCH
-from sda_jax.runtime._files import atomic, versions
+from sda_jax.runtime._files import atomic
+from sda_jax.runtime._versions import versions
 
 FILL = np.float32(9.969209968386869e36)  # netCDF's own for missing numbers
 MEMBER = "member"

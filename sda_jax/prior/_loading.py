@@ -23,7 +23,7 @@ from sda_jax.core._units import Standardisation
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import MEASURED, description_digest, named_leaves, weights_digest
-from sda_jax.runtime._files import FORMAT_VERSION
+from sda_jax.runtime._versions import FORMAT_VERSION
 
 COMPONENTS = ("network", "schedule", "parameterisation", "standardisation", "context", "system")
 

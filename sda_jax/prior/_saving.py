@@ -19,7 +19,8 @@ from jaxtyping import PyTree
 from sda_jax.core._errors import DivergenceError
 from sda_jax.core._json import encode
 from sda_jax.prior._prior import Prior
-from sda_jax.runtime._files import FORMAT, FORMAT_VERSION, atomic, versions, write_text
+from sda_jax.runtime._files import atomic, write_text
+from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
 MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
 

@@ -2,8 +2,8 @@
 
 from sda_jax.core._registry import register
 from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._files import versions
 from sda_jax.runtime._processes import join
+from sda_jax.runtime._versions import versions
 
 __all__ = [
     "Mesh",

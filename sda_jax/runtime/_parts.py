@@ -13,7 +13,9 @@ import jax
 import numpy as np
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import atomic, hold, read_hdf5, release, write_text
+from sda_jax.runtime._claims import hold, release
+from sda_jax.runtime._files import atomic, write_text
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import on_process_zero, together
 
 

@@ -22,7 +22,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.prior._training import Training
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import hold, release
+from sda_jax.runtime._claims import hold, release
 
 MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}
 MADE = {"simulate": ("data.h5",), "train": ("train", "prior"), "assimilate": ("lo",)}

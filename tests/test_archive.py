@@ -11,7 +11,8 @@ from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
-from sda_jax.data._survey import parts_of, runs, summary, survey, surveyed
+from sda_jax.data._summary import summary
+from sda_jax.data._survey import parts_of, runs, survey, surveyed
 
 
 def opened(dataset, path, **said):

@@ -13,7 +13,7 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.core._protocols import Denoiser, GaussianSystem, System
 from sda_jax.core._requirements import require_protocol
-from sda_jax.data._simulation import generate
+from sda_jax.data._dataset import generate
 from sda_jax.evaluation import log_prior
 from sda_jax.systems import KolmogorovFlow, Lorenz63
 

@@ -19,7 +19,8 @@ from sda_jax.data._feed import Feed
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._simulation import HELD_OUT
-from sda_jax.data._survey import summary, surveyed
+from sda_jax.data._summary import summary
+from sda_jax.data._survey import surveyed
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation

@@ -17,7 +17,8 @@ from sda_jax.cli.simulate import stored_set
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
-from sda_jax.data._simulation import FITTED, HELD_OUT, load, load_shared, simulate
+from sda_jax.data._dataset import load, load_shared
+from sda_jax.data._simulation import FITTED, HELD_OUT, simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
 from sda_jax.diffusion._measured_errors import with_measured_errors

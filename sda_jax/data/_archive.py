@@ -15,7 +15,7 @@ from jaxtyping import Float
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._axes import axis_of, channels_of
 from sda_jax.data._files import Files
-from sda_jax.data._layout import Axis, Constant, Layout
+from sda_jax.data._layout import Constant, Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._times import STANDARD, time_numbers
@@ -286,33 +286,3 @@ def require_rising(path: str, name: str, numbers: np.ndarray, layout: Layout) ->
             "times that rise",
             "Sort the file in time and remove what is there twice.",
         )
-
-
-def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
-    """What differs between the layouts of two files, and what it is in the second and the first."""
-    names = [[c.label for c in layout.channels] for layout in (one, other)]
-    if names[0] != names[1]:
-        return "the variables", ", ".join(names[1]), ", ".join(names[0])
-    for a, b in zip(one.channels, other.channels, strict=True):
-        if a.units != b.units:
-            return f"the units of {a.label}", b.units or "none", a.units or "none"
-    names = [[a.name for a in layout.axes] for layout in (one, other)]
-    if names[0] != names[1]:
-        return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
-    for a, b in zip(one.axes, other.axes, strict=True):
-        same = len(a.coordinates) == len(b.coordinates) and np.allclose(
-            a.coordinates, b.coordinates, rtol=1e-5, atol=1e-8
-        )
-        if a.units != b.units or not same:
-            return "the grid", _described(b), _described(a)
-    if (one.calendar, one.time_units) != (other.calendar, other.time_units):
-        return (
-            "the calendar",
-            f"{other.calendar or other.time_units}",
-            f"{one.calendar or one.time_units}",
-        )
-    return None
-
-
-def _described(axis: Axis) -> str:
-    return f"{axis.name} {axis.extent}, {len(axis.coordinates)} points"

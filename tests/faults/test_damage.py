@@ -8,7 +8,7 @@ import pytest
 
 from sda_jax.cli.train import main as train_main
 from sda_jax.core._errors import SDAError
-from sda_jax.data._simulation import load
+from sda_jax.data._dataset import load
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
 from sda_jax.prior._loading import load_prior

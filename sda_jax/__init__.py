@@ -7,8 +7,9 @@ from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.experiment import Assimilation, Case, Data, Evaluation, Experiment, load_config
 from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
+from sda_jax.observations._combining import combine
 from sda_jax.observations._noise_models import Poisson, StudentT
-from sda_jax.observations._observation import Observation, combine, observe
+from sda_jax.observations._observation import Observation, observe
 from sda_jax.observations._operators import (
     At,
     Chain,

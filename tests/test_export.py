@@ -13,7 +13,9 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
-from sda_jax.posterior._cf import from_xarray, provenance, summarise, to_xarray, write_posterior
+from sda_jax.posterior._cf import from_xarray, to_xarray
+from sda_jax.posterior._export import provenance, write_posterior
+from sda_jax.posterior._summary import summarise
 
 
 @pytest.fixture

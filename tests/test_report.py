@@ -18,7 +18,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.figures import _page as report
 from sda_jax.observations._reading import Points, read
-from sda_jax.posterior._cf import provenance, write_posterior
+from sda_jax.posterior._export import provenance, write_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
 

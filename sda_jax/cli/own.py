@@ -27,7 +27,8 @@ from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._defaults import completed
 from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadResult, read_all
-from sda_jax.posterior._cf import provenance, require_format, summarise, write_posterior
+from sda_jax.posterior._export import provenance, require_format, write_posterior
+from sda_jax.posterior._summary import summarise
 from sda_jax.posterior._to_file import assimilate_to_file, digest
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser

@@ -15,9 +15,10 @@ import numpy as np
 from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
+from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation
-from sda_jax.observations._observation import Observation, combine
+from sda_jax.observations._observation import Observation
 from sda_jax.observations._tables import Points, read_table
 
 __all__ = ["Gridded", "OperatorSource", "Points", "ReadResult", "read", "read_all"]

@@ -44,7 +44,7 @@ def _chain(system: LinearGaussian) -> tuple[np.ndarray, ...]:
 
 
 def trajectory_distribution(system: LinearGaussian, length: int) -> GaussianTrajectory:
-    """The chain's own distribution of trajectories of `length` states, in physical units."""
+    """The chain's distribution of trajectories of `length` states, in physical units."""
     a, q, m, p = _chain(system)
     d = len(m)
     means, blocks = [m], [p]

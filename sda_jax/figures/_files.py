@@ -1,4 +1,4 @@
-"""Figures of a user's own states, with their names, units, coordinates and times."""
+"""Figures of states that came from files, with their names, units, coordinates and times."""
 
 from __future__ import annotations
 

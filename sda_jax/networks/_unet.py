@@ -58,7 +58,7 @@ class CircularConvolution(nn.Module):
             one.
         stride: Distance between outputs along the other axes.
         dtype: Of the arithmetic.
-        periodic: Whether each axis comes round.
+        periodic: Whether each axis is periodic.
     """
 
     width: int
@@ -119,13 +119,13 @@ class UNet(nn.Module):
         channels: Of each level, the finest first.
         blocks: Residual blocks of each level, each way.
         kernel: Points that a convolution sees along each axis, odd.
-        forcing: Wavenumber of the forcing's channel; None for a flow without a place of its own.
+        forcing: Wavenumber of the forcing's channel; None for a flow that is the same everywhere.
         outputs: Components of the output; None for as many as the input's.
         embedding: Size of the noise-level embedding.
         max_frequency: See `NoiseEmbedding`.
         dtype: Of the arithmetic, "float32" or "bfloat16"; weights and output are float32.
         remat: Whether to recompute the blocks' activations in the gradient instead of keeping them.
-        periodic: Whether each axis of the grid comes round; the others have two ends, beyond which
+        periodic: Whether each axis of the grid is periodic; the others have two ends, beyond which
             there are zeros. None for all.
     """
 
@@ -154,7 +154,7 @@ class UNet(nn.Module):
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[tuple[bool, bool], tuple[int, int]]:
-        """Whether each axis comes round, and the points that are added to those that do not."""
+        """Whether each axis is periodic, and the points that are added to those that are not."""
         if len(shape) not in (1, 2):
             raise ConfigError(
                 "state", f"{len(shape)} axes of space", "one or two", "Use another network."

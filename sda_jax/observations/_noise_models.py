@@ -192,11 +192,11 @@ def join(models: list[Any], shapes: list[tuple[int, ...]]) -> JoinedNoise:
             parts.extend(noise.models)
             sizes.extend(noise.sizes)
         else:
-            parts.append(jax.tree.map(jnp.ravel, spread_parameters(noise, shape)))
+            parts.append(jax.tree.map(jnp.ravel, broadcast_parameters(noise, shape)))
             sizes.append(math.prod(shape))
     return JoinedNoise(tuple(parts), tuple(sizes))
 
 
-def spread_parameters(noise: Any, shape: tuple[int, ...]) -> Any:
+def broadcast_parameters(noise: Any, shape: tuple[int, ...]) -> Any:
     """The noise with its parameters given for every element of a y of that shape."""
     return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), noise)

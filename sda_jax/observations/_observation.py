@@ -19,9 +19,9 @@ from sda_jax.core._units import Standardisation
 from sda_jax.observations._laplace import gaussian_neighbour
 from sda_jax.observations._noise_models import (
     DrawsNoise,
+    broadcast_parameters,
     broadcasts,
     check_noise_model,
-    spread_parameters,
 )
 from sda_jax.observations._operators import as_pytree, row_norms_squared
 
@@ -249,7 +249,7 @@ class Observation:
         """What `of` saw of the i-th observed state, where `operator` is `Every(n, of)`."""
         shape, y = jnp.shape(self.y), jnp.asarray(self.y, jnp.float32)[i]
         if self.noise is not None:
-            noise = jax.tree.map(lambda a: a[i], spread_parameters(self.noise, shape))
+            noise = jax.tree.map(lambda a: a[i], broadcast_parameters(self.noise, shape))
             return Observation(y, of, noise=noise)
         return Observation(y, of, std=jnp.broadcast_to(jnp.asarray(self.std), shape)[i])
 

@@ -16,11 +16,11 @@ from sda_jax.runtime._processes import is_process_zero
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path, own: bool = False) -> Generator[Path, None, None]:
+def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]:
     """Gives a temporary path beside `path`, renamed to it when the block ends well.
 
     Whatever stood at `path` stays untouched until then, also when the process is killed. Of several
-    processes that all come here the first one's file stays, or with `own` that of each.
+    processes that all come here the first one's file stays, or with `every` that of each.
 
     Raises:
         StorageError: The folder cannot be written, or the disk is full.
@@ -32,7 +32,7 @@ def atomic(path: str | Path, own: bool = False) -> Generator[Path, None, None]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        if own or is_process_zero():
+        if every or is_process_zero():
             os.replace(temporary, path)
     except SDAError:
         raise

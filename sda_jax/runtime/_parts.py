@@ -66,7 +66,7 @@ class Parts:
                     row, column = (s.start or 0 for s in shard.index[:2])
                     data = np.asarray(shard.data)
                     name = partial / f"{row:08d}-{column:08d}-{_checksum(data):08x}.npy"
-                    with atomic(name, own=True) as temporary, open(temporary, "wb") as file:
+                    with atomic(name, every=True) as temporary, open(temporary, "wb") as file:
                         np.save(file, data)
 
         on_process_zero(lambda: shutil.rmtree(partial) if partial.exists() else None)

@@ -63,7 +63,7 @@ class GaussianTransition(ABC):
         return mean + self.transition_std * jax.random.normal(key, mean.shape, mean.dtype)
 
     def state(self, s: State) -> State:
-        """The observed state: the simulator's own."""
+        """The observed state: the simulator's."""
         return s
 
     def lift(self, x: State) -> State:

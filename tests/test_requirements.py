@@ -118,3 +118,6 @@ def test_noise_models_name_what_they_lack(key):
     missing = r"noise: got Undrawn without sample\(key, prediction\).*protocol DrawsNoise"
     with pytest.raises(ObservationError, match=missing):
         sda.observe(key, jnp.zeros(3), lambda x: x, noise=Undrawn())
+    both = sda.combine(observation, sda.Observation(np.ones(3), lambda x: x, std=1.0))
+    with pytest.raises(ObservationError, match=missing):
+        both.draw(key, jnp.zeros(6))

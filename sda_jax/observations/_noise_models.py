@@ -133,6 +133,8 @@ class JoinedNoise:
 
     def sample(self, key: PRNGKey, prediction: Float[Array, " m"]) -> Float[Array, " m"]:
         """A draw of y."""
+        for noise in self.models:
+            require_protocol("noise", noise, DrawsNoise, error=ObservationError)
         keys = jax.random.split(key, len(self.models))
         parts = self._parts(prediction)
         return jnp.concatenate(

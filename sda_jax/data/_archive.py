@@ -13,9 +13,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from sda_jax.core._errors import ConfigError, StorageError
-from sda_jax.data._axes import axis_of, channels_of
+from sda_jax.data._axes import axis_of, channels_of, constants_of
 from sda_jax.data._files import Files
-from sda_jax.data._layout import Constant, Layout, differing
+from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._times import STANDARD, time_numbers
@@ -164,7 +164,9 @@ def _look(files: Files, index: int) -> _Looked:
             roles.time,
             calendar=calendar,
             time_units=units,
-            constants=_constants(files, path, dataset, roles.space) if index == 0 else (),
+            constants=constants_of(files.constants, path, dataset, roles.space)
+            if index == 0
+            else (),
             cycles=files.cycles,
         )
         members = dataset.sizes[roles.trajectory] if roles.trajectory else 0
@@ -215,46 +217,6 @@ def _require_record(files: Files, group: list[_Looked]) -> int:
                 "Leave out what is there twice, or set data.files.each to trajectory.",
             )
     return counts.pop()
-
-
-def _constants(
-    files: Files, path: str, dataset: xr.Dataset, space: tuple[str, ...]
-) -> tuple[Constant, ...]:
-    """The fields without time that are part of the context.
-
-    Raises:
-        StorageError: A variable is not there, is not along space and nothing else, or is the same
-            everywhere.
-    """
-    found = []
-    for name in files.constants:
-        x = dataset[name] if name in dataset.data_vars else None
-        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
-            raise StorageError(
-                f"{path}, {name}",
-                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
-                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
-                "Correct data.files.constants.",
-            )
-        values = x.transpose(*space).values.astype(float).ravel()
-        there = values[~np.isnan(values)]
-        wrong = None
-        if not len(there):
-            wrong = "no values"
-        elif np.isinf(there).any():
-            wrong = "infinite values"
-        elif there.std() <= 1e-6 * np.abs(there.mean()):
-            wrong = "the same everywhere"
-        if wrong is not None:
-            raise StorageError(
-                f"{path}, {name}",
-                wrong,
-                "finite values that differ from point to point",
-                "Leave it out of data.files.constants.",
-            )
-        z = np.nan_to_num((values - there.mean()) / there.std())
-        found.append(Constant(name, z.astype("<f4").tobytes().hex()))
-    return tuple(found)
 
 
 def _months(layout: Layout, records: list[np.ndarray]) -> int:

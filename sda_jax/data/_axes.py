@@ -1,4 +1,4 @@
-"""The axes and channels that the coordinates and variables of files make."""
+"""The axes, channels and constants that the coordinates and variables of files make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
-from sda_jax.data._layout import Axis, Channel
+from sda_jax.data._layout import Axis, Channel, Constant
 from sda_jax.data._roles import Roles
 
 GLOBE = 360.0  # degrees
@@ -92,3 +92,43 @@ def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, 
             at = tuple((d, labels[i][k]) for i, (d, k) in enumerate(zip(along, place, strict=True)))
             found.append(Channel(v, *said, at))
     return tuple(found)
+
+
+def constants_of(
+    names: tuple[str, ...], path: str, dataset: xr.Dataset, space: tuple[str, ...]
+) -> tuple[Constant, ...]:
+    """The fields without time that are part of the context.
+
+    Raises:
+        StorageError: A variable is not there, is not along space and nothing else, or is the same
+            everywhere.
+    """
+    constants = []
+    for name in names:
+        x = dataset[name] if name in dataset.data_vars else None
+        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
+            raise StorageError(
+                f"{path}, {name}",
+                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
+                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
+                "Correct data.files.constants.",
+            )
+        values = x.transpose(*space).values.astype(float).ravel()
+        there = values[~np.isnan(values)]
+        wrong = None
+        if not len(there):
+            wrong = "no values"
+        elif np.isinf(there).any():
+            wrong = "infinite values"
+        elif there.std() <= 1e-6 * np.abs(there.mean()):
+            wrong = "the same everywhere"
+        if wrong is not None:
+            raise StorageError(
+                f"{path}, {name}",
+                wrong,
+                "finite values that differ from point to point",
+                "Leave it out of data.files.constants.",
+            )
+        z = np.nan_to_num((values - there.mean()) / there.std())
+        constants.append(Constant(name, z.astype("<f4").tobytes().hex()))
+    return tuple(constants)

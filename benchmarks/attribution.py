@@ -22,9 +22,9 @@ from posterior_methods import FIRST, even
 from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scores
 
 import sda_jax as sda
+from sda_jax import evaluation as metrics
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.evaluation import _metrics as metrics
 from sda_jax.posterior._assimilate import guided
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser

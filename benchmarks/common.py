@@ -17,7 +17,8 @@ import numpy as np
 
 import sda_jax as sda
 from sda_jax.cli.common import cache_compilations
-from sda_jax.runtime._files import versions, write_text
+from sda_jax.runtime._files import write_text
+from sda_jax.runtime._versions import versions
 
 RESULTS = Path(__file__).parent / "results"
 

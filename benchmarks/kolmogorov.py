@@ -22,7 +22,7 @@ from sda_jax.cli.common import draw_case, posterior
 from sda_jax.cli.experiment import scores
 from sda_jax.core._json import encode
 from sda_jax.experiment._config import Experiment, load_config
-from sda_jax.runtime._files import append_record, read_records, write_records
+from sda_jax.runtime._records import append_record, read_records, write_records
 
 EXPERIMENTS = ("extrapolation", "saturation", "subsampling", "assimilation", "loop")
 ROOT = Path(__file__).parent.parent

@@ -22,10 +22,10 @@ from kolmogorov import ROOT, identity
 from matplotlib.figure import Figure
 
 import sda_jax as sda
+from sda_jax import evaluation as metrics
 from sda_jax.cli.common import draw_case, posterior
-from sda_jax.evaluation import _metrics as metrics
 from sda_jax.experiment._config import load_config
-from sda_jax.runtime._files import append_record, read_records, write_records
+from sda_jax.runtime._records import append_record, read_records, write_records
 
 BINS = 11
 Group = dict[tuple[str, str, int], list[dict[str, Any]]]

@@ -19,7 +19,8 @@ import xarray as xr
 from common import record
 
 from sda_jax.data._layout import Axis, Channel, Layout
-from sda_jax.posterior._cf import summarise, write_posterior
+from sda_jax.posterior._export import write_posterior
+from sda_jax.posterior._summary import summarise
 
 GRID, NAMES, LENGTH = 64, ("t", "u", "v", "q"), 2048
 GIB = 2**30

@@ -10,7 +10,7 @@ from common import RESULTS, record
 from matplotlib.figure import Figure
 
 import sda_jax as sda
-from sda_jax.evaluation import _metrics as metrics
+from sda_jax import evaluation as metrics
 
 LENGTH, STD = 49, 0.86
 

@@ -15,13 +15,9 @@ from jax import Array
 
 import sda_jax as sda
 from sda_jax.data._sources import FromSimulator
-from sda_jax.diffusion._denoisers import (
-    LogNormalRatio,
-    NetworkDenoiser,
-    NoisePrediction,
-    Preconditioned,
-    UniformTime,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
+from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.experiment._config import load_config
 from sda_jax.networks import TemporalConv
 from sda_jax.prior._training import train

@@ -30,7 +30,7 @@ from posterior_scores import (
 )
 
 from sda_jax.core._errors import DivergenceError
-from sda_jax.runtime._files import append_record, read_records, write_records
+from sda_jax.runtime._records import append_record, read_records, write_records
 
 SAMPLES = 256  # other numbers are recorded by themselves
 # what a metric is where nothing is wrong, and how far the figure goes

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sda_jax as sda
+from sda_jax import evaluation as metrics
 from sda_jax.classical import exact_prior
 from sda_jax.diffusion._gaussian import GaussianDenoiser
-from sda_jax.evaluation import _metrics as metrics
 
 PARTICLES = 131072
 OF_A_FILTER = 256  # members that share a particle filter, and so its error

@@ -19,8 +19,8 @@ import numpy as np
 from common import record
 
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
 from sda_jax.data._survey import surveyed
 
 GRID, CHANNELS, BLOCK = 64, ("t", "u", "v", "q"), 256

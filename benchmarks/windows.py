@@ -21,7 +21,8 @@ from common import record
 
 import sda_jax as sda
 from sda_jax.diffusion._composition import LongRange
-from sda_jax.diffusion._schedules import Cosine, LogSNR
+from sda_jax.diffusion._grids import LogSNR
+from sda_jax.diffusion._schedules import Cosine
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 RATIOS = (0.03, 0.3, 1.0, 3.0)

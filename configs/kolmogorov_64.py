@@ -11,7 +11,7 @@ import dataclasses
 
 from kolmogorov_common import paper
 
-from sda_jax.diffusion._denoisers import LogNormalRatio
+from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Data
 from sda_jax.networks import UNet

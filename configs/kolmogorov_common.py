@@ -7,8 +7,9 @@ for subsampling, which takes every n-th point of any grid.
 
 import dataclasses
 
-from sda_jax.diffusion._denoisers import LogNormalRatio, NoisePrediction, UniformTime
-from sda_jax.diffusion._schedules import EvenTime, LogSNR
+from sda_jax.diffusion._grids import EvenTime, LogSNR
+from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
+from sda_jax.diffusion._parameterisations import NoisePrediction
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
 from sda_jax.guidance import SDA, GaussianCovariance

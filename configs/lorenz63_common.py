@@ -3,13 +3,9 @@
 Not an experiment by itself: the files beside it call these functions.
 """
 
-from sda_jax.diffusion._denoisers import (
-    LogNormalRatio,
-    NoisePrediction,
-    Preconditioned,
-    UniformTime,
-)
-from sda_jax.diffusion._schedules import EvenTime
+from sda_jax.diffusion._grids import EvenTime
+from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
+from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.experiment._config import Assimilation, Case, Data, Evaluation, Experiment
 from sda_jax.guidance import SDA
 from sda_jax.networks import ResidualMLP, TemporalConv

@@ -20,7 +20,7 @@ The README has the scores of these.
 
 from lorenz63_common import laptop
 
-from sda_jax.diffusion._denoisers import LogNormalRatio
+from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.networks import TemporalConv
 from sda_jax.prior._training import Training
 

@@ -10,8 +10,9 @@ from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
-from sda_jax.data._survey import parts_of, runs, summary, survey, surveyed
+from sda_jax.data._files import Files
+from sda_jax.data._summary import summary
+from sda_jax.data._survey import parts_of, runs, survey, surveyed
 
 
 def opened(dataset, path, **said):
@@ -175,7 +176,7 @@ def test_masks_and_gaps(tmp_path):
     assert "mask: 2.1%" in text and "gaps: 2 states" in text and "lon, 8 points" in text
 
 
-def test_the_network_is_told_of_constants(tmp_path):
+def test_constants_are_part_of_the_context(tmp_path):
     """Standardised, in row-major order after the mask, whatever the order in the file; points
     without a value have the mean. They outlive the prior's file."""
     data = waves(200)
@@ -187,7 +188,7 @@ def test_the_network_is_told_of_constants(tmp_path):
     archive = opened(data, tmp_path / "a.nc", constants=("height",), cycles=("day",))
     found = survey(archive)
     assert "height" not in archive.roles.variables + archive.roles.left_out
-    assert "told of the points: height" in summary(archive, found, 5)
+    assert "constants: height" in summary(archive, found, 5)
     layout = loads(dumps(found), registry()).layout
     known = layout.context(archive.times[0][:3])
     assert known.shape == (3, 6, 8, layout.context_channels) == (3, 6, 8, 5)

@@ -12,8 +12,9 @@ import sda_jax as sda
 from sda_jax.classical import exact_prior, kalman_smoother
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, ObservationError, ResourceError
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.networks import ResidualMLP, TemporalConv
 

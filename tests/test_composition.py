@@ -11,7 +11,8 @@ import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._composition import ComposedDenoiser
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import ResidualMLP
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser

@@ -13,12 +13,13 @@ from sda_jax.cli import assimilate, demo, evaluate, experiment, figures, simulat
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
-from sda_jax.diffusion._schedules import Cosine, EvenTime
+from sda_jax.diffusion._grids import EvenTime
+from sda_jax.diffusion._schedules import Cosine
 from sda_jax.experiment._config import Experiment, load_config, override
 from sda_jax.guidance import SDA
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.posterior._files import load_posterior
-from sda_jax.runtime._files import read_hdf5
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 
 CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.endswith("_common")]

@@ -12,9 +12,11 @@ from sda_jax.cli import assimilate as assimilate_cli
 from sda_jax.cli import train as train_cli
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._composition import ComposedDenoiser
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned, predicted_noise
+from sda_jax.diffusion._denoisers import NetworkDenoiser, predicted_noise
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
-from sda_jax.prior._prior import description_digest, load_prior, save_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._saving import description_digest, save_prior
 
 NETWORKS = [
     (ResidualMLP(width=16, blocks=1), (5, 3), 5),

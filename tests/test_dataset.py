@@ -13,7 +13,7 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError, DivergenceError, SDAError, StorageError
 from sda_jax.data import _simulation as dataset
-from sda_jax.data._simulation import generate, load, statistics
+from sda_jax.data._dataset import SPLITS, generate, load, statistics
 from sda_jax.data._sources import FromArray, FromSimulator, Replay
 
 SYSTEM = sda.Lorenz63(spinup=8)
@@ -57,7 +57,7 @@ def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
         make(tmp_path / "data.h5", seed=4)
     make(tmp_path / "data.h5")
     assert len(calls) == 4  # two before, the interrupted one again, none of the finished
-    for split in dataset.SPLITS:
+    for split in SPLITS:
         np.testing.assert_array_equal(load(tmp_path / "data.h5", split), load(whole, split))
 
 

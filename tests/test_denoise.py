@@ -12,22 +12,36 @@ from oracles import gaussian_denoiser, standardised
 import sda_jax as sda
 from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
-from sda_jax.diffusion._denoisers import (
-    LogNormalRatio,
-    NetworkDenoiser,
-    NoisePrediction,
-    Preconditioned,
-    UniformTime,
-    denoising_loss,
-    predicted_noise,
-    with_measured_errors,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser, predicted_noise
 from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import NoisePrediction, Parameterisation, Preconditioned
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.diffusion._stationary import times_covariance
 from sda_jax.networks import TemporalConv
 
-PARAMETERISATIONS = [NoisePrediction(), Preconditioned(), Preconditioned(data_std=0.5)]
+
+@component
+class DataPrediction(Parameterisation):
+    """The network predicts the data: a parameterisation of a user's, of three methods."""
+
+    def level(self, schedule, t):
+        return t
+
+    def denoise(self, output, x, t, schedule):
+        return output
+
+    def target(self, x, noise, t, schedule):
+        return x
+
+
+PARAMETERISATIONS = [
+    NoisePrediction(),
+    Preconditioned(),
+    Preconditioned(data_std=0.5),
+    DataPrediction(),
+]
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
@@ -85,10 +99,11 @@ def test_loss_at_the_optimum_is_the_conditional_variance(key):
     np.testing.assert_allclose(loss, expected, atol=5 * 1.0 / np.sqrt(4000 * 5))
 
 
-def test_gradient_of_the_loss_reaches_every_weight(key):
+@pytest.mark.parametrize("parameterisation", [Preconditioned(), DataPrediction()], ids=str)
+def test_gradient_of_the_loss_reaches_every_weight(parameterisation, key):
     network = TemporalConv(width=8, dilations=(1, 2))
     variables = network.init(key, jnp.zeros((9, 3)), jnp.zeros(()))
-    blank = NetworkDenoiser(network, None, Cosine(), Preconditioned())
+    blank = NetworkDenoiser(network, None, Cosine(), parameterisation)
     x = jax.random.normal(key, (4, 9, 3))
 
     def loss(variables):
@@ -112,7 +127,8 @@ def test_singular_covariances_are_fine():
     np.testing.assert_allclose(denoiser(jnp.array([[2.0], [0.0]]), 0.0), 1.0, rtol=1e-4)
 
 
-def test_measured_errors_are_the_exact_denoisers(key):
+@pytest.mark.parametrize("parameterisation", [Preconditioned(), DataPrediction()], ids=str)
+def test_measured_errors_are_the_exact_denoisers(parameterisation, key):
     """Of a Gaussian whose elements have two variances: `v r^2 / (v + r^2)` at every level."""
     variances = jnp.array([1.0, 0.04])
 
@@ -122,7 +138,7 @@ def test_measured_errors_are_the_exact_denoisers(key):
             r2 = noise_ratio(self.schedule, t) ** 2
             return variances / (variances + r2) * x / self.schedule.mu(t)
 
-    denoiser = Exact(None, None, Cosine(), Preconditioned())
+    denoiser = Exact(None, None, Cosine(), parameterisation)
     x = jnp.sqrt(variances) * jax.random.normal(key, (8, 64, 4, 8, 2))
     measured = with_measured_errors(key, denoiser, x).parameterisation
     n = x.size / 2
@@ -135,7 +151,17 @@ def test_measured_errors_are_the_exact_denoisers(key):
         np.testing.assert_allclose(found / exact, 1, atol=0.04 + 4 * np.sqrt(2 / n))
         drawn = measured.draw_error(key, (40000, 2), t, Cosine())
         np.testing.assert_allclose(drawn.var(axis=0) / found[0], 1, atol=4 * np.sqrt(2 / 40000))
-    assert measured.unfitted() == Preconditioned()
+    assert measured.unfitted() == parameterisation
+
+
+def test_a_parameterisation_without_a_method_is_refused():
+    @component
+    class Untrained(Parameterisation):
+        level = DataPrediction.level
+        denoise = DataPrediction.denoise
+
+    with pytest.raises(TypeError, match="Untrained.*target"):
+        Untrained()
 
 
 def test_measured_errors_are_correlated_in_time(key):

@@ -11,9 +11,11 @@ from own import save, waves
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
-from sda_jax.posterior._cf import from_xarray, provenance, summarise, to_xarray, write_posterior
+from sda_jax.posterior._cf import from_xarray, to_xarray
+from sda_jax.posterior._export import provenance, write_posterior
+from sda_jax.posterior._summary import summarise
 
 
 @pytest.fixture

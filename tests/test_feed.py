@@ -7,10 +7,11 @@ from own import save, waves
 
 from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import TemporalConv
 from sda_jax.prior._training import Training, train

@@ -6,8 +6,8 @@ import pytest
 import scipy.stats
 
 import sda_jax as sda
+from sda_jax import evaluation as metrics
 from sda_jax.core._errors import ConfigError
-from sda_jax.evaluation import _metrics as metrics
 
 
 def normal(seed, n=400, shift=0.0, scale=1.0):

@@ -10,9 +10,9 @@ import pytest
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
-from sda_jax.networks import _unet as unet
+from sda_jax.networks import _convolution as convolution
+from sda_jax.networks._convolution import CircularConvolution
 from sda_jax.networks._temporal_conv import Convolution
-from sda_jax.networks._unet import CircularConvolution
 
 NETWORKS = [ResidualMLP(width=16, blocks=2), TemporalConv(width=8, dilations=(1, 2))]
 
@@ -132,10 +132,10 @@ def test_circular_convolution_is_the_librarys(stride, size, key):
 
 def _both_ways_agree(ours, variables, x):
     kernel, stride = variables["params"]["kernel"], (ours.stride, ours.stride)
-    padded = unet._padded(x, kernel.shape[:2], ours.periodic)
+    padded = convolution._padded(x, kernel.shape[:2], ours.periodic)
     np.testing.assert_allclose(
-        unet._by_convolution(padded, kernel, stride),
-        unet._by_matmul(padded, kernel, stride, x.shape[1:3]),
+        convolution._by_convolution(padded, kernel, stride),
+        convolution._by_matmul(padded, kernel, stride, x.shape[1:3]),
         atol=1e-5,
     )
 

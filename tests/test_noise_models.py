@@ -12,7 +12,8 @@ from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.observations._files import load_observation, save_observation
-from sda_jax.observations._noise_models import Normal, gaussian_neighbour
+from sda_jax.observations._laplace import gaussian_neighbour
+from sda_jax.observations._noise_models import Normal
 
 Y = np.array([[1.0, np.nan], [0.0, 2.0], [np.nan, 3.0]], np.float32)
 PREDICTION = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)

@@ -10,7 +10,7 @@ from own import save, stations, waves
 
 from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.observations._reading import Gridded, OperatorSource, Points, read, read_all
 

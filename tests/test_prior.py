@@ -11,9 +11,11 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
-from sda_jax.diffusion._denoisers import NetworkDenoiser, NoisePrediction, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior._prior import description_digest, shipped_priors
+from sda_jax.prior._loading import shipped_priors
+from sda_jax.prior._saving import description_digest
 
 
 def make(network, parameterisation=Preconditioned(), window=None, system=None):

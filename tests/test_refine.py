@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
+from sda_jax import evaluation as metrics
 from sda_jax.core._errors import ConfigError, DivergenceError
-from sda_jax.evaluation import _metrics as metrics
 from sda_jax.posterior._refinement import refine
 
 LENGTH, N = 6, 2048

@@ -14,11 +14,11 @@ from sda_jax.cli import report as own_report
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import dumps
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files
+from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.figures import _page as report
 from sda_jax.observations._reading import Points, read
-from sda_jax.posterior._cf import provenance, write_posterior
+from sda_jax.posterior._export import provenance, write_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
 

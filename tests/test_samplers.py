@@ -14,15 +14,8 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import SamplerState
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._gaussian import GaussianDenoiser
-from sda_jax.diffusion._schedules import (
-    Cosine,
-    EvenTime,
-    Karras,
-    LogSNR,
-    RectifiedFlow,
-    VarianceExploding,
-    noise_ratio,
-)
+from sda_jax.diffusion._grids import EvenTime, Karras, LogSNR
+from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
 from sda_jax.samplers._counting import Evaluations
 from sda_jax.samplers._driver import draw
 

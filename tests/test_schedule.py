@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
 from sda_jax.diffusion._schedules import (
     VARIANCES,
-    Concentrated,
     Cosine,
-    EvenTime,
     Exponential,
-    Karras,
     Linear,
-    LogSNR,
     RectifiedFlow,
     VarianceExploding,
     noise_level,

@@ -10,12 +10,15 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._composition import SHARED, ComposedDenoiser
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser, covariance_times, draw_error
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.networks import UNet
-from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 SHAPE = (3, 4, 6, 2)  # window, x, y, channels

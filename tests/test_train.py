@@ -19,12 +19,9 @@ from sda_jax.classical import trajectory_distribution
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
 from sda_jax.data import _simulation as dataset
 from sda_jax.data._sources import FromArray, FromSimulator, Replay
-from sda_jax.diffusion._denoisers import (
-    LogNormalRatio,
-    NetworkDenoiser,
-    NoisePrediction,
-    Preconditioned,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._loss import LogNormalRatio
+from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
 from sda_jax.prior import _training as train_module
 from sda_jax.prior._training import Training, train

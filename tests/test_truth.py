@@ -16,7 +16,8 @@ from sda_jax.classical import (
 from sda_jax.classical._particle import _choose
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.core._resampling import systematic_resampling
-from sda_jax.evaluation._metrics import log_prior, wasserstein1
+from sda_jax.evaluation._distances import wasserstein1
+from sda_jax.evaluation._metrics import log_prior
 
 CHAIN = sda.VectorAutoregression()
 

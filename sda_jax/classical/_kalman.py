@@ -16,7 +16,8 @@ from sda_jax.core._errors import ObservationError
 from sda_jax.core._protocols import Schedule
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import Cosine
-from sda_jax.observations._observation import Observation, local_in_time
+from sda_jax.observations._in_time import local_in_time
+from sda_jax.observations._observation import Observation
 from sda_jax.prior._prior import Prior
 from sda_jax.systems import LinearGaussian
 
@@ -43,7 +44,7 @@ def _chain(system: LinearGaussian) -> tuple[np.ndarray, ...]:
 
 
 def trajectory_distribution(system: LinearGaussian, length: int) -> GaussianTrajectory:
-    """The chain's own distribution of trajectories of `length` states, in physical units."""
+    """The chain's distribution of trajectories of `length` states, in physical units."""
     a, q, m, p = _chain(system)
     d = len(m)
     means, blocks = [m], [p]

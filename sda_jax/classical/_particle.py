@@ -15,7 +15,8 @@ from sda_jax.core._errors import DivergenceError, require_at_least
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.core._resampling import systematic_resampling
 from sda_jax.data._sources import spun_up_states
-from sda_jax.observations._observation import Observation, local_in_time
+from sda_jax.observations._in_time import local_in_time
+from sda_jax.observations._observation import Observation
 from sda_jax.systems._base import require_noise
 
 GROUP = 256  # particles whose weights are summed first when one of many is drawn

@@ -15,7 +15,8 @@ from sda_jax.core._json import dumps
 from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._to_file import assimilate_to_file
-from sda_jax.runtime._files import claim, read_hdf5
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import is_process_zero, on_process_zero, whole
 
 

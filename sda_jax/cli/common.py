@@ -26,9 +26,10 @@ from sda_jax.experiment._config import Assimilation, Case, Experiment, load_conf
 from sda_jax.observations._files import load_observation
 from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate
-from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._files import read_records
 from sda_jax.runtime._processes import (
     REMEDY,
     is_process_zero,
@@ -37,6 +38,7 @@ from sda_jax.runtime._processes import (
     require_same,
     whole,
 )
+from sda_jax.runtime._records import read_records
 
 
 class Arguments(NamedTuple):

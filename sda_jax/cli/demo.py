@@ -14,7 +14,7 @@ from sda_jax.core._json import dumps
 from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._files import save_posterior
-from sda_jax.runtime._files import claim
+from sda_jax.runtime._claims import claim
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

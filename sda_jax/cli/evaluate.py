@@ -22,8 +22,10 @@ from sda_jax.experiment._config import Experiment
 from sda_jax.figures import _page as report
 from sda_jax.figures import accuracy_curves
 from sda_jax.prior._prior import Prior
-from sda_jax.runtime._files import append_record, claim, read_records, versions, write_records
+from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import on_process_zero
+from sda_jax.runtime._records import append_record, read_records, write_records
+from sda_jax.runtime._versions import versions
 from sda_jax.samplers import Candidates, Correctors, PredictorCorrector
 
 

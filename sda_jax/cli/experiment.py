@@ -29,11 +29,13 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.data._simulation import forecast
 from sda_jax.evaluation import _metrics as metrics
+from sda_jax.evaluation._distances import spectrum_distance
 from sda_jax.experiment._config import Experiment
 from sda_jax.observations._files import save_observation
 from sda_jax.observations._operators import At
 from sda_jax.posterior._files import save_posterior
-from sda_jax.runtime._files import claim, write_text
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import write_text
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def scores(test: TestCase, ensemble: np.ndarray, imposed: bool) -> dict[str, Any
     """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
     record: dict[str, Any] = {
         "residual_std": metrics.residual_std(test.observation, ensemble),
-        "spectrum_distance": metrics.spectrum_distance(ensemble, test.truth),
+        "spectrum_distance": spectrum_distance(ensemble, test.truth),
     }
     if test.observation.std is not None:  # a distribution that is not Gaussian has none
         square = np.mean(np.asarray(test.observation.std) ** 2)

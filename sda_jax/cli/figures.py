@@ -16,7 +16,7 @@ from sda_jax.observations._files import load_observation
 from sda_jax.observations._observation import Observation
 from sda_jax.observations._operators import Channels, Every
 from sda_jax.posterior._files import load_posterior
-from sda_jax.runtime._files import read_records
+from sda_jax.runtime._records import read_records
 
 
 def observed_points(

@@ -15,12 +15,15 @@ import numpy as np
 
 from sda_jax.core._errors import SDAError, StorageError
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import Files, open_dataset
+from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._cf import MEMBER
-from sda_jax.prior._prior import load_prior, shipped_priors
-from sda_jax.runtime._files import FORMAT, read_hdf5, read_records
+from sda_jax.prior._loading import load_prior, shipped_priors
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._records import read_records
+from sda_jax.runtime._versions import FORMAT
 
 
 def describe(path: str) -> str:

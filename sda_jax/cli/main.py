@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from sda_jax.runtime._files import versions
+from sda_jax.runtime._versions import versions
 
 COMMANDS = {
     "simulate": "simulate a system's trajectories into a file",

@@ -15,20 +15,26 @@ from sda_jax.core._errors import ConfigError, StorageError, require_at_least
 from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import open_archive
-from sda_jax.data._conventions import open_dataset
 from sda_jax.data._feed import Feed
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
 from sda_jax.data._simulation import HELD_OUT
-from sda_jax.data._survey import summary, surveyed
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Parameterisation, with_measured_errors
+from sda_jax.data._summary import summary
+from sda_jax.data._survey import surveyed
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._defaults import completed
 from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadResult, read_all
-from sda_jax.posterior._cf import provenance, require_format, summarise, write_posterior
+from sda_jax.posterior._export import provenance, require_format, write_posterior
+from sda_jax.posterior._summary import summarise
 from sda_jax.posterior._to_file import assimilate_to_file, digest
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import atomic, claim, read_hdf5
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import atomic
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import is_process_zero, on_process_zero
 
 # what says which posterior is asked for, beside the experiment

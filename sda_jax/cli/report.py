@@ -16,9 +16,11 @@ from sda_jax.cli.own import ASKED, columns_of, sources_of
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import loads
 from sda_jax.core._registry import registry
-from sda_jax.data._archive import differing, open_archive
-from sda_jax.data._conventions import Files, open_dataset, time_numbers
-from sda_jax.data._layout import Layout
+from sda_jax.data._archive import open_archive
+from sda_jax.data._files import Files
+from sda_jax.data._layout import Layout, differing
+from sda_jax.data._opening import open_dataset
+from sda_jax.data._times import time_numbers
 from sda_jax.evaluation._diagnostics import held_out_ranks, innovation_chi_square
 from sda_jax.evaluation._metrics import crps, ranks, rmse, spread
 from sda_jax.figures import _files as draw

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sda_jax.cli.common import Arguments, run
-from sda_jax.data._simulation import generate
+from sda_jax.data._dataset import generate
 from sda_jax.experiment._config import Experiment
 
 

@@ -17,19 +17,18 @@ from sda_jax.cli.simulate import stored_set
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
-from sda_jax.data._simulation import FITTED, HELD_OUT, load, load_shared, simulate
+from sda_jax.data._dataset import load, load_shared
+from sda_jax.data._simulation import FITTED, HELD_OUT, simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
-from sda_jax.diffusion._denoisers import (
-    NetworkDenoiser,
-    Parameterisation,
-    with_context,
-    with_measured_errors,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment
-from sda_jax.prior._prior import Prior, load_prior
+from sda_jax.prior._loading import load_prior
+from sda_jax.prior._prior import Prior
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import claim
+from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import whole
 
 

@@ -19,12 +19,14 @@ import numpy as np
 
 from sda_jax.core._errors import ConfigError, SDAError
 
-HIDDEN = ("parent", "name")  # fields that a Linen module has beside its configuration
+LINEN = ["parent", "name"]  # the last fields of every Linen module, no part of its configuration
 
 
 def _fields(cls: Any) -> list[dataclasses.Field]:
-    hidden = HIDDEN if hasattr(cls, "apply") else ()
-    return [f for f in dataclasses.fields(cls) if f.init and f.name not in hidden]
+    fields = list(dataclasses.fields(cls))
+    if [f.name for f in fields[-2:]] == LINEN:
+        fields = fields[:-2]
+    return [f for f in fields if f.init]
 
 
 def encode(value: Any) -> Any:
@@ -111,7 +113,7 @@ def _nearest(name: Any, table: Mapping[str, type]) -> str:
 def _check_kind(label: str, value: Any, field: dataclasses.Field) -> None:
     """Refuses what contradicts a field annotated as `int`, `float`, `str` or `bool`."""
     kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "")
+    kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
     allowed = kinds.get(kind)
     if allowed is None:
         return

@@ -1,4 +1,4 @@
-"""What a component of a user's own lacks of a protocol, said before anything is compiled."""
+"""What a user's component lacks of a protocol, said before anything is compiled."""
 
 from __future__ import annotations
 

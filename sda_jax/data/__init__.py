@@ -2,10 +2,11 @@
 
 from sda_jax.core._registry import register
 from sda_jax.data._archive import Archive, open_archive
-from sda_jax.data._conventions import Files
+from sda_jax.data._dataset import generate, load, statistics
 from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
 from sda_jax.data._layout import Axis, Channel, Constant, Layout
-from sda_jax.data._simulation import forecast, generate, load, simulate, statistics
+from sda_jax.data._simulation import forecast, simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._survey import Survey, survey
 

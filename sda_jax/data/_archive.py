@@ -1,4 +1,4 @@
-"""A user's own trajectories: NetCDF, HDF5 or Zarr files read lazily as one record in time."""
+"""Trajectories in NetCDF, HDF5 or Zarr files, read lazily as one record in time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import dataclasses
 import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
 from sda_jax.core._errors import ConfigError, StorageError
-from sda_jax.data._conventions import (
-    Files,
-    Roles,
-    axis_of,
-    channels_of,
-    find_roles,
-    open_dataset,
-    time_numbers,
-)
-from sda_jax.data._layout import STANDARD, Axis, Constant, Layout
+from sda_jax.data._axes import axis_of, channels_of, constants_of
+from sda_jax.data._files import Files
+from sda_jax.data._layout import Layout, differing
+from sda_jax.data._opening import open_dataset
+from sda_jax.data._roles import Roles, find_roles
+from sda_jax.data._times import STANDARD, time_numbers
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -116,70 +112,21 @@ def open_archive(files: Files) -> Archive:
     """
     if not files.paths:
         raise ConfigError("data.files.paths", (), "at least one file", "Name your files.")
-    roles = layout = None
-    times: list[tuple[int, int, np.ndarray]] = []  # path, members, times
-    for index, path in enumerate(files.paths):
-        with open_dataset(path, files.group) as dataset:
-            found = find_roles(files, path, dataset)
-            if found.time in dataset.coords:
-                numbers, calendar, units = time_numbers(path, dataset.coords[found.time])
-            else:
-                size = dataset.sizes[found.time]
-                numbers, calendar, units = np.arange(size, dtype=float), None, ""
-            axes = tuple(axis_of(path, dataset, d, files.periodic) for d in found.space)
-            own = Layout(
-                channels_of(path, dataset, found),
-                axes,
-                found.time,
-                calendar=calendar,
-                time_units=units,
-                constants=_constants(files, path, dataset, found.space) if index == 0 else (),
-                cycles=files.cycles,
-            )
-            members = dataset.sizes[found.trajectory] if found.trajectory else 0
-        require_rising(path, found.time, numbers, own)
-        if layout is None or roles is None:
-            roles, layout = found, own
-        elif (found.time, found.trajectory) != (roles.time, roles.trajectory):
-            raise StorageError(
-                path,
-                f"the time {found.time} and trajectories along {found.trajectory}",
-                f"{roles.time} and {roles.trajectory}, as in {files.paths[0]}",
-                "Rename the dimensions.",
-            )
-        elif (other := differing(layout, own)) is not None:
-            raise StorageError(
-                path,
-                other[1],
-                f"{other[0]} as in {files.paths[0]}: {other[2]}",
-                "Files of one set have the same variables, units and grid.",
-            )
-        times.append((index, members, numbers))
-    assert roles is not None and layout is not None
+    looked: list[_Looked] = []
+    for index in range(len(files.paths)):
+        looked.append(_look(files, index))
+        _require_alike(files, looked[0], looked[-1])
+    first = looked[0]
     if files.each == "time":
-        times.sort(key=lambda item: item[2][0])
-    groups = [times] if files.each == "time" else [[item] for item in times]
+        looked.sort(key=lambda each: each.times[0])
+    groups = [looked] if files.each == "time" else [[each] for each in looked]
     parts: list[list[tuple[int, int | None, int]]] = []
     records: list[np.ndarray] = []
     for group in groups:
-        counts = {members for _, members, _ in group}
-        if len(counts) > 1:
-            raise StorageError(
-                roles.trajectory or "trajectory", f"{sorted(counts)} trajectories in the files",
-                "the same number in each", "Give such files one at a time, or each='trajectory'.",
-            )  # fmt: skip
-        for (a, _, before), (b, _, after) in itertools.pairwise(group):
-            if after[0] <= before[-1]:
-                raise StorageError(
-                    files.paths[b],
-                    f"{roles.time} {layout.written(after[0])}, not after the last of "
-                    f"{files.paths[a]}, {layout.written(before[-1])}",
-                    "files that follow each other in time",
-                    "Leave out what is there twice, or set data.files.each to trajectory.",
-                )
-        for member in range(counts.pop()) if roles.trajectory else (None,):
-            parts.append([(index, member, len(numbers)) for index, _, numbers in group])
-            records.append(np.concatenate([numbers for _, _, numbers in group]))
+        members = _require_record(files, group)
+        for member in range(members) if first.roles.trajectory else (None,):
+            parts.append([(each.index, member, len(each.times)) for each in group])
+            records.append(np.concatenate([each.times for each in group]))
     spacings = np.concatenate([np.diff(record) for record in records])
     if not len(spacings):
         raise StorageError(
@@ -187,48 +134,89 @@ def open_archive(files: Files) -> Archive:
         )
     usual = np.percentile(spacings, 50, method="lower")  # one that occurs
     step = float(np.mean(spacings[np.abs(spacings - usual) <= REGULAR * usual]))
-    layout = dataclasses.replace(layout, step=step, months=_months(layout, records))
-    return Archive(files, roles, layout, parts, records)
+    layout = dataclasses.replace(first.layout, step=step, months=_months(first.layout, records))
+    return Archive(files, first.roles, layout, parts, records)
 
 
-def _constants(
-    files: Files, path: str, dataset: xr.Dataset, space: tuple[str, ...]
-) -> tuple[Constant, ...]:
-    """What the network is told of the points.
+class _Looked(NamedTuple):
+    """What one file holds."""
+
+    index: int
+    roles: Roles
+    layout: Layout
+    members: int
+    times: Float[np.ndarray, " states"]
+
+
+def _look(files: Files, index: int) -> _Looked:
+    path = files.paths[index]
+    with open_dataset(path, files.group) as dataset:
+        roles = find_roles(files, path, dataset)
+        if roles.time in dataset.coords:
+            times, calendar, units = time_numbers(path, dataset.coords[roles.time])
+        else:
+            size = dataset.sizes[roles.time]
+            times, calendar, units = np.arange(size, dtype=float), None, ""
+        axes = tuple(axis_of(path, dataset, d, files.periodic) for d in roles.space)
+        layout = Layout(
+            channels_of(path, dataset, roles),
+            axes,
+            roles.time,
+            calendar=calendar,
+            time_units=units,
+            constants=constants_of(files.constants, path, dataset, roles.space)
+            if index == 0
+            else (),
+            cycles=files.cycles,
+        )
+        members = dataset.sizes[roles.trajectory] if roles.trajectory else 0
+    require_rising(path, roles.time, times, layout)
+    return _Looked(index, roles, layout, members, times)
+
+
+def _require_alike(files: Files, first: _Looked, other: _Looked) -> None:
+    """Raises if two files are not of one set."""
+    a, b, path = first.roles, other.roles, files.paths[other.index]
+    if (b.time, b.trajectory) != (a.time, a.trajectory):
+        raise StorageError(
+            path,
+            f"the time {b.time} and trajectories along {b.trajectory}",
+            f"{a.time} and {a.trajectory}, as in {files.paths[0]}",
+            "Rename the dimensions.",
+        )
+    if (difference := differing(first.layout, other.layout)) is not None:
+        what, here, there = difference
+        raise StorageError(
+            path,
+            here,
+            f"{what} as in {files.paths[0]}: {there}",
+            "Files of one set have the same variables, units and grid.",
+        )
+
+
+def _require_record(files: Files, group: list[_Looked]) -> int:
+    """The trajectories of files that follow each other in time.
 
     Raises:
-        StorageError: A variable is not there, is not along space and nothing else, or is the same
-            everywhere.
+        StorageError: They have different numbers of trajectories, or do not follow each other.
     """
-    found = []
-    for name in files.constants:
-        x = dataset[name] if name in dataset.data_vars else None
-        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
+    roles, layout = group[0].roles, group[0].layout
+    counts = {each.members for each in group}
+    if len(counts) > 1:
+        raise StorageError(
+            roles.trajectory or "trajectory", f"{sorted(counts)} trajectories in the files",
+            "the same number in each", "Give such files one at a time, or each='trajectory'.",
+        )  # fmt: skip
+    for before, after in itertools.pairwise(group):
+        if after.times[0] <= before.times[-1]:
             raise StorageError(
-                f"{path}, {name}",
-                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
-                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
-                "Correct data.files.constants.",
+                files.paths[after.index],
+                f"{roles.time} {layout.written(after.times[0])}, not after the last of "
+                f"{files.paths[before.index]}, {layout.written(before.times[-1])}",
+                "files that follow each other in time",
+                "Leave out what is there twice, or set data.files.each to trajectory.",
             )
-        values = x.transpose(*space).values.astype(float).ravel()
-        there = values[~np.isnan(values)]
-        wrong = None
-        if not len(there):
-            wrong = "no values"
-        elif np.isinf(there).any():
-            wrong = "infinite values"
-        elif there.std() <= 1e-6 * np.abs(there.mean()):
-            wrong = "the same everywhere"
-        if wrong is not None:
-            raise StorageError(
-                f"{path}, {name}",
-                wrong,
-                "finite values that differ from point to point",
-                "Leave it out of data.files.constants.",
-            )
-        z = np.nan_to_num((values - there.mean()) / there.std())
-        found.append(Constant(name, z.astype("<f4").tobytes().hex()))
-    return tuple(found)
+    return counts.pop()
 
 
 def _months(layout: Layout, records: list[np.ndarray]) -> int:
@@ -260,33 +248,3 @@ def require_rising(path: str, name: str, numbers: np.ndarray, layout: Layout) ->
             "times that rise",
             "Sort the file in time and remove what is there twice.",
         )
-
-
-def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
-    """What differs between the layouts of two files, and what it is in the second and the first."""
-    names = [[c.label for c in layout.channels] for layout in (one, other)]
-    if names[0] != names[1]:
-        return "the variables", ", ".join(names[1]), ", ".join(names[0])
-    for a, b in zip(one.channels, other.channels, strict=True):
-        if a.units != b.units:
-            return f"the units of {a.label}", b.units or "none", a.units or "none"
-    names = [[a.name for a in layout.axes] for layout in (one, other)]
-    if names[0] != names[1]:
-        return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
-    for a, b in zip(one.axes, other.axes, strict=True):
-        same = len(a.coordinates) == len(b.coordinates) and np.allclose(
-            a.coordinates, b.coordinates, rtol=1e-5, atol=1e-8
-        )
-        if a.units != b.units or not same:
-            return "the grid", _described(b), _described(a)
-    if (one.calendar, one.time_units) != (other.calendar, other.time_units):
-        return (
-            "the calendar",
-            f"{other.calendar or other.time_units}",
-            f"{one.calendar or one.time_units}",
-        )
-    return None
-
-
-def _described(axis: Axis) -> str:
-    return f"{axis.name} {axis.extent}, {len(axis.coordinates)} points"

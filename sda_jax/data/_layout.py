@@ -1,28 +1,17 @@
-"""What the channels, axes and times of a user's own states are called, and where they lie."""
+"""The layout of states that were read from files: channels, axes, times and mask."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from sda_jax.core._component import component, static
-from sda_jax.core._errors import ConfigError, ObservationError, require_choice
+from sda_jax.core._errors import ConfigError, require_choice
+from sda_jax.data._times import DAY, STANDARD, YEARS, months_from, to_dates, to_numbers
 
-EPOCH = "seconds since 1970-01-01"
-STANDARD = ("standard", "gregorian", "proleptic_gregorian")
-DAY = 86400.0  # seconds
 CYCLES = ("day", "year")
-YEARS = {
-    "360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0,
-    "julian": 365.25,
-}  # fmt: skip
-ISO = re.compile(
-    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2}(?:\.\d+)?))?)?)?)?"
-    r"(Z|[+-]\d{2}:?\d{2})?"
-)
 
 
 @component
@@ -75,7 +64,7 @@ class Axis:
 
 @component
 class Constant:
-    """A field without time that the network is told of: orography, depth, roughness.
+    """A field without time that is part of the context: orography, depth, roughness.
 
     Attributes:
         name: Its name in the files.
@@ -90,12 +79,6 @@ class Constant:
     def values(self) -> Float[np.ndarray, " points"]:
         """At the points, in row-major order."""
         return np.frombuffer(bytes.fromhex(self.packed), "<f4")
-
-
-def _same_day(day: int, days: np.ndarray) -> np.ndarray:
-    """The day of each month, given that of the first and how many each has: the last one of a month
-    stays the last."""
-    return np.where(day == days[0], days, np.minimum(day, days))
 
 
 @component
@@ -113,8 +96,8 @@ class Layout:
         time_units: Of times that are plain numbers.
         mask: The elements of a state that never have a value (land in an ocean's data), packed
             by `pack`; None if there are none.
-        constants: What the network is told of the points.
-        cycles: What the network is told of the time, "day" and "year": the phase's sine and cosine.
+        constants: Fields without time that are part of the context.
+        cycles: Phases of the time that are part of the context, "day" and "year": sine and cosine.
     """
 
     channels: tuple[Channel, ...] = static()
@@ -158,8 +141,8 @@ class Layout:
         return ends + masked + len(self.constants) + 2 * len(self.cycles)
 
     def context(self, times: Float[np.ndarray, " length"]) -> Float[np.ndarray, " length *known"]:
-        """What a network is told of states at these times: the place along axes with two ends, from
-        -1 to 1; where there are values; the constants; the phases of the cycles.
+        """What a network takes as context of states at these times: the place along axes with two
+        ends, from -1 to 1; where there are values; the constants; the phases of the cycles.
 
         Returns:
             `(length, *space, context_channels)`, of magnitude one.
@@ -191,21 +174,7 @@ class Layout:
         day of each if the first state is of a last day."""
         if not self.months:
             return start + self.step * np.arange(length)
-        first = self.dates(np.array([start]))[0]
-        if self.calendar in STANDARD:
-            month = first.astype("datetime64[M]")
-            later = month + self.months * np.arange(length)
-            days = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(int)
-            day, clock = divmod(first - month, np.timedelta64(1, "D"))
-            moved = _same_day(int(day) + 1, days).astype("timedelta64[D]") - np.timedelta64(1, "D")
-            return (later.astype("datetime64[us]") + moved + clock).astype(np.int64) / 1e6
-        import cftime
-
-        whole = first.year * 12 + first.month - 1 + self.months * np.arange(length)
-        months = [first.replace(year=int(m // 12), month=int(m % 12) + 1, day=1) for m in whole]
-        days = _same_day(first.day, np.array([m.daysinmonth for m in months]))
-        dates = [m.replace(day=int(d)) for m, d in zip(months, days, strict=True)]
-        return cftime.date2num(np.array(dates), EPOCH, calendar=self.calendar).astype(float)
+        return months_from(start, self.months, length, str(self.calendar))
 
     def places(
         self, times: Float[np.ndarray, " n"], start: float, length: int
@@ -236,48 +205,11 @@ class Layout:
             ObservationError: They are no times of this calendar, naming the first; or some have a
                 zone and others none.
         """
-        values = np.asarray(values)
-        if self.calendar is None:
-            return _plain_numbers(values, argument, self.time_units)
-        if np.issubdtype(values.dtype, np.number):
-            raise ObservationError(
-                argument,
-                f"the number {values.flat[0] if values.size else ''}",
-                "dates, such as 2001-02-03T04:05",
-                "The states have dates: write the times as such.",
-            )
-        found = []
-        zones = set()
-        for place, value in enumerate(values.ravel().tolist() if values.dtype.kind != "M" else ()):
-            seconds, zone = _seconds(value, self.calendar, f"{argument}, row {place + 1}")
-            found.append(seconds)
-            zones.add(zone)
-        if values.dtype.kind == "M":
-            stamps = values.astype("datetime64[ns]").ravel()
-            if np.isnat(stamps).any():
-                place = int(np.argmax(np.isnat(stamps)))
-                raise ObservationError(
-                    f"{argument}, row {place + 1}", "no time", "a date", "Fill in or remove it."
-                )
-            return stamps.astype(np.int64) / 1e9
-        if len(zones) > 1:
-            raise ObservationError(
-                argument,
-                "times with a zone beside times without one",
-                "one or the other",
-                "Write all in UTC, as 2001-02-03T04:05Z.",
-            )
-        return np.array(found, float)
+        return to_numbers(values, self.calendar, self.time_units, argument)
 
     def dates(self, numbers: Float[np.ndarray, " n"]) -> np.ndarray:
         """Times for files and people: `datetime64`, dates of another calendar, or numbers."""
-        if self.calendar is None:
-            return np.asarray(numbers, float)
-        if self.calendar in STANDARD:
-            return (np.round(np.asarray(numbers) * 1e6)).astype("datetime64[us]")
-        import cftime
-
-        return cftime.num2date(np.asarray(numbers), EPOCH, calendar=self.calendar)
+        return to_dates(numbers, self.calendar)
 
     def written(self, number: float) -> str:
         """One time for people."""
@@ -292,50 +224,31 @@ def pack(missing: Bool[np.ndarray, "*state"]) -> str | None:
     return np.packbits(missing.ravel()).tobytes().hex() if missing.any() else None
 
 
-def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.ndarray, " n"]:
-    found = np.empty(values.size)
-    for row, value in enumerate(values.ravel().tolist()):
-        try:
-            found[row] = float(value)
-        except (TypeError, ValueError) as error:
-            raise ObservationError(
-                f"{argument}, row {row + 1}",
-                f"{value!r}",
-                f"a number{f' ({units})' if units else ''}: the states' times are no dates",
-                "Give times in the same unit.",
-            ) from error
-    return found
+def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
+    """What differs between the layouts of two files, and what it is in the second and the first."""
+    names = [[c.label for c in layout.channels] for layout in (one, other)]
+    if names[0] != names[1]:
+        return "the variables", ", ".join(names[1]), ", ".join(names[0])
+    for a, b in zip(one.channels, other.channels, strict=True):
+        if a.units != b.units:
+            return f"the units of {a.label}", b.units or "none", a.units or "none"
+    names = [[a.name for a in layout.axes] for layout in (one, other)]
+    if names[0] != names[1]:
+        return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
+    for a, b in zip(one.axes, other.axes, strict=True):
+        same = len(a.coordinates) == len(b.coordinates) and np.allclose(
+            a.coordinates, b.coordinates, rtol=1e-5, atol=1e-8
+        )
+        if a.units != b.units or not same:
+            return "the grid", _described(b), _described(a)
+    if (one.calendar, one.time_units) != (other.calendar, other.time_units):
+        return (
+            "the calendar",
+            f"{other.calendar or other.time_units}",
+            f"{one.calendar or one.time_units}",
+        )
+    return None
 
 
-def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
-    """Seconds since 1970, and whether the value named a zone."""
-    # here, so that importing the package does not load them
-    import cftime
-    import pandas as pd
-
-    if isinstance(value, cftime.datetime):
-        return float(cftime.date2num(value, EPOCH, calendar=calendar)), False
-    try:
-        text = value.isoformat() if hasattr(value, "isoformat") else str(value).strip()
-        parts = ISO.fullmatch(text)
-        if parts is None:
-            raise ValueError("no date")
-        zone = parts[7]
-        if calendar in STANDARD:
-            stamp = pd.Timestamp(text)
-            naive = stamp.tz_convert("UTC").tz_localize(None) if zone else stamp
-            since = naive.to_pydatetime() - pd.Timestamp(0).to_pydatetime()
-            return since.total_seconds(), zone is not None
-        if zone not in (None, "Z"):
-            raise ValueError("a zone other than UTC")
-        numbers = [int(float(n)) for n in (*parts.groups(default="0")[:6],)]
-        numbers[2] = numbers[2] or 1
-        date = cftime.datetime(*numbers, calendar=calendar)
-        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone is not None
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ObservationError(
-            argument,
-            repr(value),
-            f"a date of the {calendar} calendar, such as 2001-02-03T04:05",
-            "Correct or remove it.",
-        ) from error
+def _described(axis: Axis) -> str:
+    return f"{axis.name} {axis.extent}, {len(axis.coordinates)} points"

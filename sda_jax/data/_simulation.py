@@ -1,31 +1,22 @@
-"""Simulating trajectories and storing them."""
+"""Simulating trajectories."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
 from functools import partial
-from pathlib import Path
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
-from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
-from sda_jax.core._json import dumps
+from sda_jax.core._errors import DivergenceError, require_at_least
 from sda_jax.core._protocols import System
-from sda_jax.core._units import Standardisation
-from sda_jax.runtime._devices import BATCH, over_batch, require_shared, scattered, sharding
-from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
+from sda_jax.core._requirements import require_protocol
+from sda_jax.runtime._devices import BATCH, over_batch, require_shared
 from sda_jax.runtime._memory import run_if_fits
-from sda_jax.runtime._parts import Parts, blocks, is_finished
-from sda_jax.runtime._processes import finite_rows, on_process_zero, together
+from sda_jax.runtime._processes import finite_rows
 
-SPLITS = ("train", "valid", "test")
 # what a seed's key is folded with: a stored set, validation, what a parameterisation measures
 STORED, HELD_OUT, FITTED = 2, 3, 4
 
@@ -70,10 +61,10 @@ def _simulate_members(
     return over_batch(lambda i: _simulate(jax.random.fold_in(key, i), system, length), members)
 
 
-def _simulated_members(
+def simulate_members(
     key: PRNGKey, system: System, members: Array, length: int
 ) -> Float[Array, "batch length *state"]:
-    """A chunk of trajectories, in memory and finite."""
+    """The trajectories of these indices, in memory and finite; see `simulate`."""
     require_shared("chunk", len(members), BATCH)
     x = run_if_fits(_simulate_members, CHUNK_REMEDY, key, system, members, length)
     _require_finite(key, system, x, members)
@@ -100,9 +91,10 @@ def simulate(
         `(length, *S)` or `(batch, length, *S)` in physical units.
 
     Raises:
-        ConfigError: `length`, `batch` or `chunk` below 1.
+        ConfigError: `length`, `batch` or `chunk` below 1, or a system that lacks a method.
         DivergenceError: The simulation gave values that are not finite.
     """
+    require_protocol("system", system, System)
     require_at_least("length", length, 1)
     if batch is None:
         x = _simulate(key, system, length)
@@ -114,7 +106,7 @@ def simulate(
     parts = []
     for start in range(0, batch, chunk):
         members = jnp.arange(start, min(start + chunk, batch))
-        parts.append(_simulated_members(key, system, members, length))
+        parts.append(simulate_members(key, system, members, length))
     return jnp.concatenate(parts)
 
 
@@ -125,94 +117,6 @@ def forecast(key: PRNGKey, system: System, x: Float[Array, "*state"], length: in
     Where lifting is not exact, as for a coarsened flow, the first state given back is not quite x.
     """
     return advance(key, system, system.lift(x), length)[1]
-
-
-def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
-    """Mean and standard deviation per channel (the last axis) over all states."""
-    axes = tuple(range(trajectories.ndim - 2))
-    # a trajectory at a time, so that a large set needs no copy in double precision
-    means = [np.mean(x, axis=axes, dtype=np.float64) for x in trajectories]
-    mean = np.atleast_1d(np.mean(means, axis=0))
-    squares = [np.mean((x - mean) ** 2, axis=axes, dtype=np.float64) for x in trajectories]
-    std = np.atleast_1d(np.sqrt(np.mean(squares, axis=0)))
-    return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
-
-
-def split_sizes(trajectories: int) -> dict[str, int]:
-    """80/10/10 by trajectory, at least one trajectory each.
-
-    Raises:
-        ConfigError: Fewer than three trajectories.
-    """
-    require_at_least("trajectories", trajectories, 3)
-    held = max(1, trajectories // 10)
-    return {"train": trajectories - 2 * held, "valid": held, "test": held}
-
-
-def generate(
-    path: str | Path,
-    system: System,
-    seed: int,
-    trajectories: int,
-    length: int,
-    chunk: int = 64,
-    progress: bool = False,
-) -> Path:
-    """Simulates a data set into an HDF5 file with the groups train, valid and test.
-
-    Chunks of trajectories are kept in a folder beside the file until all are there, each process
-    its own share, so that an interrupted call goes on where it stopped, with as many devices and
-    processes as there are then; the file appears only when it is complete.
-    Trajectory i depends on the seed and i alone, not on the chunk size (up to rounding, which a
-    chaotic system amplifies).
-
-    Args:
-        path: The file; complete with the same contents already, nothing is done.
-        system: What to simulate; saved in the file.
-        seed: Seed of the whole set.
-        trajectories: Number of trajectories, split 80/10/10.
-        length: States per trajectory.
-        chunk: Trajectories simulated at once; bounds the memory.
-        progress: Shows a bar.
-
-    Raises:
-        StorageError: The file or the folder of chunks is of another data set, or cannot be
-            written.
-        DivergenceError: The simulation gave values that are not finite.
-    """
-    path = Path(path)
-    sizes = split_sizes(trajectories)
-    require_at_least("length", length, 1)
-    require_at_least("chunk", chunk, 1)
-    description = dumps(
-        {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
-    )
-    if is_finished(path, "dataset", "description", description, "data set"):
-        return path
-    parts = Parts(path, description)
-    key = jax.random.fold_in(jax.random.key(seed), STORED)
-    chunks = blocks(trajectories, chunk)
-    for first, last in tqdm(chunks, desc="simulate", disable=not progress):
-        if not parts.has(first, last):
-            members = jnp.arange(first, last)
-            parts.write(first, last, _simulated_members(key, system, members, length))
-
-    def assemble() -> None:
-        with write_hdf5(path, "dataset") as file:
-            file.attrs["description"] = description
-            file.attrs["system"] = dumps(system)
-            file.attrs["seed"] = seed
-            first = 0
-            for split, size in sizes.items():
-                shape = (size, length, *system.state_shape)
-                parts.copy(chunks, first, create_array(file, f"{split}/x", shape))
-                first += size
-            train = statistics(file["train/x"])
-            file.attrs["mean"], file.attrs["std"] = train.mean, train.std
-        parts.remove()
-
-    on_process_zero(assemble)
-    return path
 
 
 def _require_finite(key: PRNGKey, system: System, x: Array, members: Array | None) -> None:
@@ -261,36 +165,3 @@ def _first_bad(key: PRNGKey, system: System, length: int) -> Array:
     _, second = run(key_path, spun, length)
     good = jnp.concatenate([finite(start)[None], first, second])
     return jnp.where(good.all(), -1, jnp.argmin(good))
-
-
-def load(path: str | Path, split: str) -> Float[np.ndarray, "trajectory length *state"]:
-    """One split of a data set, in physical units.
-
-    Raises:
-        ConfigError: Unknown split.
-        StorageError: The file is missing, damaged or not a data set.
-    """
-    with _opened(path, split) as x:
-        return x[:]
-
-
-def load_shared(path: str | Path, split: str) -> Float[Array, "trajectory length *state"]:
-    """The same on the devices of the mesh in use, a share on each along batch where some axis can
-    be shared evenly; every process reads the shares of its own devices."""
-    found = []
-
-    def read() -> None:
-        with _opened(path, split) as x:
-            shared = sharding(scattered(x.shape))
-            found.append(jax.make_array_from_callback(x.shape, shared, lambda index: x[index]))
-
-    together(read)
-    return found[0]
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path, split: str) -> Generator[h5py.Dataset, None, None]:
-    if split not in SPLITS:
-        raise ConfigError("split", repr(split), f"one of {SPLITS}", "Choose one of these.")
-    with read_hdf5(path, "dataset") as file:
-        yield file[f"{split}/x"]

@@ -1,4 +1,4 @@
-"""One pass over a user's trajectories: statistics, masks, gaps, and what is trained on and held
+"""One pass over trajectories in files: statistics, masks, gaps, and what is trained on and held
 out."""
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
-from sda_jax.data._layout import DAY, Layout, pack
-from sda_jax.data._simulation import SPLITS, split_sizes
+from sda_jax.data._dataset import SPLITS, split_sizes
+from sda_jax.data._layout import Layout, pack
 from sda_jax.runtime._files import write_text
 
 BLOCK_BYTES = 2**25  # of states read at once
@@ -245,52 +245,3 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
             "Train in another --output.",
         )
     return found
-
-
-def summary(archive: Archive, found: Survey, length: int) -> str:
-    """What was understood of the files, for the user to confirm."""
-    layout, roles = found.layout, archive.roles
-    count = len(archive.times)
-    first, last = archive.times[0][[0, -1]]
-    step = f"{layout.step:g} {layout.time_units}".rstrip()
-    if layout.calendar is not None:
-        step = f"{layout.step / DAY:g} days" if layout.step >= DAY else f"{layout.step:g} s"
-    lines = [
-        f"files: {len(archive.files.paths)}, {found.states} states"
-        + (f" in {count} trajectories" if count > 1 else ""),
-        f"time: {layout.time}, every {step}, {layout.written(first)} to {layout.written(last)}",
-    ]
-    for axis in layout.axes:
-        lines.append(
-            f"space: {axis.name}, {len(axis.coordinates)} points, {axis.extent}, "
-            + ("periodic" if axis.period is not None else "two ends")
-        )
-    lines += [f"channels along {d}" for d in roles.stacked]
-    means, stds = found.standardisation.mean, found.standardisation.std
-    for channel, mean, std in zip(layout.channels, means, stds, strict=True):
-        lines.append(
-            f"channel: {channel.label}, mean {mean:.5g}, std {std:.5g} {channel.units}".rstrip()
-        )
-    if roles.left_out:
-        lines.append(f"left out: {', '.join(roles.left_out)}")
-    if layout.mask is not None:
-        share = 1 - layout.valid.mean()
-        lines.append(f"mask: {share:.1%} of each state never has a value")
-    if layout.constants:
-        lines.append(f"told of the points: {', '.join(c.name for c in layout.constants)}")
-    lost, total = sum(b - a for _, a, b in found.gaps), 0
-    if lost:
-        where = archive.place(found.gaps[0][0], found.gaps[0][1])
-        lines.append(f"gaps: {lost} states miss values and are skipped (the first: {where})")
-    for part in SPLITS:
-        stretches = runs(archive, found, part, length)
-        used = sum(b - a for _, a, b in stretches)
-        total += used
-        many = f"{len(stretches)} stretch{'es' * (len(stretches) != 1)}"
-        lines.append(f"{part}: {used} states in {many} of at least {length}")
-    if rest := found.states - lost - total:
-        lines.append(
-            f"not used: {rest} states between the parts, or in stretches shorter than {length} "
-            "between gaps and breaks in time"
-        )
-    return "\n".join(lines)

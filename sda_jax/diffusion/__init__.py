@@ -3,25 +3,16 @@ windows."""
 
 from sda_jax.core._registry import register
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
-from sda_jax.diffusion._denoisers import (
-    LogNormalRatio,
-    NetworkDenoiser,
-    NoisePrediction,
-    Parameterisation,
-    Preconditioned,
-    UniformTime,
-    denoising_loss,
-    with_measured_errors,
-)
+from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
+from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import NoisePrediction, Parameterisation, Preconditioned
 from sda_jax.diffusion._schedules import (
-    Concentrated,
     Cosine,
-    EvenTime,
     Exponential,
-    Karras,
     Linear,
-    LogSNR,
     RectifiedFlow,
     VarianceExploding,
 )

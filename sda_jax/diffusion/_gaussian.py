@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser, KnowsErrors, Schedule
-from sda_jax.diffusion._denoisers import Parameterisation
+from sda_jax.diffusion._denoising_errors import DenoisingErrors
 from sda_jax.diffusion._schedules import noise_ratio
 
 
@@ -21,7 +21,7 @@ def covariance_times(denoiser: Denoiser, w: Trajectory, t: Time) -> Trajectory:
     denoiser knows of (its `covariance_times`), or of independent standardised numbers."""
     if isinstance(denoiser, KnowsErrors):
         return denoiser.covariance_times(w, t)
-    return Parameterisation().covariance_times(w, t, denoiser.schedule)
+    return DenoisingErrors().covariance_times(w, t, denoiser.schedule)
 
 
 def draw_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Trajectory:
@@ -29,7 +29,7 @@ def draw_error(key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...], t: Time
     applies."""
     if isinstance(denoiser, KnowsErrors):
         return denoiser.draw_error(key, shape, t)
-    return Parameterisation().draw_error(key, shape, t, denoiser.schedule)
+    return DenoisingErrors().draw_error(key, shape, t, denoiser.schedule)
 
 
 @component

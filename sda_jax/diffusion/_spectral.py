@@ -122,11 +122,11 @@ class SpectralPreconditioned:
         return self._of(whole)
 
     def unfitted(self) -> SpectralPreconditioned:
-        """Without the covariance: what a configuration says of it."""
+        """Without the covariance: as in a configuration."""
         return SpectralPreconditioned()
 
     def level(self, schedule: Schedule, t: Time) -> Scalar:
-        """What the network is told of the noise: log(sigma/mu), mapped to [0, 1]."""
+        """What the network takes as the noise level: log(sigma/mu), mapped to [0, 1]."""
         return noise_level(schedule, t)
 
     def inputs(self, x: Fields, t: Time, schedule: Schedule) -> Fields:

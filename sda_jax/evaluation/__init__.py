@@ -6,24 +6,26 @@ from sda_jax.evaluation._diagnostics import (
     innovation_chi_square,
     simulation_based_calibration,
 )
+from sda_jax.evaluation._distances import (
+    energy_distance,
+    energy_test,
+    mmd,
+    spectrum_distance,
+    wasserstein1,
+)
 from sda_jax.evaluation._metrics import (
     Comparison,
     compare,
     coverage,
     crps,
-    energy_distance,
-    energy_test,
     log_likelihood,
     log_prior,
-    mmd,
     rank_flatness,
     ranks,
     residual_std,
     rmse,
-    spectrum_distance,
     spread,
     spread_skill,
-    wasserstein1,
 )
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Any
 import tyro
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice
-from sda_jax.data._conventions import Files
-from sda_jax.diffusion import _denoisers as denoise
+from sda_jax.data._files import Files
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.observations._operators import Channels, Every
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
@@ -133,7 +133,7 @@ class Experiment:
     window: int | None = None
     context: int = 0
     schedule: Any = Cosine()
-    parameterisation: Any = denoise.Preconditioned()
+    parameterisation: Any = Preconditioned()
     data: Data = Data()
     training: Training = Training()
     start: str | None = None

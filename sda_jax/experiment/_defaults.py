@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from sda_jax.data._layout import Layout
-from sda_jax.diffusion._denoisers import LogNormalRatio
+from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.experiment._config import Experiment
 from sda_jax.networks import TemporalConv, UNet
 from sda_jax.prior._training import Training

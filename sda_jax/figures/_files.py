@@ -1,4 +1,4 @@
-"""Figures of a user's own states, with their names, units, coordinates and times."""
+"""Figures of states that came from files, with their names, units, coordinates and times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from sda_jax.data._layout import STANDARD, Channel, Layout
+from sda_jax.data._layout import Channel, Layout
+from sda_jax.data._times import STANDARD
 from sda_jax.figures._common import (
     OBSERVED,
     POSTERIOR,

@@ -9,7 +9,7 @@ from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_at_least
 from sda_jax.core._protocols import Denoiser
-from sda_jax.diffusion._denoisers import Parameterisation
+from sda_jax.diffusion._denoising_errors import DenoisingErrors
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import GuidanceMethod, innovation_gradient
 from sda_jax.observations._observation import Observation
@@ -38,7 +38,7 @@ class PiGDM(GuidanceMethod):
         """`x_hat` and the gradient of `log p(y | x_t)`."""
 
         def covariance(w: Array) -> Array:
-            return Parameterisation().covariance_times(w, t, denoiser.schedule)
+            return DenoisingErrors().covariance_times(w, t, denoiser.schedule)
 
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         near = observation.near(x_hat, noise_ratio(denoiser.schedule, t))

@@ -1,4 +1,4 @@
-"""How networks are told the noise level."""
+"""The noise level as an input of networks."""
 
 from __future__ import annotations
 

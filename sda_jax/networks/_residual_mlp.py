@@ -10,7 +10,7 @@ from sda_jax.networks._embedding import NoiseEmbedding
 
 
 class ResidualMLP(nn.Module):
-    """Dense residual network on a flattened window, told the noise level by concatenation.
+    """Dense residual network on a flattened window, the noise level concatenated to it.
 
     Rozet & Louppe (2023), appendix D: blocks `h + Dense(SiLU(Dense(LayerNorm(h))))`, LayerNorm
     without affine.

@@ -1,11 +1,20 @@
 """Observations: operators, noise models, and reading them from files."""
 
 from sda_jax.core._registry import register
+from sda_jax.observations._combining import combine
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._interpolation import Interpolate, interpolation
-from sda_jax.observations._noise_models import JoinedNoise, Normal, Poisson, StudentT
-from sda_jax.observations._observation import Observation, combine, observe
+from sda_jax.observations._noise_models import (
+    ChecksObservations,
+    DrawsNoise,
+    JoinedNoise,
+    NoiseModel,
+    Normal,
+    Poisson,
+    StudentT,
+)
+from sda_jax.observations._observation import Observation, observe
 from sda_jax.observations._operators import (
     At,
     Chain,
@@ -28,8 +37,10 @@ __all__ = [
     "At",
     "Chain",
     "Channels",
+    "ChecksObservations",
     "Coarsen",
     "Crop",
+    "DrawsNoise",
     "Every",
     "FirstMinusLast",
     "Gridded",
@@ -37,6 +48,7 @@ __all__ = [
     "Joined",
     "JoinedNoise",
     "Mask",
+    "NoiseModel",
     "Normal",
     "Observation",
     "OperatorSource",

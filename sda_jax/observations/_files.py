@@ -10,7 +10,7 @@ import numpy as np
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.observations._observation import Observation
-from sda_jax.runtime._files import read_hdf5, write_hdf5
+from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:

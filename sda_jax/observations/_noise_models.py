@@ -1,5 +1,4 @@
-"""Noise models of observations that are not Gaussian, element by element, and their Gaussian
-neighbours.
+"""Noise models of observations that are not Gaussian, element by element.
 
 A noise model is a component with `log_prob(y, prediction)`, an array like y, and, where
 observations are to be drawn, `sample(key, prediction)`. Elements are independent given the
@@ -9,27 +8,43 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.core._arrays import PRNGKey, Scalar
+from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError, require_positive
-
-FLAT = 1e-6  # least precision of a neighbour, relative to that of the prediction
-OFFSETS = np.concatenate([-(2.0 ** np.arange(5, -6, -1)), [0.0], 2.0 ** np.arange(-5, 6)])
-REFINEMENTS, SHRINK = 6, 8.0
+from sda_jax.core._requirements import require_protocol
 
 
+@runtime_checkable
 class NoiseModel(Protocol):
     """`p(y | prediction)` of independent elements."""
 
     def log_prob(self, y: Float[Array, ...], prediction: Float[Array, ...]) -> Float[Array, ...]:
         """Of every element."""
+        ...
+
+
+@runtime_checkable
+class DrawsNoise(Protocol):
+    """A noise model that observations can be drawn from."""
+
+    def sample(self, key: PRNGKey, prediction: Float[Array, ...]) -> Float[Array, ...]:
+        """A draw of y."""
+        ...
+
+
+@runtime_checkable
+class ChecksObservations(Protocol):
+    """A noise model that not every y can be of."""
+
+    def check(self, y: np.ndarray) -> None:
+        """Raises `ObservationError` if `y` cannot be; missing values are NaN."""
         ...
 
 
@@ -118,6 +133,8 @@ class JoinedNoise:
 
     def sample(self, key: PRNGKey, prediction: Float[Array, " m"]) -> Float[Array, " m"]:
         """A draw of y."""
+        for noise in self.models:
+            require_protocol("noise", noise, DrawsNoise, error=ObservationError)
         keys = jax.random.split(key, len(self.models))
         parts = self._parts(prediction)
         return jnp.concatenate(
@@ -152,14 +169,10 @@ def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
 
 def check_noise_model(noise: Any, y: np.ndarray) -> None:
     """Raises `ObservationError` if `noise` is none, or cannot be that of `y`."""
-    if not hasattr(noise, "log_prob"):
-        raise ObservationError(
-            "noise",
-            noise,
-            "a component with log_prob(y, prediction)",
-            "Use StudentT or Poisson, or write one.",
-        )
-    if hasattr(noise, "check"):
+    require_protocol(
+        "noise", noise, NoiseModel, "Use StudentT or Poisson, or write one.", ObservationError
+    )
+    if isinstance(noise, ChecksObservations):
         noise.check(y)
     if isinstance(noise, JoinedNoise):
         return
@@ -181,64 +194,11 @@ def join(models: list[Any], shapes: list[tuple[int, ...]]) -> JoinedNoise:
             parts.extend(noise.models)
             sizes.extend(noise.sizes)
         else:
-            parts.append(jax.tree.map(jnp.ravel, spread_parameters(noise, shape)))
+            parts.append(jax.tree.map(jnp.ravel, broadcast_parameters(noise, shape)))
             sizes.append(math.prod(shape))
     return JoinedNoise(tuple(parts), tuple(sizes))
 
 
-def spread_parameters(noise: Any, shape: tuple[int, ...]) -> Any:
+def broadcast_parameters(noise: Any, shape: tuple[int, ...]) -> Any:
     """The noise with its parameters given for every element of a y of that shape."""
     return jax.tree.map(lambda a: jnp.broadcast_to(jnp.asarray(a, jnp.float32), shape), noise)
-
-
-class Neighbour(NamedTuple):
-    """`N(y; prediction, std^2)`, which stands for a noise model where the prediction is likely."""
-
-    y: Float[Array, ...]
-    std: Float[Array, ...]
-
-
-def gaussian_neighbour(
-    noise: NoiseModel,
-    y: Float[Array, ...],
-    prediction: Float[Array, ...],
-    variance: Float[Array, ...],
-) -> Neighbour:
-    """The Gaussian likelihood with the noise's slope and curvature at the most probable value of a
-    prediction that is normal around `prediction`: Laplace's approximation, exact for Gaussian
-    noise.
-
-    Where the noise curves the wrong way, as far from an outlier, the neighbour is nearly flat and
-    has the noise's slope.
-
-    Args:
-        noise: Of y.
-        y: What was observed, without missing values.
-        prediction: Mean of the prediction before y is known.
-        variance: Its variance.
-    """
-
-    def total(p: Array) -> Array:
-        return jnp.sum(noise.log_prob(y, p))
-
-    slope_of = jax.grad(total)
-    # a search at falling distances finds the mode of heavy tails too, where Newton's steps do not
-    width = jnp.sqrt(variance)
-    offsets = jnp.asarray(OFFSETS, prediction.dtype).reshape(-1, *(1,) * prediction.ndim)
-
-    def refine(p: Array, i: Scalar) -> tuple[Array, None]:
-        candidates = p + offsets * width / SHRINK**i
-
-        def value(q: Array) -> Array:
-            found = noise.log_prob(y, q) - (q - prediction) ** 2 / (2 * variance)
-            return jnp.where(
-                jnp.isnan(found), -jnp.inf, found
-            )  # where a noise model is not defined
-
-        best = jnp.argmax(jax.vmap(value)(candidates), axis=0)
-        return jnp.take_along_axis(candidates, best[None], axis=0)[0], None
-
-    mode, _ = jax.lax.scan(refine, prediction, jnp.arange(REFINEMENTS))
-    slope, curvature = jax.jvp(slope_of, (mode,), (jnp.ones_like(mode),))
-    precision = jnp.maximum(-curvature, FLAT / variance)
-    return Neighbour(mode + slope / precision, 1 / jnp.sqrt(precision))

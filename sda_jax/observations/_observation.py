@@ -14,16 +14,16 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
+from sda_jax.observations._laplace import gaussian_neighbour
 from sda_jax.observations._noise_models import (
-    Normal,
+    DrawsNoise,
+    broadcast_parameters,
     broadcasts,
     check_noise_model,
-    gaussian_neighbour,
-    join,
-    spread_parameters,
 )
-from sda_jax.observations._operators import Every, Joined, as_pytree, row_norms_squared
+from sda_jax.observations._operators import as_pytree, row_norms_squared
 
 NOISES = ("std", "covariance", "noise")
 
@@ -154,13 +154,7 @@ class Observation:
         """
         if self.noise is None:
             return prediction + self.draw_noise(key)
-        if not hasattr(self.noise, "sample"):
-            raise ObservationError(
-                "noise",
-                self.noise,
-                "a noise model with sample(key, prediction)",
-                "Give it that method.",
-            )
+        require_protocol("noise", self.noise, DrawsNoise, error=ObservationError)
         return self.noise.sample(key, prediction)
 
     def near(self, x_hat: Trajectory, ratio: Scalar) -> Observation:
@@ -255,7 +249,7 @@ class Observation:
         """What `of` saw of the i-th observed state, where `operator` is `Every(n, of)`."""
         shape, y = jnp.shape(self.y), jnp.asarray(self.y, jnp.float32)[i]
         if self.noise is not None:
-            noise = jax.tree.map(lambda a: a[i], spread_parameters(self.noise, shape))
+            noise = jax.tree.map(lambda a: a[i], broadcast_parameters(self.noise, shape))
             return Observation(y, of, noise=noise)
         return Observation(y, of, std=jnp.broadcast_to(jnp.asarray(self.std), shape)[i])
 
@@ -273,54 +267,6 @@ class OfPhysical:
 
     def __call__(self, z: Trajectory) -> Float[Array, ...]:
         return self.operator(self.standardisation.inverse(z))
-
-
-def local_in_time(observation: Observation, length: int) -> Every:
-    """The operator of an observation that a smoother can step through.
-
-    Raises:
-        ObservationError: The operator is no `Every`, the noise is correlated, or y has another
-            number of observed states than `length` states give.
-    """
-    operator = observation.operator
-    if not isinstance(operator, Every) or observation.covariance is not None:
-        raise ObservationError(
-            "observation",
-            f"operator {operator}",
-            "an Every operator with independent noise",
-            "A smoother steps through time: write the operator as Every(n, of).",
-        )
-    rows, expected = jnp.shape(observation.y)[0], -(-length // operator.n)
-    if rows != expected:
-        raise ObservationError(
-            "y", f"{rows} observed states", f"{expected} for length {length}", "Reshape y."
-        )
-    return operator
-
-
-def combine(*observations: Observation) -> Observation:
-    """One observation that holds several of the same trajectory, with independent noise."""
-    if not observations:
-        raise ObservationError("observations", "none", "at least one", "Pass observations.")
-    y = jnp.concatenate([jnp.asarray(o.y, jnp.float32).reshape(-1) for o in observations])
-    operator = Joined(tuple(o.operator for o in observations))
-    if any(o.noise is not None for o in observations):
-        if any(o.covariance is not None for o in observations):
-            raise ObservationError(
-                "covariance",
-                "correlated noise beside a noise model that is not Gaussian",
-                "independent noise",
-                "Give std= instead.",
-            )
-        models = [Normal(o.std) if o.noise is None else o.noise for o in observations]
-        return Observation(y, operator, noise=join(models, [jnp.shape(o.y) for o in observations]))
-    if all(o.covariance is None for o in observations):
-        std = [
-            jnp.broadcast_to(jnp.asarray(o.std), jnp.shape(o.y)).reshape(-1) for o in observations
-        ]
-        return Observation(y, operator, std=jnp.concatenate(std))
-    blocks = [o.noise_covariance() for o in observations]
-    return Observation(y, operator, covariance=jax.scipy.linalg.block_diag(*blocks))
 
 
 def observe(

@@ -1,4 +1,4 @@
-"""Observations from files: tables of points, gridded data sets, and operators of one's own."""
+"""Observations from files: tables of points, gridded data sets, and y of any operator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError
-from sda_jax.data._conventions import open_dataset
 from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
+from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation
-from sda_jax.observations._observation import Observation, combine
+from sda_jax.observations._observation import Observation
 from sda_jax.observations._tables import Points, read_table
 
 __all__ = ["Gridded", "OperatorSource", "Points", "ReadResult", "read", "read_all"]
@@ -25,7 +26,7 @@ __all__ = ["Gridded", "OperatorSource", "Points", "ReadResult", "read", "read_al
 
 @dataclass(frozen=True)
 class OperatorSource:
-    """An operator of one's own with its y.
+    """An operator that a user wrote, with its y.
 
     Attributes:
         operator: `module:function`, importable or a file in the working folder: a JAX function of a
@@ -45,7 +46,7 @@ class ReadResult(NamedTuple):
     Attributes:
         observation: In physical units.
         report: How many numbers are used, and why others are not; a line each.
-        code: A hash of the module that an operator of one's own is in.
+        code: A hash of the module that an `OperatorSource`'s operator is in.
     """
 
     observation: Observation
@@ -116,12 +117,12 @@ def read_all(
         raise ObservationError(
             "sources", "none", "at least one file of observations", "Give --points or --gridded."
         )
-    found = [read(source, layout, start, length) for source in sources]
+    results = [read(source, layout, start, length) for source in sources]
     observation = (
-        found[0].observation if len(found) == 1 else combine(*(u.observation for u in found))
+        results[0].observation if len(results) == 1 else combine(*(r.observation for r in results))
     )
-    reports, codes = ([getattr(u, name) for u in found] for name in ("report", "code"))
-    return ReadResult(observation, "\n".join(reports), "".join(codes))
+    reports, codes = "\n".join(r.report for r in results), "".join(r.code for r in results)
+    return ReadResult(observation, reports, codes)
 
 
 def _by_operator(source: OperatorSource) -> ReadResult:

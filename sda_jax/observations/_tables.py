@@ -13,6 +13,7 @@ import pandas as pd
 from sda_jax.core._errors import ObservationError, StorageError, require_choice
 from sda_jax.data._layout import Channel, Layout
 from sda_jax.observations._interpolation import METHODS
+from sda_jax.observations._rows import Rows
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,6 @@ class Points:
         require_choice("method", self.method, METHODS)
 
 
-class Rows(NamedTuple):
-    """Observed numbers, whatever file they came from.
-
-    Attributes:
-        times, coordinates, channels: Where they are, with an array for each axis of space.
-        values, std: What was seen, NaN where nothing, and its noise.
-        where: From a row to its place in the file, for people.
-        unread: What was not even looked at, for the report.
-    """
-
-    times: np.ndarray
-    coordinates: list[np.ndarray]
-    channels: np.ndarray
-    values: np.ndarray
-    std: np.ndarray
-    where: Any
-    unread: str = ""
-
-
 def read_table(source: Points, layout: Layout) -> Rows:
     """The rows of a table, all of them.
 
@@ -65,115 +47,142 @@ def read_table(source: Points, layout: Layout) -> Rows:
         StorageError: No such table, no rows, or a column is missing.
         ObservationError: A row is impossible or there twice.
     """
-    path = Path(source.path)
-    if not path.is_file():
-        raise StorageError(source.path, "no such file", "a CSV or Parquet table", "Check the path.")
+    table = _Table(source, *_open(source.path))
+    table.require_distinct()
+    stamps = table.column("time")
+    times = layout.numbers(
+        stamps.to_numpy() if stamps.dtype.kind in "iufM" else stamps.to_numpy(object),
+        f"{source.path}, column {table.called('time')}",
+    )
+    values = table.numbers("value", missing=True)
+    std = _noise(table)
+    channels = _channels_of(table, layout)
+    coordinates = [table.numbers(axis.name) for axis in layout.axes]
+    return Rows(times, coordinates, channels, values, std, table.line)
+
+
+def _open(path: str) -> tuple[pd.DataFrame, int]:
+    """The rows of a table that are not blank, and the line in the file of what pandas counts as
+    row 0."""
+    if not Path(path).is_file():
+        raise StorageError(path, "no such file", "a CSV or Parquet table", "Check the path.")
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pd.read_parquet(path)
-            first = 0
+        if Path(path).suffix.lower() in (".parquet", ".pq"):
+            rows, first = pd.read_parquet(path), 0
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # too many fields
-                table = pd.read_csv(
+                rows = pd.read_csv(
                     path, dtype=str, keep_default_na=False, skipinitialspace=True,
                     index_col=False, skip_blank_lines=False,
                 )  # fmt: skip
-            table = table[~(table.isna() | (table == "")).all(axis=1)]
-            first = 2  # the line in the file of what pandas counts as row 0
+            rows, first = rows[~(rows.isna() | (rows == "")).all(axis=1)], 2
     except (
         ValueError, OSError, ImportError, pd.errors.ParserError, pd.errors.ParserWarning
     ) as error:  # fmt: skip
         raise StorageError(
-            source.path,
+            path,
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             "a CSV or Parquet table with a header",
             "Check the file.",
         ) from error
-    if table.empty:
-        raise StorageError(source.path, "no rows", "at least one observation", "Check the file.")
+    if rows.empty:
+        raise StorageError(path, "no rows", "at least one observation", "Check the file.")
+    return rows, first
 
-    def line(row: int) -> str:
-        return f"line {int(table.index[row]) + first}"
 
-    _require_distinct(source.path, table, line)
+class _Table(NamedTuple):
+    """A table and what its columns are called.
 
-    def column(name: str) -> pd.Series:
-        called = source.columns.get(name, name)
-        if called not in table:
+    Attributes:
+        source: The file and how to take it.
+        rows: Those that are not blank.
+        first: The line in the file of what pandas counts as row 0.
+    """
+
+    source: Points
+    rows: pd.DataFrame
+    first: int
+
+    def line(self, row: int) -> str:
+        """Where a row is in the file, for people."""
+        return f"line {int(self.rows.index[row]) + self.first}"
+
+    def called(self, name: str) -> str:
+        """What the table calls a column."""
+        return self.source.columns.get(name, name)
+
+    def column(self, name: str) -> pd.Series:
+        """A column, which must be there."""
+        called = self.called(name)
+        if called not in self.rows:
             raise StorageError(
-                source.path,
-                f"columns {', '.join(map(str, table.columns))}",
+                self.source.path,
+                f"columns {', '.join(map(str, self.rows.columns))}",
                 f"one called {called}",
                 f"Add it, or say what it is called: --columns {name}=NAME.",
             )
-        return table[called]
+        return self.rows[called]
 
-    def numbers(name: str, missing: bool = False) -> np.ndarray:
-        texts = column(name)
-        label = source.columns.get(name, name)
+    def numbers(self, name: str, missing: bool = False) -> np.ndarray:
+        """A column of finite numbers; NaN where one is missing, if that may be."""
+        texts = self.column(name)
         if texts.dtype.kind in "iufb":
-            found = texts.to_numpy(float)
+            numbers = texts.to_numpy(float)
         else:
             stripped = texts.astype(str).str.strip()
             empty = stripped.str.lower().isin(["", "nan", "na", "null", "none"]).to_numpy()
-            found = pd.to_numeric(stripped.where(~empty), errors="coerce").to_numpy(float)
-            bad = np.isnan(found) & ~empty
+            numbers = pd.to_numeric(stripped.where(~empty), errors="coerce").to_numpy(float)
+            bad = np.isnan(numbers) & ~empty
             if bad.any():
                 row = int(np.argmax(bad))
                 raise ObservationError(
-                    f"{source.path}, {line(row)}, {label}",
+                    f"{self.source.path}, {self.line(row)}, {self.called(name)}",
                     repr(stripped.iloc[row]),
                     "a number",
                     "Correct the row, or leave the value empty if nothing was seen.",
                 )
-        wrong = np.isinf(found) if missing else ~np.isfinite(found)
+        wrong = np.isinf(numbers) if missing else ~np.isfinite(numbers)
         if wrong.any():
             row = int(np.argmax(wrong))
             raise ObservationError(
-                f"{source.path}, {line(row)}, {label}",
-                "nothing" if np.isnan(found[row]) else f"{found[row]}",
+                f"{self.source.path}, {self.line(row)}, {self.called(name)}",
+                "nothing" if np.isnan(numbers[row]) else f"{numbers[row]}",
                 "a finite number",
                 "Fill in or remove the row.",
             )
-        return found
+        return numbers
 
-    label = f"{source.path}, column {source.columns.get('time', 'time')}"
-    stamps = column("time")
-    times = layout.numbers(
-        stamps.to_numpy() if stamps.dtype.kind in "iufM" else stamps.to_numpy(object), label
-    )
-    values = numbers("value", missing=True)
-    std_there = source.columns.get("std", "std") in table
-    if not std_there and source.std is None:
+    def require_distinct(self) -> None:
+        """Raises if a row is there twice."""
+        again = self.rows.duplicated().to_numpy()
+        if again.any():
+            raise ObservationError(
+                f"{self.source.path}, {self.line(int(np.argmax(again)))}",
+                f"a row that is there before; {int(again.sum())} such rows",
+                "every observation once",
+                "Remove the others: they would count twice.",
+            )
+
+
+def _noise(table: _Table) -> np.ndarray:
+    """The standard deviation of every row's noise."""
+    path, given = table.source.path, table.source.std
+    there = table.called("std") in table.rows
+    if not there and given is None:
         raise ObservationError(
-            source.path, "no column std", "the noise of every value", "Add it, or give --std."
+            path, "no column std", "the noise of every value", "Add it, or give --std."
         )
-    std = numbers("std") if std_there else np.full(len(table), source.std, float)
+    std = table.numbers("std") if there else np.full(len(table.rows), given, float)
     if not (std > 0).all():
         row = int(np.argmin(std > 0))
         raise ObservationError(
-            f"{source.path}, {line(row)}, std", std[row], "above zero", "Correct the row."
+            f"{path}, {table.line(row)}, std", std[row], "above zero", "Correct the row."
         )
-    channels = _channels_of(source, layout, table, column, line)
-    coordinates = [numbers(axis.name) for axis in layout.axes]
-    return Rows(times, coordinates, channels, values, std, line)
+    return std
 
 
-def _require_distinct(path: str, table: pd.DataFrame, line: Any) -> None:
-    again = table.duplicated().to_numpy()
-    if again.any():
-        raise ObservationError(
-            f"{path}, {line(int(np.argmax(again)))}",
-            f"a row that is there before; {int(again.sum())} such rows",
-            "every observation once",
-            "Remove the others: they would count twice.",
-        )
-
-
-def _channels_of(
-    source: Points, layout: Layout, table: pd.DataFrame, column: Any, line: Any
-) -> np.ndarray:
+def _channels_of(table: _Table, layout: Layout) -> np.ndarray:
     """The channel of every row, by variable and place, its units compared."""
     dimensions = list(dict.fromkeys(d for c in layout.channels for d, _ in c.at))
     several = len({c.name for c in layout.channels}) > 1
@@ -182,11 +191,11 @@ def _channels_of(
     names = [
         name
         for name in ("variable", *dimensions)
-        if name in needed or source.columns.get(name, name) in table
+        if name in needed or table.called(name) in table.rows
     ]
-    texts = [column(name).astype(str).str.strip().to_numpy(object) for name in names]
+    texts = [table.column(name).astype(str).str.strip().to_numpy(object) for name in names]
     known: dict[tuple[str, ...], int] = {}
-    found = np.zeros(len(table), int)
+    channels = np.zeros(len(table.rows), int)
     for row, wanted in enumerate(zip(*texts, strict=True) if names else ()):
         if wanted not in known:
             given = dict(zip(names, wanted, strict=True))
@@ -194,25 +203,31 @@ def _channels_of(
             if len(fits) != 1:
                 said = ", ".join(f"{n} {w!r}" for n, w in given.items())
                 raise ObservationError(
-                    f"{source.path}, {line(row)}",
+                    f"{table.source.path}, {table.line(row)}",
                     said,
                     "one of the prior's: " + ", ".join(c.label for c in layout.channels),
                     "Correct or remove the row.",
                 )
             known[wanted] = fits[0]
-        found[row] = known[wanted]
-    called = source.columns.get("units", "units")
-    if called in table:
-        for row, units in enumerate(table[called].astype(str).str.strip()):
-            ours = layout.channels[found[row]].units
-            if units and ours and units != ours:
-                raise ObservationError(
-                    f"{source.path}, {line(row)}, {called}",
-                    repr(units),
-                    f"{ours!r}, in which the prior has {layout.channels[found[row]].name}",
-                    "Convert the values.",
-                )
-    return found
+        channels[row] = known[wanted]
+    _require_units(table, layout, channels)
+    return channels
+
+
+def _require_units(table: _Table, layout: Layout, channels: np.ndarray) -> None:
+    """Raises if a row has other units than its channel."""
+    called = table.called("units")
+    if called not in table.rows:
+        return
+    for row, units in enumerate(table.rows[called].astype(str).str.strip()):
+        channel = layout.channels[channels[row]]
+        if units and channel.units and units != channel.units:
+            raise ObservationError(
+                f"{table.source.path}, {table.line(row)}, {called}",
+                repr(units),
+                f"{channel.units!r}, in which the prior has {channel.name}",
+                "Convert the values.",
+            )
 
 
 def _is_of(given: dict[str, str], channel: Channel) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import dumps
-from sda_jax.runtime._files import create_array, read_hdf5, write_hdf5
+from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 
 
 def save_posterior(

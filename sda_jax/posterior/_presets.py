@@ -7,7 +7,7 @@ from typing import Any
 
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, Guidance, Sampler
 from sda_jax.diffusion._denoisers import NetworkDenoiser
-from sda_jax.diffusion._schedules import Concentrated, LogSNR
+from sda_jax.diffusion._grids import Concentrated, LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation

@@ -20,7 +20,8 @@ from sda_jax.core._protocols import Denoiser, LikelihoodGuidance
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import ordered_resampling
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
-from sda_jax.diffusion._schedules import LogSNR, noise_ratio
+from sda_jax.diffusion._grids import LogSNR
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.guidance._base import conjugate_gradients
 from sda_jax.observations._observation import Observation

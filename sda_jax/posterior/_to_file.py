@@ -28,7 +28,7 @@ from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
-from sda_jax.runtime._files import create_array
+from sda_jax.runtime._hdf5 import create_array
 from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, unaddressed

@@ -34,12 +34,13 @@ from sda_jax.core._units import Standardisation
 from sda_jax.data._feed import Feed
 from sda_jax.data._simulation import UNSTABLE
 from sda_jax.data._sources import Source
-from sda_jax.diffusion._denoisers import NetworkDenoiser, UniformTime, denoising_loss
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._loss import UniformTime, denoising_loss
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, constrain, require_shared, scattered, sharding
-from sda_jax.runtime._files import append_record, read_records, write_records
 from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._processes import on_process_zero
+from sda_jax.runtime._records import append_record, read_records, write_records
 
 BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
 TRAINING = 1  # what a seed's key is folded with for training

@@ -2,9 +2,9 @@
 
 from sda_jax.core._registry import register
 from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._files import versions
 from sda_jax.runtime._memory import Memory
 from sda_jax.runtime._processes import join
+from sda_jax.runtime._versions import versions
 
 __all__ = [
     "Memory",

@@ -125,8 +125,8 @@ def along_time(
     reach: int,
     multiple: int = 1,
 ) -> Array:
-    """`one(given, states)`, each device evaluating it for its own states and `reach` more on
-    either side, which neighbours send.
+    """`one(given, states)`, each device evaluating it for its share of the states and `reach` more
+    on either side, which neighbours send.
 
     Args:
         one: Function of `given` and of states in a row; gives an array with as many. What it gives
@@ -145,8 +145,8 @@ def along_time(
     if devices == 1:
         return one(given, states)
     length = len(jax.tree.leaves(states)[0])
-    own, margin = length // devices, 2 * reach
-    if length % (devices * multiple) or own < margin:
+    share, margin = length // devices, 2 * reach
+    if length % (devices * multiple) or share < margin:
         raise ConfigError(
             "length",
             length,
@@ -163,13 +163,13 @@ def along_time(
         offset = jnp.where(index == 0, margin, jnp.where(index == devices - 1, 0, reach))
 
         def row(x: Array) -> Array:
-            before = jax.lax.ppermute(x[own - margin :], TIME, onward)
+            before = jax.lax.ppermute(x[share - margin :], TIME, onward)
             after = jax.lax.ppermute(x[:margin], TIME, back)
             whole = jnp.concatenate([before, x, after])
-            return jax.lax.dynamic_slice_in_dim(whole, offset, own + margin)
+            return jax.lax.dynamic_slice_in_dim(whole, offset, share + margin)
 
         out = one(given, jax.tree.map(row, states))
-        return jax.lax.dynamic_slice_in_dim(out, margin - offset, own)
+        return jax.lax.dynamic_slice_in_dim(out, margin - offset, share)
 
     everywhere, shared = PartitionSpec(), PartitionSpec(TIME)
     # without the check of what varies: under vmap with a named axis it fails on numbers that do not

@@ -13,7 +13,9 @@ import jax
 import numpy as np
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import atomic, hold, read_hdf5, release, write_text
+from sda_jax.runtime._claims import hold, release
+from sda_jax.runtime._files import atomic, write_text
+from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import on_process_zero, together
 
 
@@ -64,7 +66,7 @@ class Parts:
                     row, column = (s.start or 0 for s in shard.index[:2])
                     data = np.asarray(shard.data)
                     name = partial / f"{row:08d}-{column:08d}-{_checksum(data):08x}.npy"
-                    with atomic(name, own=True) as temporary, open(temporary, "wb") as file:
+                    with atomic(name, every=True) as temporary, open(temporary, "wb") as file:
                         np.save(file, data)
 
         on_process_zero(lambda: shutil.rmtree(partial) if partial.exists() else None)

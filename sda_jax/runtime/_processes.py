@@ -76,7 +76,7 @@ def on_process_zero(action: Callable[[], Any]) -> int:
     Raises:
         ProcessError: It failed there. The first process raises the failure itself.
     """
-    return int(_all_told(action if is_process_zero() else lambda: 0)[0])
+    return int(_results_of_all(action if is_process_zero() else lambda: 0)[0])
 
 
 def together(action: Callable[[], Any]) -> None:
@@ -85,10 +85,10 @@ def together(action: Callable[[], Any]) -> None:
     Raises:
         ProcessError: It failed in another process. One where it failed raises the failure itself.
     """
-    _all_told(action)
+    _results_of_all(action)
 
 
-def _all_told(action: Callable[[], Any]) -> np.ndarray:
+def _results_of_all(action: Callable[[], Any]) -> np.ndarray:
     """The number that each process's action gives."""
     result, failure = 0, None
     try:
@@ -96,14 +96,14 @@ def _all_told(action: Callable[[], Any]) -> np.ndarray:
         result = int(given) if isinstance(given, int) else 0
     except Exception as error:  # raised again once the others know
         failure = error
-    told = _gathered(np.array([failure is not None, result], np.int32))
+    outcomes = _gathered(np.array([failure is not None, result], np.int32))
     if failure is not None:
         raise failure
-    failed = np.flatnonzero(told[:, 0]).tolist()
+    failed = np.flatnonzero(outcomes[:, 0]).tolist()
     if failed:
         listed = ", ".join(map(str, failed))
         raise ProcessError("process", f"a failure in {listed}", "all to succeed", REMEDY)
-    return told[:, 1]
+    return outcomes[:, 1]
 
 
 def _gathered(x: np.ndarray) -> np.ndarray:

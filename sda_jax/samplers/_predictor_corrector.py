@@ -11,14 +11,10 @@ from jaxtyping import Array
 from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import require_at_least, require_at_most
-from sda_jax.core._protocols import (
-    Corrector,
-    Denoiser,
-    Predictor,
-    SamplerState,
-)
+from sda_jax.core._protocols import Corrector, Denoiser, Predictor, SamplerState
 from sda_jax.core._requirements import require_protocol
-from sda_jax.diffusion._schedules import EvenTime, noise_ratio
+from sda_jax.diffusion._grids import EvenTime
+from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import TIME, constrain
 from sda_jax.samplers._exponential import ExponentialIntegrator
 from sda_jax.samplers._langevin import Langevin

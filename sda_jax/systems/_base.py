@@ -14,6 +14,7 @@ from jaxtyping import Array
 from sda_jax.core._arrays import PRNGKey, Scalar, State
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import GaussianSystem
+from sda_jax.core._requirements import require_protocol
 
 
 def runge_kutta_4(f: Callable[[Array], Array], x: Array, dt: Scalar) -> Array:
@@ -27,13 +28,12 @@ def runge_kutta_4(f: Callable[[Array], Array], x: Array, dt: Scalar) -> Array:
 
 def require_noise(system: GaussianSystem | GaussianTransition) -> None:
     """Raises `ConfigError` if the system's transition has no density; traced noise passes."""
-    if not hasattr(system, "transition_std"):
-        raise ConfigError(
-            "system",
-            type(system).__name__,
-            "a system with additive Gaussian transition noise",
-            "Its transition has no density, so there is no log prior and no smoother.",
-        )
+    require_protocol(
+        "system",
+        system,
+        GaussianSystem,
+        "Without them its transition has no density, so there is no log prior and no smoother.",
+    )
     std = system.transition_std
     if not isinstance(std, Tracer) and not (np.asarray(std) > 0).all():
         raise ConfigError(
@@ -63,7 +63,7 @@ class GaussianTransition(ABC):
         return mean + self.transition_std * jax.random.normal(key, mean.shape, mean.dtype)
 
     def state(self, s: State) -> State:
-        """The observed state: the simulator's own."""
+        """The observed state: the simulator's."""
         return s
 
     def lift(self, x: State) -> State:

@@ -51,5 +51,5 @@ class _WithOldNames(ModuleType):
 _stand_in = _WithOldNames("jax")
 for _module in pkgutil.iter_modules(base.__path__, base.__name__ + "."):
     _loaded = sys.modules.get(_module.name)
-    if getattr(_loaded, "jax", None) is jax:
-        _loaded.__dict__["jax"] = _stand_in
+    if _loaded is not None and vars(_loaded).get("jax") is jax:
+        vars(_loaded)["jax"] = _stand_in

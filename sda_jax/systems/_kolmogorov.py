@@ -107,7 +107,7 @@ class KolmogorovFlow:
         )
 
     def init(self, key: PRNGKey) -> Velocity:
-        """A random divergence-free velocity; spin-up brings it to the flow's own distribution."""
+        """A random divergence-free velocity; spin-up brings it to the flow's distribution."""
         with jax.default_matmul_precision("highest"):
             velocity = cfd.initial_conditions.filtered_velocity_field(
                 key, self.grid(), self.initial_velocity, self.initial_wavenumber

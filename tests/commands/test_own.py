@@ -8,7 +8,7 @@ import xarray as xr
 from own import save, stations, waves
 
 from sda_jax.cli.main import main
-from sda_jax.prior._prior import load_prior
+from sda_jax.prior._loading import load_prior
 
 QUICK = ["--assimilation.sampler.sampler.steps", "4", "--assimilation.samples", "3"]
 TRAINING = ["--training.steps", "6", "--training.block", "3", "--training.batch", "2"]

@@ -8,11 +8,12 @@ import pytest
 
 from sda_jax.cli.train import main as train_main
 from sda_jax.core._errors import SDAError
-from sda_jax.data._simulation import load
+from sda_jax.data._dataset import load
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
-from sda_jax.prior._prior import load_prior
-from sda_jax.runtime._files import read_hdf5, read_records
+from sda_jax.prior._loading import load_prior
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._records import read_records
 
 
 def data_of(out):
@@ -122,9 +123,9 @@ def test_torn_and_changed_metrics_are_left_out(whole, tmp_path):
 
 
 def test_what_another_version_wrote_is_refused_with_its_number(whole, monkeypatch):
-    monkeypatch.setattr("sda_jax.runtime._files.FORMAT_VERSION", 3)
+    monkeypatch.setattr("sda_jax.runtime._hdf5.FORMAT_VERSION", 3)
     with pytest.raises(SDAError, match="format version 2; expected version 3"):
         load(whole[1] / "data.h5", "train")
     with pytest.raises(SDAError, match="format version 2; expected version 3"):
-        monkeypatch.setattr("sda_jax.prior._prior.FORMAT_VERSION", 3)
+        monkeypatch.setattr("sda_jax.prior._loading.FORMAT_VERSION", 3)
         load_prior(whole[1] / "prior")

@@ -18,10 +18,11 @@ import sda_jax as sda
 from sda_jax.cli import assimilate, simulate, train
 from sda_jax.core._errors import DivergenceError
 from sda_jax.data._sources import FromSimulator
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.prior._training import Training
 from sda_jax.prior._training import train as train_denoiser
-from sda_jax.runtime._files import hold, release
+from sda_jax.runtime._claims import hold, release
 
 MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}
 MADE = {"simulate": ("data.h5",), "train": ("train", "prior"), "assimilate": ("lo",)}

@@ -1,0 +1,134 @@
+"""The axes, channels and constants that the coordinates and variables of files make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from sda_jax.core._errors import StorageError
+from sda_jax.data._layout import Axis, Channel, Constant
+from sda_jax.data._roles import Roles
+
+GLOBE = 360.0  # degrees
+
+
+def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...] | None) -> Axis:
+    """A dimension of space.
+
+    Raises:
+        StorageError: Its coordinates are no numbers, neither rise nor fall, or are uneven though
+            periodic.
+    """
+    size = dataset.sizes[name]
+    if name not in dataset.coords:
+        values, attrs = np.arange(size, dtype=float), {}
+    else:
+        values, attrs = dataset.coords[name].values, dataset.coords[name].attrs
+    if values.dtype.kind not in "iuf":
+        raise StorageError(
+            f"{path}, {name}", f"coordinates of type {values.dtype}", "numbers",
+            "Leave it out of data.files.space: it then becomes channels.",
+        )  # fmt: skip
+    values = values.astype(float)
+    steps = np.diff(values)
+    if size < 2 or not np.isfinite(values).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise StorageError(
+            f"{path}, {name}",
+            f"coordinates from {values[0]} to {values[-1]}, {size} of them",
+            "at least two, finite, rising or falling",
+            "Sort the file along it, or name other dimensions in data.files.space.",
+        )
+    units = str(attrs.get("units", ""))
+    standard = str(attrs.get("standard_name", ""))
+    even = np.allclose(steps, steps[0], rtol=1e-3)
+    whole = abs(size * steps[0])
+    east = units.startswith("degree") and ("east" in units or "longitude" in standard)
+    is_periodic = east and even and abs(whole - GLOBE) < 1e-3 * GLOBE
+    if periodic is not None:
+        is_periodic = name in periodic
+    if is_periodic and not even:
+        raise StorageError(
+            f"{path}, {name}", "uneven coordinates", "even ones along a periodic dimension",
+            "Interpolate the data, or leave it out of data.files.periodic.",
+        )  # fmt: skip
+    period = (GLOBE if east else float(whole)) if is_periodic else None
+    return Axis(name, tuple(values.tolist()), units, standard, period)
+
+
+def _labels(path: str, dataset: xr.Dataset, name: str) -> list[Any]:
+    if name not in dataset.coords:
+        return list(range(dataset.sizes[name]))
+    values = dataset.coords[name].values
+    if values.dtype.kind == "f":  # the shortest number: 0.1, not the double nearest to float32's
+        found = [float(str(v)) for v in values]
+    else:
+        found = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+    if len(set(found)) < len(found):
+        repeated = next(v for i, v in enumerate(found) if v in found[:i])
+        raise StorageError(
+            f"{path}, {name}",
+            f"the label {repeated!r} more than once",
+            "labels that differ, for each makes a channel",
+            "Give the file's coordinate distinct labels, or leave it out.",
+        )
+    return found
+
+
+def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
+    """The channels that the variables make.
+
+    Raises:
+        StorageError: Labels of a dimension are repeated.
+    """
+    found = []
+    for v in roles.variables:
+        attrs = dataset[v].attrs
+        said = [str(attrs.get(key, "")) for key in ("units", "long_name", "standard_name")]
+        along = [d for d in roles.stacked if d in dataset[v].dims]
+        labels = [_labels(path, dataset, d) for d in along]
+        for place in np.ndindex(*(dataset.sizes[d] for d in along)):
+            at = tuple((d, labels[i][k]) for i, (d, k) in enumerate(zip(along, place, strict=True)))
+            found.append(Channel(v, *said, at))
+    return tuple(found)
+
+
+def constants_of(
+    names: tuple[str, ...], path: str, dataset: xr.Dataset, space: tuple[str, ...]
+) -> tuple[Constant, ...]:
+    """The fields without time that are part of the context.
+
+    Raises:
+        StorageError: A variable is not there, is not along space and nothing else, or is the same
+            everywhere.
+    """
+    constants = []
+    for name in names:
+        x = dataset[name] if name in dataset.data_vars else None
+        if x is None or set(x.dims) != set(space) or not space or x.dtype.kind not in "iuf":
+            raise StorageError(
+                f"{path}, {name}",
+                f"dimensions {x.dims} and type {x.dtype}" if x is not None else "no such variable",
+                f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
+                "Correct data.files.constants.",
+            )
+        values = x.transpose(*space).values.astype(float).ravel()
+        there = values[~np.isnan(values)]
+        wrong = None
+        if not len(there):
+            wrong = "no values"
+        elif np.isinf(there).any():
+            wrong = "infinite values"
+        elif there.std() <= 1e-6 * np.abs(there.mean()):
+            wrong = "the same everywhere"
+        if wrong is not None:
+            raise StorageError(
+                f"{path}, {name}",
+                wrong,
+                "finite values that differ from point to point",
+                "Leave it out of data.files.constants.",
+            )
+        z = np.nan_to_num((values - there.mean()) / there.std())
+        constants.append(Constant(name, z.astype("<f4").tobytes().hex()))
+    return tuple(constants)

@@ -1,0 +1,77 @@
+"""Distances between two ensembles, `(samples, L, *S)` in physical units."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from sda_jax.core._errors import ConfigError
+from sda_jax.systems._fields import energy_spectrum
+
+Ensemble = Float[np.ndarray, "samples length *state"] | Float[Array, "samples length *state"]
+
+
+def _flat(x: Ensemble) -> np.ndarray:
+    return np.asarray(x, np.float64).reshape(len(x), -1)
+
+
+def wasserstein1(x: Ensemble, y: Ensemble) -> float:
+    """Wasserstein-1 distance of two ensembles of one size: exact optimal transport with the
+    euclidean cost of flattened trajectories.
+
+    Raises:
+        ConfigError: Ensembles of different sizes.
+    """
+    if len(x) != len(y):
+        raise ConfigError("ensembles", (len(x), len(y)), "the same size", "Take as many of each.")
+    cost = cdist(_flat(x), _flat(y))
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def energy_distance(x: Ensemble, y: Ensemble) -> float:
+    """`2 E|X - Y| - E|X - X'| - E|Y - Y'|`, unbiased. Szekely & Rizzo (2013)."""
+    joint = np.concatenate([_flat(x), _flat(y)])
+    return _energy(cdist(joint, joint), np.arange(len(joint)), len(x))
+
+
+def _energy(distances: np.ndarray, order: np.ndarray, n: int) -> float:
+    a, b = order[:n], order[n:]
+    m = len(b)
+    within_a = distances[np.ix_(a, a)].sum() / (n * (n - 1))
+    within_b = distances[np.ix_(b, b)].sum() / (m * (m - 1))
+    return float(2 * distances[np.ix_(a, b)].mean() - within_a - within_b)
+
+
+def energy_test(x: Ensemble, y: Ensemble, permutations: int = 199, seed: int = 0) -> float:
+    """p-value of the permutation test that both ensembles have one distribution."""
+    joint = np.concatenate([_flat(x), _flat(y)])
+    distances, n = cdist(joint, joint), len(x)
+    rng = np.random.default_rng(seed)
+    observed = _energy(distances, np.arange(len(joint)), n)
+    shuffled = [_energy(distances, rng.permutation(len(joint)), n) for _ in range(permutations)]
+    return (1 + sum(s >= observed for s in shuffled)) / (1 + permutations)
+
+
+def mmd(x: Ensemble, y: Ensemble) -> float:
+    """Squared maximum mean discrepancy, unbiased, with a Gaussian kernel whose width is the median
+    distance. Gretton et al. (2012)."""
+    n, joint = len(x), np.concatenate([_flat(x), _flat(y)])
+    squared = cdist(joint, joint, "sqeuclidean")
+    kernel = np.exp(-squared / np.median(squared[np.triu_indices(len(joint), 1)]))
+    np.fill_diagonal(kernel, 0.0)
+    m = len(joint) - n
+    within = kernel[:n, :n].sum() / (n * (n - 1)) + kernel[n:, n:].sum() / (m * (m - 1))
+    return float(within - 2 * kernel[:n, n:].mean())
+
+
+def spectrum_distance(x: np.ndarray | Array, y: np.ndarray | Array) -> float:
+    """Root mean square over wavenumbers 1 to n/2 of the difference in log10 of the mean energy
+    spectra of two sets of velocities `(..., x, y, 2)`; 0.3 is a factor of two."""
+    logs = []
+    for velocity in (x, y):
+        energy = np.asarray(energy_spectrum(jnp.asarray(velocity)))
+        logs.append(np.log10(energy.reshape(-1, energy.shape[-1])[:, 1:].mean(axis=0)))
+    return float(np.sqrt(np.mean((logs[0] - logs[1]) ** 2)))

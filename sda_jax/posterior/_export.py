@@ -1,0 +1,149 @@
+"""Posteriors as CF files, NetCDF or Zarr, written member by member."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+import zarr
+from jaxtyping import Float
+
+from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.data._layout import Layout
+from sda_jax.posterior._cf import FILL, MEMBER, to_xarray
+from sda_jax.runtime._files import atomic
+from sda_jax.runtime._versions import versions
+
+ZARR, NETCDF = ".zarr", (".nc", ".nc4", ".cdf")
+BLOCK = 64  # states of a member that lie together in a file
+
+
+def provenance(prior: str, config: str, seed: int, **more: str) -> dict[str, str]:
+    """The attributes that say where a posterior comes from."""
+    return {
+        "title": "posterior ensemble of score-based data assimilation",
+        "source": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "references": "Rozet & Louppe (2023), Score-based Data Assimilation, arXiv:2306.10574",
+        "sda_prior": prior,
+        "sda_config": config,
+        "sda_seed": str(seed),
+        **more,
+    }
+
+
+def require_format(path: str | Path) -> Path:
+    """The path, whose suffix says NetCDF or Zarr.
+
+    Raises:
+        ConfigError: It says neither.
+    """
+    path = Path(path)
+    if path.suffix not in (ZARR, *NETCDF):
+        raise ConfigError("path", path, f"a name that ends in {ZARR} or {NETCDF[0]}", "Rename it.")
+    return path
+
+
+def write_posterior(
+    path: str | Path,
+    members: Iterable[Float[np.ndarray, " length *state"]],
+    count: int,
+    layout: Layout,
+    start: float,
+    attributes: dict[str, str] | None = None,
+) -> Path:
+    """Writes an ensemble, one member in memory at a time; the file appears when it is whole.
+
+    Args:
+        path: Ends in `.nc` or `.zarr`.
+        members: Trajectories in physical units.
+        count: How many.
+        layout, start, attributes: See `to_xarray`.
+
+    Raises:
+        ConfigError: Another suffix.
+        StorageError: It cannot be written.
+    """
+    path = require_format(path)
+    each = (
+        to_xarray(np.asarray(member)[None], layout, start, attributes).assign_coords(
+            {
+                MEMBER: (
+                    MEMBER,
+                    np.array([i], np.int32),
+                    {"standard_name": "realization", "units": "1"},
+                )
+            }
+        )
+        for i, member in enumerate(members)
+    )
+    return _write_zarr(path, each) if path.suffix == ZARR else _write_netcdf(path, each, count)
+
+
+def _write_netcdf(path: Path, each: Iterable[xr.Dataset], count: int) -> Path:
+    with atomic(path) as temporary, h5netcdf.File(temporary, "w") as file:
+        for i, dataset in enumerate(each):
+            if i == 0:
+                _begin_netcdf(file, dataset, count)
+            for name, variable in dataset.data_vars.items():
+                values = variable.values[:, 0]
+                file.variables[str(name)][:, i] = np.where(np.isnan(values), FILL, values)
+    return path
+
+
+def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
+    """Everything but the members."""
+    # "no fill value" for coordinates, where xarray would declare NaN
+    plain = first.copy()
+    for name in plain.coords:
+        plain[name].encoding.setdefault("_FillValue", None)
+    variables, attributes = xr.conventions.cf_encoder(plain.variables, plain.attrs)
+    file.dimensions = {str(d): n for d, n in first.sizes.items()} | {MEMBER: count}
+    file.attrs.update(_characters(attributes))
+    for name, variable in variables.items():
+        attrs = dict(variable.attrs)
+        fill = attrs.pop("_FillValue", None)
+        blocks = None
+        if MEMBER in variable.dims[1:]:
+            blocks = (min(variable.shape[0], BLOCK), 1, *variable.shape[2:])
+        text = variable.dtype.kind in "OU"
+        dtype = h5py.string_dtype() if text else variable.dtype
+        made = file.create_variable(str(name), variable.dims, dtype, fillvalue=fill, chunks=blocks)
+        made.attrs.update(_characters(attrs))
+        if MEMBER not in variable.dims:
+            made[:] = variable.values.astype(object) if text else variable.values
+    file.variables[MEMBER][:] = np.arange(count)
+
+
+def _characters(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Texts as characters, which tools older than NetCDF's strings read too."""
+    return {
+        key: np.bytes_(value.encode()) if isinstance(value, str) and value else value
+        for key, value in attributes.items()
+    }
+
+
+def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for i, dataset in enumerate(each):
+            if i == 0:
+                dataset.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
+            else:
+                dataset.to_zarr(temporary, append_dim=MEMBER, consolidated=False)
+        zarr.consolidate_metadata(str(temporary))
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    except OSError as error:
+        raise StorageError(
+            str(path), f"{error}", "a folder that can be written, with room", "Free some space."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path

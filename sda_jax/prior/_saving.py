@@ -1,0 +1,96 @@
+"""Saving a prior in one folder without code in it.
+
+`prior.json` holds the components (network, schedule, parameterisation, standardisation, system),
+`weights.safetensors` the network's weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from jaxtyping import PyTree
+
+from sda_jax.core._errors import DivergenceError
+from sda_jax.core._json import encode
+from sda_jax.prior._prior import Prior
+from sda_jax.runtime._files import atomic, write_text
+from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
+
+MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
+
+
+def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = None) -> Path:
+    """Saves a prior in the folder `path`.
+
+    Args:
+        path: The folder, made if needed; a prior that is there is replaced.
+        prior: With a `NetworkDenoiser`.
+        notes: JSON-able remarks kept beside it (how it was trained, how it scored).
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    path = Path(path)
+    denoiser = prior.denoiser
+    parameterisation = denoiser.parameterisation
+    measured = {
+        MEASURED + name: leaf
+        for name, leaf in named_leaves(parameterisation).items()
+        if np.ndim(leaf)
+    }
+    leaves = named_leaves(denoiser.variables) | measured
+    weights = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise DivergenceError(
+            "weights", f"values that are not finite in {bad[0]}", "finite weights", "Train again."
+        )
+    with atomic(path / "weights.safetensors") as temporary:
+        safetensors.numpy.save_file(weights, temporary)
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": "prior",
+        "versions": versions(),
+        "weights_sha256": weights_digest(path),
+        "network": encode(denoiser.network),
+        "schedule": encode(denoiser.schedule),
+        "parameterisation": encode(parameterisation.unfitted() if measured else parameterisation),
+        "standardisation": encode(prior.standardisation),
+        "context": encode(prior.context),
+        "context_channels": denoiser.channels,
+        "state_shape": list(prior.state_shape),
+        "window": prior.window,
+        "system": encode(prior.system),
+        "notes": notes or {},
+    }
+    if prior.layout is not None:
+        description["layout"] = encode(prior.layout)
+    description["description_sha256"] = description_digest(description)
+    write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """The leaves by path, in the tree's own order."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def weights_digest(folder: Path) -> str:
+    """A hash of the weights' file."""
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def description_digest(description: dict[str, Any]) -> str:
+    """A hash of everything that prior.json says beside it."""
+    rest = {k: v for k, v in description.items() if k != "description_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

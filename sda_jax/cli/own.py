@@ -27,7 +27,7 @@ from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadR
 from sda_jax.posterior._cf import provenance, require_format, summarise, write_posterior
 from sda_jax.posterior._to_file import assimilate_to_file, digest
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._training import train as train_denoiser
+from sda_jax.prior._loop import train as train_denoiser
 from sda_jax.runtime._files import atomic, claim, read_hdf5
 from sda_jax.runtime._processes import is_process_zero, on_process_zero
 

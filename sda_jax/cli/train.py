@@ -28,7 +28,7 @@ from sda_jax.diffusion._denoisers import (
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.prior._prior import Prior, load_prior
-from sda_jax.prior._training import train as train_denoiser
+from sda_jax.prior._loop import train as train_denoiser
 from sda_jax.runtime._files import claim
 from sda_jax.runtime._processes import whole
 

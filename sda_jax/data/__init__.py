@@ -6,7 +6,7 @@ from sda_jax.data._conventions import Files
 from sda_jax.data._feed import Feed
 from sda_jax.data._layout import Axis, Channel, Constant, Layout
 from sda_jax.data._simulation import forecast, generate, load, simulate, statistics
-from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
 from sda_jax.data._survey import Survey, survey
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Axis",
     "Channel",
     "Constant",
+    "DeviceSource",
     "Feed",
     "Files",
     "FromArray",

@@ -2,8 +2,9 @@
 
 from sda_jax.core._registry import register
 from sda_jax.prior._log_density import flow_log_prob, log_prob
+from sda_jax.prior._loop import train
 from sda_jax.prior._prior import Prior, load_prior, save_prior, shipped_priors
-from sda_jax.prior._training import Training, train
+from sda_jax.prior._training import Training
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 __all__ = [

@@ -2,9 +2,18 @@
 
 from sda_jax.classical import kalman_smoother, particle_smoother
 from sda_jax.core._units import Standardisation
+from sda_jax.data._conventions import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.diffusion._schedules import Concentrated, Cosine, EvenTime, Karras, LogSNR
-from sda_jax.experiment import Assimilation, Case, Data, Evaluation, Experiment, load_config
+from sda_jax.experiment import (
+    Assimilation,
+    Case,
+    Data,
+    Evaluation,
+    Experiment,
+    load_config,
+    train_prior,
+)
 from sda_jax.guidance import DPS, MMPS, SDA, TMPD, GaussianCovariance, PiGDM, TweedieCovariance
 from sda_jax.observations._noise_models import Poisson, StudentT
 from sda_jax.observations._observation import Observation, combine, observe
@@ -29,6 +38,7 @@ from sda_jax.posterior._smc import twisted_smc
 from sda_jax.posterior._to_file import assimilate_to_file
 from sda_jax.prior._log_density import log_prob
 from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._training import Training
 from sda_jax.runtime._devices import use_mesh
 from sda_jax.samplers import (
     Ancestral,
@@ -76,6 +86,7 @@ __all__ = [
     "Every",
     "Experiment",
     "ExponentialIntegrator",
+    "Files",
     "FirstMinusLast",
     "GaussianCovariance",
     "Gibbs",
@@ -100,6 +111,7 @@ __all__ = [
     "Standardisation",
     "StudentT",
     "Subsample",
+    "Training",
     "TweedieCovariance",
     "VectorAutoregression",
     "Vorticity",
@@ -117,6 +129,7 @@ __all__ = [
     "sample",
     "save_prior",
     "simulate",
+    "train_prior",
     "twisted_smc",
     "use_mesh",
 ]

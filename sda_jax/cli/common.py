@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import zlib
@@ -26,14 +25,12 @@ from sda_jax.experiment._config import Assimilation, Case, Experiment, load_conf
 from sda_jax.observations._files import load_observation
 from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate
-from sda_jax.prior._prior import Prior, load_prior, save_prior
+from sda_jax.prior._prior import Prior, load_prior
 from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._files import read_records
 from sda_jax.runtime._processes import (
     REMEDY,
     is_process_zero,
     join,
-    on_process_zero,
     require_same,
     whole,
 )
@@ -165,29 +162,6 @@ def described(config: Experiment, **given: Any) -> dict[str, Any]:
     """What makes a run what it is: the experiment, however many devices share it, and what else the
     command was told."""
     return {"experiment": dataclasses.replace(config, mesh=Mesh()), **given}
-
-
-def only_training(config: Experiment) -> Experiment:
-    """The experiment without what has no part in training."""
-    plain = Experiment()
-    return dataclasses.replace(
-        config,
-        prior=None,
-        cases={},
-        assimilation=plain.assimilation,
-        evaluation=plain.evaluation,
-        mesh=plain.mesh,
-    )
-
-
-def save_trained(output: Path, folder: Path, prior: Prior) -> None:
-    """Saves what the training in `folder` has made, with how it was trained."""
-    notes = {
-        "training": json.loads((folder / "config.json").read_text()),
-        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
-    }
-    on_process_zero(lambda: save_prior(output / "prior", prior, notes))
-    print(f"prior: {output / 'prior'}")
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:

@@ -20,7 +20,7 @@ from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.experiment._config import load_config
 from sda_jax.networks import TemporalConv
-from sda_jax.prior._training import train
+from sda_jax.prior._loop import train
 
 RATIOS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 DILATED, PLAIN = (1, 2, 4, 4, 2, 1), (1, 1, 1, 1, 1, 1)

@@ -23,7 +23,8 @@ from common import RESULTS, record
 
 import sda_jax as sda
 from sda_jax.cli.main import main as command
-from sda_jax.observations._reading import Points, read
+from sda_jax.observations._reading import read
+from sda_jax.observations._tables import Points
 from sda_jax.posterior._presets import PRESETS
 
 LAT, LON, HOURS = 12, 24, 6

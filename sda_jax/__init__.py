@@ -41,7 +41,15 @@ from sda_jax.diffusion import (
     UniformTime,
     VarianceExploding,
 )
-from sda_jax.experiment import Assimilation, Case, Data, Evaluation, Experiment, load_config
+from sda_jax.experiment import (
+    Assimilation,
+    Case,
+    Data,
+    Evaluation,
+    Experiment,
+    load_config,
+    train_prior,
+)
 from sda_jax.guidance import (
     DPS,
     MMPS,
@@ -225,6 +233,7 @@ __all__ = [
     "save_prior",
     "simulate",
     "static",
+    "train_prior",
     "twisted_smc",
     "use_mesh",
 ]

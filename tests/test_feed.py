@@ -9,12 +9,14 @@ from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._feed import Feed
 from sda_jax.data._files import Files
+from sda_jax.data._sources import Source
 from sda_jax.data._survey import survey
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.networks import TemporalConv
-from sda_jax.prior._training import Training, train
+from sda_jax.prior._loop import train
+from sda_jax.prior._training import Training
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_blocks_that_do_not_fit_are_refused(known, monkeypatch):
         Feed(archive, found, 0, batch=64, length=5).at(0, 100, 0)
 
 
-def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path):
     series = waves(400).isel(lat=2, lon=3, drop=True)
     archive = open_archive(Files((save(series, tmp_path / "a.nc"),)))
     found = survey(archive)
@@ -76,21 +78,19 @@ def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path, monkey
     start = NetworkDenoiser(TemporalConv(8, (1, 2)), None, Cosine(), Preconditioned())
     held = Feed(archive, found, 1, 4, 8, "valid").segments(0, 2)
 
-    def trained(folder):
-        feed = Feed(archive, found, 0, 4, 8)
+    class Interrupted(Feed):
+        def at(self, first, steps, then):
+            if first == 4:
+                raise KeyboardInterrupt
+            return super().at(first, steps, then)
+
+    def trained(folder, kind=Feed):
+        feed = kind(archive, found, 0, 4, 8)
+        assert isinstance(feed, Source)
         return train(start, feed, held, found.standardisation, training, tmp_path / folder)
 
     whole = trained("whole")
-    at = Feed.at
-
-    def interrupted(feed, first, *rest):
-        if first == 4:
-            raise KeyboardInterrupt
-        return at(feed, first, *rest)
-
-    monkeypatch.setattr(Feed, "at", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        trained("cut")
-    monkeypatch.setattr(Feed, "at", at)
+        trained("cut", Interrupted)
     again = trained("cut")
     jax.tree.map(np.testing.assert_array_equal, again.variables, whole.variables)

@@ -20,7 +20,8 @@ from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
 from sda_jax.networks import TemporalConv
 from sda_jax.data._sources import FromSimulator
-from sda_jax.prior._training import Training, train
+from sda_jax.prior._loop import train
+from sda_jax.prior._training import Training
 SYSTEM = sda.Lorenz63()
 EVEN, FIRST = sda.LogSNR(), sda.ExponentialIntegrator()
 SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2)
@@ -105,7 +106,7 @@ for many in (eight, moved):
 
 def test_devices_keep_a_share_of_the_optimisers_moments():
     out = run("""
-from sda_jax.prior._training import init_state, layout, make_block
+from sda_jax.prior._loop import init_state, make_block, shardings
 from sda_jax.runtime._devices import sharding
 network = TemporalConv(width=64, dilations=(1,))
 blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
@@ -114,7 +115,7 @@ for shard in (False, True):
     training = dataclasses.replace(TRAINING, shard_optimiser=shard)
     with sda.use_mesh(8):
         state = init_state(0, blank, source, training, (3,))
-        state = jax.device_put(state, jax.tree.map(sharding, layout(state, training)))
+        state = jax.device_put(state, jax.tree.map(sharding, shardings(state, training)))
         state, _ = make_block(training, blank, SYSTEM.standardisation)(key, source, state, 2)
     parts = (state.optimiser, state.variables, state.averaged, state.source)
     held = [[leaf.addressable_data(0).size for leaf in jax.tree.leaves(part)] for part in parts]

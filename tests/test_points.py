@@ -12,7 +12,9 @@ from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
-from sda_jax.observations._reading import Gridded, OperatorSource, Points, read, read_all
+from sda_jax.observations._gridded import Gridded
+from sda_jax.observations._reading import OperatorSource, read, read_all
+from sda_jax.observations._tables import Points
 
 
 @pytest.fixture

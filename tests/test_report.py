@@ -17,7 +17,8 @@ from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.figures import _page as report
-from sda_jax.observations._reading import Points, read
+from sda_jax.observations._reading import read
+from sda_jax.observations._tables import Points
 from sda_jax.posterior._export import provenance, write_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior

@@ -16,15 +16,17 @@ from oracles import gaussian_denoiser
 
 import sda_jax as sda
 from sda_jax.classical import trajectory_distribution
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
 from sda_jax.data import _simulation as dataset
-from sda_jax.data._sources import FromArray, FromSimulator, Replay
+from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior import _training as train_module
-from sda_jax.prior._training import Training, train
+from sda_jax.prior import _loop as train_module
+from sda_jax.prior._loop import train
+from sda_jax.prior._training import Training
 from sda_jax.runtime._checkpoints import checkpointer
 
 CHAIN = sda.VectorAutoregression()
@@ -95,6 +97,18 @@ def test_metrics_say_what_happened(tmp_path):
     np.testing.assert_allclose(rates, 1e-3 * (1 - np.arange(4, 49, 4) / 48), atol=1e-9)
 
 
+class Interrupted:
+    """A source whose user loses patience when a step is due."""
+
+    def __init__(self, source, step):
+        self.source, self.step, self.init = source, step, source.init
+
+    def at(self, first, steps, then):
+        if first == self.step:
+            raise KeyboardInterrupt
+        return self.source.at(first, steps, then)
+
+
 @pytest.mark.parametrize(
     "source",
     [FromSimulator(CHAIN), Replay(CHAIN, trajectories=8, length=32, refresh=2)],
@@ -102,25 +116,11 @@ def test_metrics_say_what_happened(tmp_path):
 )
 def test_resumed_equals_unbroken(tmp_path, source):
     """Stopped between checkpoints, and asked for again when it is finished."""
+    assert isinstance(source, Source)
     whole = leaves(run(tmp_path / "whole", source=source))
 
-    class Stop(Exception):
-        pass
-
-    real, count = train_module._require_finite, []
-
-    def stopping(*args):
-        count.append(1)
-        if len(count) == 5:
-            raise Stop
-        return real(*args)
-
-    train_module._require_finite = stopping
-    try:
-        with pytest.raises(Stop):
-            run(tmp_path / "broken", source=source)
-    finally:
-        train_module._require_finite = real
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", source=Interrupted(source, 20))
     resumed = run(tmp_path / "broken", source=source)
     np.testing.assert_array_equal(leaves(resumed), whole)
     steps = [r["step"] for r in metrics(tmp_path / "broken")]
@@ -207,6 +207,26 @@ def test_random_streams_are_distinct():
     keys = [k for r in roots for k in (r, *(jax.random.fold_in(r, i) for i in range(8)))]
     data = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
     assert len(data) == len(keys)
+
+
+def test_what_is_no_source_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="source: got str; expected a Source.*DeviceSource"):
+        run(tmp_path, source="simulator")
+
+
+@component
+class Constant(DeviceSource):
+    """A source of one's own: one method."""
+
+    value: float = 0.5
+
+    def draw(self, key, state, batch, length):
+        return state, jnp.full((batch, length, 2), self.value)
+
+
+def test_a_source_of_ones_own_is_one_method(tmp_path):
+    run(tmp_path, source=Constant())
+    assert {"waited", "loss"} < metrics(tmp_path)[0].keys()
 
 
 def test_impossible_settings_are_refused():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import zlib
@@ -28,17 +27,14 @@ from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._devices import Mesh, use_mesh
 from sda_jax.runtime._processes import (
     REMEDY,
     is_process_zero,
     join,
-    on_process_zero,
     require_same,
     whole,
 )
-from sda_jax.runtime._records import read_records
 
 
 class Arguments(NamedTuple):
@@ -167,29 +163,6 @@ def described(config: Experiment, **given: Any) -> dict[str, Any]:
     """What makes a run what it is: the experiment, however many devices share it, and what else the
     command was told."""
     return {"experiment": dataclasses.replace(config, mesh=Mesh()), **given}
-
-
-def only_training(config: Experiment) -> Experiment:
-    """The experiment without what has no part in training."""
-    plain = Experiment()
-    return dataclasses.replace(
-        config,
-        prior=None,
-        cases={},
-        assimilation=plain.assimilation,
-        evaluation=plain.evaluation,
-        mesh=plain.mesh,
-    )
-
-
-def save_trained(output: Path, folder: Path, prior: Prior) -> None:
-    """Saves what the training in `folder` has made, with how it was trained."""
-    notes = {
-        "training": json.loads((folder / "config.json").read_text()),
-        "validation_loss": read_records(folder / "metrics.jsonl")[-1]["validation_loss"],
-    }
-    on_process_zero(lambda: save_prior(output / "prior", prior, notes))
-    print(f"prior: {output / 'prior'}")
 
 
 def the_prior(config: Experiment, output: Path) -> Prior:

@@ -27,7 +27,8 @@ from sda_jax.figures import _files as draw
 from sda_jax.figures import _page as report
 from sda_jax.observations._interpolation import Interpolate
 from sda_jax.observations._observation import Observation
-from sda_jax.observations._reading import Points, read_all
+from sda_jax.observations._reading import read_all
+from sda_jax.observations._tables import Points
 from sda_jax.posterior._cf import from_xarray
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -15,6 +14,7 @@ from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component
 from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import Archive
+from sda_jax.data._sources import DeviceSource
 from sda_jax.data._survey import Survey, runs
 from sda_jax.runtime._devices import BATCH, sharding
 from sda_jax.runtime._memory import GIB, free_bytes
@@ -25,7 +25,7 @@ STRETCH = 4  # its length in segments
 
 
 @component
-class FromBlock:
+class FromBlock(DeviceSource):
     """The segments of a block of training steps, in order.
 
     Attributes:
@@ -43,12 +43,12 @@ class FromBlock:
     def draw(
         self, key: PRNGKey, state: Array, batch: int, length: int
     ) -> tuple[Array, Float[Array, "batch length *state"]]:
-        """Those of the step that is due."""
+        """Those of the step that `state` counts to."""
         return state + 1, self.segments[state - self.first]
 
 
 class Feed:
-    """Segments of an archive, a block of training steps at a time.
+    """The source of segments of an archive, a block of training steps at a time.
 
     The next block is read in a thread of its own while the device works on this one. What a block
     holds depends on the seed and its first step alone. A block is cut from stretches a few segments
@@ -87,7 +87,6 @@ class Feed:
             self.kept = [archive.read(*run) for run in self.runs]
         self.reader = ThreadPoolExecutor(1, "reader")
         self.ahead: tuple[tuple[int, int], Future[np.ndarray]] | None = None
-        self.waited = 0.0  # seconds for the reader, in the last call of `at`
 
     def init(self, key: PRNGKey, batch: int) -> Array:
         """See `FromBlock.init`."""
@@ -102,9 +101,7 @@ class Feed:
         self.require_room(steps, "training.block")
         if self.ahead is None or self.ahead[0] != (first, steps):
             self.ahead = ((first, steps), self.reader.submit(self.segments, first, steps))
-        before = time.perf_counter()
         segments = self.ahead[1].result()
-        self.waited = time.perf_counter() - before
         self.ahead = None
         if then:
             following = (first + steps, then)

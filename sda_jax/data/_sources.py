@@ -1,8 +1,9 @@
-"""Where training segments come from, drawn on the device."""
+"""Where training segments come from."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +21,47 @@ def spun_up_states(key: PRNGKey, system: System, batch: int) -> PyTree[Array]:
     return jax.vmap(lambda k: spun_up(k, system))(jax.random.split(key, batch))
 
 
+@runtime_checkable
 class Source(Protocol):
-    """Where training segments come from; its state lives on the device, in the train state."""
+    """Where training segments come from; its state lives on the device, in the train state.
+
+    What is drawn on the device alone extends `DeviceSource` and writes `draw`.
+    """
 
     def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """The state before the first draw."""
+        """The state before the first draw; compiled."""
         ...
 
+    def at(self, first: int, steps: int, then: int) -> DeviceSource:
+        """What the block of `steps` training steps from step `first` on draws from; `then` is the
+        number of steps in the block after it. Called on the host, once a block, where a source may
+        read files and read ahead."""
+        ...
+
+
+class DeviceSource(ABC):
+    """A source that draws on the device: a component, handed whole to the compiled training steps.
+
+    One method is to be written, `draw`; the rest makes it a `Source`.
+    """
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The state before the first draw: nothing to remember, unless a source has something."""
+        return ()
+
+    @abstractmethod
     def draw(
         self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
     ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
-        """The next state and a batch of segments, in physical units."""
-        ...
+        """The next state and a batch of segments of `length` states, in physical units."""
+
+    def at(self, first: int, steps: int, then: int) -> DeviceSource:
+        """Itself, whatever the block."""
+        return self
 
 
 @component
-class FromSimulator:
+class FromSimulator(DeviceSource):
     """Fresh segments for ever: as many running simulations as the batch has segments.
 
     The simulations run on for ever, so the segments have the system's stationary distribution: a
@@ -63,7 +89,7 @@ class FromSimulator:
 
 
 @component
-class Replay:
+class Replay(DeviceSource):
     """Segments cut at random from a buffer of trajectories on the device that is refreshed as
     training goes on, for systems that are slower to simulate than a network is to train.
 
@@ -124,7 +150,7 @@ class Replay:
 
 
 @component
-class FromArray:
+class FromArray(DeviceSource):
     """Segments cut at random from stored trajectories that lie on the device.
 
     Attributes:
@@ -132,10 +158,6 @@ class FromArray:
     """
 
     trajectories: Float[Array, "n length *state"]
-
-    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
-        """Nothing to remember."""
-        return ()
 
     def draw(
         self, key: PRNGKey, state: PyTree[Array], batch: int, length: int

@@ -18,7 +18,6 @@ from sda_jax.evaluation._metrics import (
     compare,
     coverage,
     crps,
-    log_likelihood,
     log_prior,
     rank_flatness,
     ranks,
@@ -27,6 +26,7 @@ from sda_jax.evaluation._metrics import (
     spread,
     spread_skill,
 )
+from sda_jax.observations._observation import log_likelihood
 
 __all__ = [
     "ChiSquare",

@@ -2,6 +2,8 @@
 
 from sda_jax.core._registry import register
 from sda_jax.experiment._config import Assimilation, Case, Data, Evaluation, Experiment, load_config
+from sda_jax.experiment._data import TrainingData, simulate_dataset
+from sda_jax.experiment._train import train_prior
 
 __all__ = [
     "Assimilation",
@@ -9,7 +11,10 @@ __all__ = [
     "Data",
     "Evaluation",
     "Experiment",
+    "TrainingData",
     "load_config",
+    "simulate_dataset",
+    "train_prior",
 ]
 
 register(Assimilation, Case, Data, Evaluation, Experiment)

@@ -1,11 +1,11 @@
-"""An experiment for a user's own states, where the config leaves network and training open."""
+"""An experiment for states of one's own, where the config leaves network and training open."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from sda_jax.data._layout import Layout
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.experiment._config import Experiment
 from sda_jax.networks import TemporalConv, UNet
@@ -15,16 +15,17 @@ SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64)
 FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(mean=-1.2, std=1.8), block=32)
 SMALLEST = 4  # points of the coarsest level of a U-Net
 
+Grid = Sequence[tuple[int, bool]]  # of each axis of space: its points, and whether it is periodic
 
-def network(layout: Layout) -> TemporalConv | UNet:
+
+def network(grid: Grid) -> TemporalConv | UNet:
     """Convolutions along time for states without space, a U-Net for those with."""
-    if not layout.axes:
+    if not grid:
         return TemporalConv(width=64, dilations=(1, 2, 4, 4, 2, 1), max_frequency=32.0)
     levels = 1
     while levels < 3 and all(
-        len(a.coordinates) >= SMALLEST * 2**levels
-        and (a.period is None or len(a.coordinates) % 2**levels == 0)
-        for a in layout.axes
+        points >= SMALLEST * 2**levels and (not periodic or points % 2**levels == 0)
+        for points, periodic in grid
     ):
         levels += 1
     return UNet(
@@ -32,24 +33,23 @@ def network(layout: Layout) -> TemporalConv | UNet:
         blocks=(1, 1, 2)[:levels],
         forcing=None,
         max_frequency=32.0,
-        periodic=tuple(a.period is not None for a in layout.axes),
+        periodic=tuple(periodic for _, periodic in grid),
     )
 
 
-def completed(config: Experiment, layout: Layout) -> Experiment:
-    """The experiment with a network for states of this layout, if it names none; and, with it, a
+def completed(config: Experiment, grid: Grid, context: int) -> Experiment:
+    """The experiment with a network for states on this grid, if it names none; and, with it, a
     training whose fields are the user's where they are not the defaults."""
-    context = layout.context_channels
     if config.network is not None:
         return dataclasses.replace(config, context=context)
-    chosen, plain = (FIELDS if layout.axes else SERIES), Training()
+    chosen, plain = (FIELDS if grid else SERIES), Training()
     theirs: dict[str, Any] = {
         f.name: getattr(config.training, f.name)
         for f in dataclasses.fields(Training)
         if getattr(config.training, f.name) != getattr(plain, f.name)
     }
     training = dataclasses.replace(chosen, **theirs)
-    window = training.segment if layout.axes else None
+    window = training.segment if grid else None
     return dataclasses.replace(
-        config, network=network(layout), training=training, window=window, context=context
+        config, network=network(grid), training=training, window=window, context=context
     )

@@ -3,9 +3,10 @@
 from sda_jax.core._registry import register
 from sda_jax.prior._loading import load_prior, shipped_priors
 from sda_jax.prior._log_density import flow_log_prob, log_prob
+from sda_jax.prior._loop import train
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
-from sda_jax.prior._training import Training, train
+from sda_jax.prior._training import Training
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 __all__ = [

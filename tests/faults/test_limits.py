@@ -20,8 +20,8 @@ from sda_jax.core._errors import DivergenceError
 from sda_jax.data._sources import FromSimulator
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import Preconditioned
+from sda_jax.prior._loop import train as train_denoiser
 from sda_jax.prior._training import Training
-from sda_jax.prior._training import train as train_denoiser
 from sda_jax.runtime._claims import hold, release
 
 MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}

@@ -1,0 +1,140 @@
+"""What a training is fed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._units import Standardisation
+from sda_jax.data._dataset import generate
+from sda_jax.data._layout import Layout
+from sda_jax.data._sources import FromArray, Source
+from sda_jax.diffusion._denoisers import with_context
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.experiment._config import Experiment
+from sda_jax.prior._prior import Prior
+from sda_jax.runtime._processes import whole
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a network is trained on, and what its prior is told of it. Segments are in physical
+    units, with the context as last channels.
+
+    Attributes:
+        source: Where training segments come from.
+        validation: Segments that are not trained on.
+        standardisation: Of the states' channels and those of the context after them.
+        parameterisation: What the network's output means, with what it measures of the data.
+        context: How many channels are context.
+        system: What was simulated, or None.
+        layout: What states look like that came from files, or None.
+    """
+
+    source: Source
+    validation: Float[Array, "batches batch length *state"]
+    standardisation: Standardisation
+    parameterisation: Any
+    context: int = 0
+    system: Any = None
+    layout: Layout | None = None
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Of a state, without its context."""
+        *space, channels = self.validation.shape[3:]
+        return (*space, channels - self.context)
+
+    @property
+    def statistics(self) -> tuple[Standardisation, Standardisation | None]:
+        """Of the states' channels, and of the context's; see `states_and_context`."""
+        return states_and_context(self.standardisation, self.context)
+
+    @property
+    def valid(self) -> Bool[np.ndarray, "*state"] | None:
+        """Where states have values; None for everywhere."""
+        layout = self.layout
+        return None if layout is None or layout.mask is None else layout.valid
+
+
+def states_and_context(
+    both: Standardisation, context: int
+) -> tuple[Standardisation, Standardisation | None]:
+    """The statistics of the states' channels, and of the `context` channels after them."""
+    if not context:
+        return both, None
+    return both.channels(0, -context), both.channels(-context, None)
+
+
+def simulate_dataset(experiment: Experiment, folder: str | Path, progress: bool = False) -> Path:
+    """Simulates an experiment's stored set into `data.h5` of a folder.
+
+    At once if the file is there and whole; called again after an interruption, it goes on. See
+    `sda_jax.data.generate`.
+
+    Raises:
+        ConfigError: The experiment has no system.
+        StorageError: The file is of another experiment.
+    """
+    data, system = experiment.data, require_system(experiment)
+    path, sizes = Path(folder) / "data.h5", (data.trajectories, data.length, data.chunk)
+    return generate(path, system, experiment.seed, *sizes, progress=progress)
+
+
+def require_system(experiment: Experiment) -> Any:
+    """The experiment's system.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if experiment.system is None:
+        raise ConfigError(
+            "experiment.system",
+            None,
+            "what to train on",
+            "Give an experiment with a system (--config), or trajectories of your own (files with "
+            "--data).",
+        )
+    return experiment.system
+
+
+def held_out(
+    key: Array, experiment: Experiment, trajectories: Float[Array, "n length *state"]
+) -> Float[Array, "batches batch length *state"]:
+    """Validation segments, cut from trajectories that are not trained on."""
+    training = experiment.training
+    count = training.validation_batches * training.batch
+    _, segments = FromArray(trajectories).draw(key, (), count, training.segment)
+    return batched(experiment, segments)
+
+
+def batched(
+    experiment: Experiment, segments: Float[Array, "n length *state"]
+) -> Float[Array, "batches batch length *state"]:
+    """As many batches as validation has."""
+    training = experiment.training
+    return segments.reshape(training.validation_batches, training.batch, *segments.shape[1:])
+
+
+def fitted(
+    experiment: Experiment,
+    start: Prior | None,
+    standardisation: Standardisation,
+    trajectories: Callable[[], Array | np.ndarray],
+) -> Any:
+    """The parameterisation with what it measures of trajectories that are trained on: that of
+    `start`, another prior, as it is."""
+    if start is not None:
+        return start.denoiser.parameterisation
+    if not isinstance(experiment.parameterisation, SpectralPreconditioned):
+        return experiment.parameterisation
+    standardised = standardisation.forward(jnp.asarray(trajectories()))
+    states, _ = with_context(standardised, experiment.context)
+    return experiment.parameterisation.fitted(whole(states), experiment.training.segment)

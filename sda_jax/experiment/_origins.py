@@ -1,0 +1,285 @@
+"""Where a training's data come from: a system's simulations, files, or trajectories in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._units import Standardisation
+from sda_jax.data._archive import Archive, open_archive
+from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
+from sda_jax.data._feed import Feed
+from sda_jax.data._files import Files
+from sda_jax.data._simulation import FITTED, HELD_OUT, simulate
+from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.data._summary import summary
+from sda_jax.data._survey import surveyed
+from sda_jax.diffusion._parameterisations import Parameterisation
+from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._data import (
+    TrainingData,
+    batched,
+    fitted,
+    held_out,
+    require_system,
+    simulate_dataset,
+)
+from sda_jax.experiment._defaults import completed
+from sda_jax.experiment._start import require_random_start, starting_prior
+from sda_jax.prior._prior import Prior
+
+Report = Callable[[str], object]
+
+
+class Origin(Protocol):
+    """Where data come from: what is known before any are read, and the data."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """With network and training chosen."""
+        ...
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Of a state with its context, as far as it is known."""
+        ...
+
+    @property
+    def start(self) -> Prior | None:
+        """Whose weights training starts from; None for random ones."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells these data from others; empty where the experiment does."""
+        ...
+
+    def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
+        """Simulates or reads; `folder` is the training's."""
+        ...
+
+
+@dataclass(frozen=True)
+class SystemData:
+    """Data of a system's simulations: fresh, from a buffer, or stored."""
+
+    experiment: Experiment
+    start: Prior | None = None
+    identity: str = ""
+
+    @classmethod
+    def checked(cls, experiment: Experiment) -> SystemData:
+        """Of an experiment that has a system.
+
+        Raises:
+            ConfigError: It has none, or names another prior to start from that differs.
+        """
+        require_system(experiment)
+        start = None if experiment.start is None else starting_prior(experiment)
+        return cls(experiment, start)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The system's."""
+        return self.experiment.system.state_shape
+
+    def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
+        """A stored set is `data.h5` beside `folder`."""
+        config = self.experiment
+        key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
+        if config.data.source == "stored":
+            path = simulate_dataset(config, folder.parent, progress)
+            source: Source = FromArray(load_shared(path, "train"))
+            validation = held_out(key, config, load_shared(path, "valid"))
+            measured = lambda: load(path, "train")  # noqa: E731
+        else:
+            source, validation = self._simulated(key)
+            measured = self._measured
+        return TrainingData(
+            source,
+            validation,
+            config.system.standardisation,
+            fitted(config, self.start, config.system.standardisation, measured),
+            config.context,
+            config.system,
+        )
+
+    def _simulated(self, key: Array) -> tuple[Source, Array]:
+        config, data, training = self.experiment, self.experiment.data, self.experiment.training
+        source: Source = FromSimulator(config.system)
+        if data.source == "replay":
+            source = Replay(config.system, data.trajectories, data.length, data.refresh, data.chunk)
+        count = training.validation_batches * training.batch
+        held = simulate(key, config.system, training.segment, batch=count, chunk=data.chunk)
+        return source, batched(config, held)
+
+    def _measured(self) -> Array:
+        """A chunk of simulations."""
+        config, data = self.experiment, self.experiment.data
+        key = jax.random.fold_in(jax.random.key(config.seed), FITTED)
+        length = max(data.length, config.training.segment)
+        return simulate(key, config.system, length, batch=data.chunk, chunk=data.chunk)
+
+
+@dataclass(frozen=True)
+class FileData:
+    """Data of files: read once for their statistics, then again as segments of them are due."""
+
+    experiment: Experiment
+    archive: Archive
+    start: None = None
+    identity: str = ""
+
+    @classmethod
+    def opened(cls, experiment: Experiment) -> FileData:
+        """Of the files that the experiment names.
+
+        Raises:
+            ConfigError: A parameterisation of states of certain forms alone, or another prior to
+                start from.
+            StorageError: See `open_archive`.
+        """
+        require_random_start(experiment)
+        if not isinstance(experiment.parameterisation, Parameterisation):
+            raise ConfigError(
+                "parameterisation",
+                type(experiment.parameterisation).__name__,
+                "Preconditioned or NoisePrediction, for states of any form",
+                "Choose one of these.",
+            )
+        archive = open_archive(experiment.data.files)
+        layout = archive.layout
+        grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
+        return cls(completed(experiment, grid, layout.context_channels), archive)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Without what the survey finds: a mask is one more thing that the network is told."""
+        *space, channels = self.archive.layout.state_shape
+        return (*space, channels + self.experiment.context)
+
+    def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
+        """The survey is kept in `folder`, and reported."""
+        config, training = self.experiment, self.experiment.training
+        found = surveyed(folder / "survey.json", self.archive, progress)
+        report(summary(self.archive, found, training.segment))
+        states, known = found.standardisation, found.layout.context_channels
+        both = Standardisation((*states.mean, *(0.0,) * known), (*states.std, *(1.0,) * known))
+        batch, segment, batches = training.batch, training.segment, training.validation_batches
+        source = Feed(self.archive, found, config.seed, batch, segment)
+        held = Feed(self.archive, found, HELD_OUT, batch, segment, "valid")
+        held.require_room(batches, "training.validation_batches")
+        validation = jnp.asarray(held.segments(0, batches))
+        return TrainingData(
+            source, validation, both, config.parameterisation, known, layout=found.layout
+        )
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """Data of trajectories in memory, of which tenths are held out as of a stored set."""
+
+    experiment: Experiment
+    trajectories: Float[np.ndarray, "n length *state"]
+    start: None = None
+
+    @classmethod
+    def checked(cls, experiment: Experiment, trajectories: Any) -> ArrayData:
+        """Of anything that is an array of trajectories.
+
+        Raises:
+            ConfigError: It is none, or holds values that are not finite; another prior to start
+                from.
+        """
+        require_random_start(experiment)
+        try:
+            x = np.asarray(trajectories, np.float32)
+        except (TypeError, ValueError):
+            x = np.empty(())
+        if x.ndim < 3:
+            raise ConfigError(
+                "data",
+                f"{type(trajectories).__name__} of shape {np.shape(x)}",
+                "an experiment, paths, or trajectories (n, length, *space, channels)",
+                "Stack trajectories of equal length.",
+            )
+        if not np.isfinite(x).all():
+            raise ConfigError(
+                "data", "values that are not finite", "finite trajectories", "Correct them."
+            )
+        require_at_least("data: trajectories", len(x), 3)
+        grid = [(size, False) for size in x.shape[2:-1]]
+        return cls(completed(experiment, grid, experiment.context), x)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """That of the array."""
+        return self.trajectories.shape[2:]
+
+    @property
+    def identity(self) -> str:
+        """Shape and digest."""
+        digest = hashlib.sha256(self.trajectories.tobytes()).hexdigest()
+        return f"{self.trajectories.shape} {digest}"
+
+    def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
+        """Split in order: the first to train on, then those for validation and test."""
+        config, sizes = self.experiment, split_sizes(len(self.trajectories))
+        train = self.trajectories[: sizes["train"]]
+        held = self.trajectories[sizes["train"] :][: sizes["valid"]]
+        key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
+        both = statistics(train)
+        return TrainingData(
+            FromArray(jnp.asarray(train)),
+            held_out(key, config, jnp.asarray(held)),
+            both,
+            fitted(config, None, both, lambda: train),
+            config.context,
+        )
+
+
+def origin_of(data: Any, experiment: Experiment | None) -> Origin:
+    """Where the data of `train_prior` come from.
+
+    Raises:
+        ConfigError: Two experiments, or none and no data; see the kinds.
+    """
+    if isinstance(data, Experiment):
+        if experiment is not None:
+            raise ConfigError(
+                "experiment",
+                "a second one",
+                "one experiment, as the data or beside them",
+                "Leave one out.",
+            )
+        config = data
+    else:
+        config = Experiment() if experiment is None else experiment
+        files = _files(data, config)
+        if files is None:
+            return ArrayData.checked(config, data)
+        replaced = dataclasses.replace(config.data, source="files", files=files)
+        config = dataclasses.replace(config, data=replaced)
+    if config.data.source == "files":
+        return FileData.opened(config)
+    return SystemData.checked(config)
+
+
+def _files(data: Any, experiment: Experiment) -> Files | None:
+    """The files that data are, read as the experiment says; None where they are an array."""
+    if isinstance(data, Files):
+        return data
+    paths = [data] if isinstance(data, (str, Path)) else data
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(p, (str, Path)) for p in paths):
+        return None
+    return dataclasses.replace(experiment.data.files, paths=tuple(map(str, paths)))

@@ -1,0 +1,149 @@
+"""Training a prior, of a system or of data of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._json import dumps
+from sda_jax.data._files import Files
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._measured_errors import with_measured_errors
+from sda_jax.diffusion._parameterisations import Parameterisation
+from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._data import TrainingData
+from sda_jax.experiment._origins import Origin, Report, origin_of
+from sda_jax.prior._loop import train
+from sda_jax.prior._prior import Prior
+from sda_jax.prior._saving import save_prior
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._processes import on_process_zero
+from sda_jax.runtime._records import read_records
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""
+
+
+def train_prior(
+    data: Experiment | Files | str | Path | Sequence[str | Path] | Float[Array, "n length *state"],
+    folder: str | Path,
+    experiment: Experiment | None = None,
+    progress: bool = False,
+    report: Report = _silent,
+) -> Prior:
+    """Trains a prior and saves it.
+
+    Called again after an interruption it goes on, bit for bit; called again when it is finished, it
+    gives the prior once more. The devices are those of `use_mesh`.
+
+    Args:
+        data: What is learnt: an experiment, whose `system` is simulated as its `data` says or whose
+            `data.files` are read; paths of files, or `Files`, which says how to read them;
+            or an array of at least three trajectories in physical units, of which a tenth each is
+            held out for validation and test.
+        folder: Receives the prior in `prior/`, checkpoints and metrics in `train/`, and the stored
+            set of a system in `data.h5`.
+        experiment: With files and arrays, the rest: network, training and so on. What it leaves
+            open is chosen by the form of the states.
+        progress: Shows bars.
+        report: Called with what was understood of files, for people.
+
+    Returns:
+        The prior that `load_prior` reads from `prior/`.
+
+    Raises:
+        ConfigError: What is given does not go together.
+        StorageError: The folder is of another training, or files are damaged, cannot be written or
+            have changed since the training began.
+        DivergenceError: The loss, or a simulation, is not finite.
+    """
+    origin, folder = origin_of(data, experiment), Path(folder)
+    config = origin.experiment
+    _require_network(origin)
+    home = claim(folder / "train", _description(origin))
+    found = origin.data(home, progress, report)
+    prior = _untrained(config, found, origin.start)
+    trained = train(
+        prior.denoiser,
+        found.source,
+        found.validation,
+        found.standardisation,
+        config.training,
+        home,
+        config.seed,
+        progress,
+    )
+    if isinstance(trained.parameterisation, Parameterisation):
+        held_out = found.standardisation.forward(found.validation)
+        key = jax.random.key(config.seed)
+        trained = with_measured_errors(key, trained, held_out, found.valid)
+    prior = dataclasses.replace(prior, denoiser=trained)
+    notes = {
+        "training": json.loads((home / "config.json").read_text()),
+        "validation_loss": read_records(home / "metrics.jsonl")[-1]["validation_loss"],
+    }
+    on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
+    return prior
+
+
+def _require_network(origin: Origin) -> None:
+    """Raises `ConfigError` if there is no network or it does not take the states, before data are
+    simulated or read."""
+    config = origin.experiment
+    *space, channels = origin.state_shape
+    if config.network is None:
+        raise ConfigError(
+            "network",
+            None,
+            "a score network",
+            "Set it, such as to sda_jax.networks.TemporalConv().",
+        )
+    shape = (config.training.segment, *space)
+    states = jnp.zeros((*shape, channels - config.context))
+    known = jnp.zeros((*shape, config.context)) if config.context else None
+    key, level = jax.random.key(0), jnp.ones(())
+    jax.eval_shape(lambda: config.network.init(key, states, level, known))
+
+
+def _description(origin: Origin) -> str:
+    """What says which training it is: the experiment without what has no part in it."""
+    plain = Experiment()
+    config = dataclasses.replace(
+        origin.experiment,
+        prior=None,
+        cases={},
+        assimilation=plain.assimilation,
+        evaluation=plain.evaluation,
+        mesh=plain.mesh,
+    )
+    if not origin.identity:
+        return dumps(config)
+    return dumps({"experiment": config, "trajectories": origin.identity})
+
+
+def _untrained(config: Experiment, data: TrainingData, start: Prior | None) -> Prior:
+    """The prior with the weights that training starts from; None for random ones.
+
+    Raises:
+        ConfigError: The network does not take the states.
+    """
+    weights: Any = None if start is None else start.denoiser.variables
+    denoiser = NetworkDenoiser(
+        config.network, weights, config.schedule, data.parameterisation, data.context
+    )
+    jax.eval_shape(
+        lambda: denoiser.init(jax.random.key(0), (config.training.segment, *data.state_shape))
+    )
+    states, context = data.statistics
+    return Prior(
+        denoiser, states, data.state_shape, config.window, data.system, context, data.layout
+    )

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.cli.common import Arguments, only_training, run, save_trained
-from sda_jax.cli.own import train_own
 from sda_jax.cli.simulate import stored_set
+from sda_jax.cli.train_files import train_files
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.core._units import Standardisation
@@ -138,7 +138,7 @@ def train(arguments: Arguments) -> None:
         data = dataclasses.replace(config.data, source="files", files=files)
         config = dataclasses.replace(config, data=data)
     if config.data.source == "files":
-        train_own(config, output)
+        train_files(config, output)
         return
     if config.system is None:
         raise ConfigError(
@@ -168,4 +168,4 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/train.py."""
-    return run(train, str(__doc__), arguments, add_options=_options, own_data=True)
+    return run(train, str(__doc__), arguments, Experiment(), _options)

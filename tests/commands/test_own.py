@@ -1,6 +1,8 @@
 """From files to a posterior file by commands."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -104,14 +106,12 @@ def test_training_goes_on_and_repeats_itself(trained, tmp_path):
     ],
 )  # fmt: skip
 def test_impossible_requests_are_refused(trained, monkeypatch, capsys, given, message):
-    import re
-
     monkeypatch.chdir(trained)
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
+def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     series = waves(2000).isel(lat=2, lon=3, drop=True)
     save(series, tmp_path / "series.nc")
@@ -123,6 +123,43 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 0
     with xr.open_dataset("out.zarr", engine="zarr", chunks=None) as found:
         assert found.temp.shape == (16, 3) and np.isfinite(found.temp.values).all()
+    del sys.modules["averages"]
+    evaluate = ["evaluate", "--output", "run", "--posterior", "out.zarr"]
+    capsys.readouterr()
+    assert main(evaluate) == 0
+    assert "left out, " in (said := capsys.readouterr().out)
+    assert "give --operator averages:mean" in said and "averages" not in sys.modules
+    assert main([*evaluate, "--operator", "averages:mean"]) == 0
+    assert re.search(r"innovation chi-square: \d", capsys.readouterr().out)
+
+
+GENTLE = """
+from sda_jax.core._component import component
+from sda_jax.experiment import Assimilation, Experiment
+from sda_jax.guidance import SDA
+
+@component
+class Gentle(SDA):
+    gamma: float = 0.1
+
+config = Experiment(assimilation=Assimilation(guidance=Gentle()))
+"""
+
+
+def test_a_posterior_by_guidance_of_ones_own_is_evaluated(trained, monkeypatch, capsys):
+    """Its file names a class that evaluating does not need."""
+    monkeypatch.chdir(trained)
+    (trained / "gentle.py").write_text(GENTLE)
+    given = ["--points", "stations.csv", "--start", "2020-01-01", "--length", "12"]
+    given += ["--config", "gentle.py", "--output", "run", "--posterior", "gentle.nc", *QUICK]
+    assert main(["assimilate", *given]) == 0
+    with xr.open_dataset("gentle.nc") as found:
+        assert '"Gentle"' in found.attrs["sda_config"]
+    assert main(["evaluate", "--output", "run", "--posterior", "gentle.nc"]) == 0
+    said = capsys.readouterr().out
+    assert "innovation chi-square: " in said and "left out" not in said.split("used")[-1]
+    page = (trained / "gentle_report.html").read_text()
+    assert "Gentle" in page and "--points stations.csv" in page
 
 
 def test_no_command_or_an_unknown_one(capsys):

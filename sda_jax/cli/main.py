@@ -32,7 +32,7 @@ from your own files to a posterior:
                                                         runs/sst/posterior.nc, opens in xarray
 
 with a simulated system:
-  sda-jax demo                                          a prior that is there, in a minute
+  sda-jax demo                                          the prior that comes with the package
   sda-jax train --config configs/lorenz63_conv_laptop.py
   sda-jax assimilate --config configs/lorenz63_conv_laptop.py --case hi
 """

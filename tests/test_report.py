@@ -126,6 +126,12 @@ def test_a_truth_of_another_grid_is_refused(made):
         written(folder, prior, truth=str(folder / "t.nc"))
 
 
+def test_a_file_that_is_no_posterior_is_refused(made):
+    folder, prior, *_ = made
+    with pytest.raises(StorageError, match="another file; expected a posterior"):
+        score_posterior(folder / "truth.nc", prior)
+
+
 def test_of_several_truths_none_is_chosen(made):
     folder, prior, *_ = made
     with xr.open_dataset(folder / "posterior.nc") as file:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from sda_jax.cli.common import Arguments, run
+from sda_jax.core._errors import ConfigError
 from sda_jax.experiment._cases import configured_prior
 from sda_jax.experiment._comparison import compare_cases, summary
 from sda_jax.experiment._config import Experiment
@@ -38,6 +39,13 @@ def evaluate(arguments: Arguments) -> None:
         return
     path = Path(options.posterior or options.output / "posterior.nc")
     if path.suffix == ".h5":
+        if options.held_out or options.truth:
+            raise ConfigError(
+                "--held-out, --truth",
+                (options.held_out, options.truth),
+                "none: a case's truth is in its posterior.h5",
+                "Leave them out.",
+            )
         for name, value in score_case_posterior(path, arguments.components).items():
             print(f"{name}: {value:g}")
     else:

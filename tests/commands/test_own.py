@@ -10,6 +10,9 @@ import xarray as xr
 from own import save, stations, waves
 
 from sda_jax.cli.main import main
+from sda_jax.core._errors import ConfigError
+from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, score_posterior
+from sda_jax.experiment._config import override
 from sda_jax.prior._prior import load_prior
 
 QUICK = ["--assimilation.sampler.sampler.steps", "4", "--assimilation.samples", "3"]
@@ -131,6 +134,22 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch, capsys
     assert "give --operator averages:mean" in said and "averages" not in sys.modules
     assert main([*evaluate, "--operator", "averages:mean"]) == 0
     assert re.search(r"innovation chi-square: \d", capsys.readouterr().out)
+
+
+def test_the_same_from_python(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    config = override(Experiment(), [*QUICK, "--assimilation.samples", "2"])
+    files = ObservationFiles(start="2020-01-01", length=12, points=("stations.csv",))
+    prior = load_prior("run/prior")
+    path = assimilate_files("python.nc", prior, files, config, quantiles=())
+    written = path.stat().st_mtime_ns
+    assert assimilate_files("python.nc", prior, files, config).stat().st_mtime_ns == written
+    scores = score_posterior(path, prior)
+    assert scores.chi_square is not None and scores.chi_square.members.shape == (2,)
+    assert scores.posterior.ensemble.shape == (2, 12, 7, 8, 2) and not scores.left_out
+    assert (trained / "python_summary.nc").exists()
+    with pytest.raises(ConfigError, match="one trained on files"):
+        assimilate_files("other.nc", load_prior("lorenz63"), files)
 
 
 GENTLE = """

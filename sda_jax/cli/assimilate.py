@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,7 @@ def _files(arguments: Arguments) -> None:
         options.quantiles,
         options.save_every,
         progress=True,
+        report=partial(print, flush=True),
     )
     print(f"posterior: {path} ({config.assimilation.samples} members of {length} states)")
     if options.quantiles is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,10 @@ def require_layout(prior: Prior, remedy: str) -> Layout:
     return prior.layout
 
 
+def _silent(text: str) -> None:
+    """Says nothing."""
+
+
 def assimilate_files(
     path: str | Path,
     prior: Prior,
@@ -142,6 +146,7 @@ def assimilate_files(
     quantiles: Sequence[float] | None = None,
     save_every: int = 16,
     progress: bool = False,
+    report: Callable[[str], object] = _silent,
 ) -> Path:
     """Writes the posterior of observations in files as a CF data set; called again after an
     interruption, it goes on where it stopped.
@@ -154,7 +159,8 @@ def assimilate_files(
         prior_name: Where the prior is, for the file's attributes.
         quantiles: If not None, `<stem>_summary.nc` beside the file gets mean, spread and these.
         save_every: Noise levels between two checkpoints.
-        progress: Prints how many observations are used, and shows a bar.
+        progress: Shows a bar.
+        report: Called with how many observations are used and why others are not, for people.
 
     Returns:
         `path`.
@@ -169,8 +175,7 @@ def assimilate_files(
     layout = require_layout(prior, "Use --case or --observation with it.")
     start, length = files.period(layout)
     used = read_all(files.sources(), layout, start, length)
-    if progress:
-        print(used.report, flush=True)
+    report(used.report)
     path = require_format(path)
     description = dumps(
         describe_run(

@@ -176,7 +176,7 @@ def test_a_posterior_by_guidance_of_ones_own_is_evaluated(trained, monkeypatch, 
         assert '"Gentle"' in found.attrs["sda_config"]
     assert main(["evaluate", "--output", "run", "--posterior", "gentle.nc"]) == 0
     said = capsys.readouterr().out
-    assert "innovation chi-square: " in said and "left out" not in said.split("used")[-1]
+    assert re.search(r"innovation chi-square: \d", said)
     page = (trained / "gentle_report.html").read_text()
     assert "Gentle" in page and "--points stations.csv" in page
 

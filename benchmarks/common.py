@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 import sda_jax as sda
-from sda_jax.cli.common import cache_compilations
+from sda_jax.runtime._compilations import cache_compilations
 from sda_jax.runtime._files import write_text
 from sda_jax.runtime._versions import versions
 
@@ -69,6 +70,13 @@ def record(
     text = f"# {title}\n\n{head}\n\n{body}\n"
     print(text)
     write_text(RESULTS / f"{name}.md", text)
+
+
+def train(*arguments: str) -> None:
+    """`sda-jax train` with these arguments, a process of its own that must end well."""
+    command = [sys.executable, "-m", "sda_jax.cli.main", "train", *arguments]
+    if subprocess.run(command).returncode:
+        raise SystemExit(1)
 
 
 def weights(prior: sda.Prior) -> str:

@@ -18,10 +18,8 @@ import numpy as np
 from common import RESULTS, latest, measured, record, weights
 
 import sda_jax as sda
-from sda_jax.cli.common import draw_case, posterior
-from sda_jax.cli.experiment import scores
 from sda_jax.core._json import encode
-from sda_jax.experiment._config import Experiment, load_config
+from sda_jax.experiment import Experiment, draw_case, flow_scores, load_config, sample_posterior
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 EXPERIMENTS = ("extrapolation", "saturation", "subsampling", "assimilation", "loop")
@@ -95,7 +93,7 @@ def main() -> None:
             prior = sda.load_prior("kolmogorov")
             known = identity(config, prior)
             done = {(r["case"], r["truth"]) for r in records if r["settings"] == known}
-            for name, case in config.cases.items():
+            for name in config.cases:
                 for index in range(options.truths):
                     if (name, index) in done:
                         continue
@@ -104,7 +102,7 @@ def main() -> None:
                     guided = sampler.levels(schedule).guided
                     observed = int(np.size(test.observation.y))
                     start = time.perf_counter()
-                    ensemble = posterior(prior, test, config.assimilation)
+                    ensemble = sample_posterior(prior, test, config.assimilation)
                     found = {
                         "case": name,
                         "method": method,
@@ -113,7 +111,7 @@ def main() -> None:
                         "observed": observed,
                         "forwards": sampler.evaluations(schedule),
                         "vjps": config.assimilation.guidance.vjps(observed, guided),
-                        **scores(test, ensemble, case.imposed is not None),
+                        **flow_scores(test, ensemble),
                         "seconds": round(time.perf_counter() - start, 2),
                         "settings": known,
                         **measured(),

@@ -22,9 +22,8 @@ from kolmogorov import ROOT, identity
 from matplotlib.figure import Figure
 
 import sda_jax as sda
-from sda_jax import evaluation as metrics
-from sda_jax.cli.common import draw_case, posterior
-from sda_jax.experiment._config import load_config
+from sda_jax.evaluation import _metrics as metrics
+from sda_jax.experiment import draw_case, load_config, sample_posterior
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 BINS = 11
@@ -123,6 +122,8 @@ def main() -> None:
     config, _ = load_config(ROOT / "configs" / f"kolmogorov_{options.experiment}.py")
     prior, name = sda.load_prior("kolmogorov"), options.case or options.experiment
     case = config.cases[name]
+    if case.imposed is not None:
+        parser.error("--case: one whose truth is known")
     path = RESULTS / "kolmogorov_calibration.jsonl"
     records = read_records(path)
     write_records(path, records)
@@ -145,7 +146,8 @@ def main() -> None:
                 key = jax.random.fold_in(jax.random.key(2), index)
                 observation = sda.observe(key, drawn[index], case.operator, std=case.std)
                 test = test._replace(truth=drawn[index], observation=observation)
-            ensemble = posterior(prior, test, config.assimilation)
+            assert test.truth is not None
+            ensemble = sample_posterior(prior, test, config.assimilation)
             ranks = metrics.ranks(ensemble, test.truth) * BINS // (options.members + 1)
             found = {
                 "case": name,

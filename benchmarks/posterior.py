@@ -134,7 +134,7 @@ def main() -> None:
                     "index": index,
                     "samples": options.samples,
                     "settings": settings[label, method],
-                    **dict(zip(("forwards", "vjps", "jvps"), costs, strict=True)),
+                    **dict(zip(("forwards", "vjps"), costs, strict=True)),
                     **measured(),
                 }
                 start = time.perf_counter()

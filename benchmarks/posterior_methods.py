@@ -27,12 +27,12 @@ class Assimilated(NamedTuple):
         """By which records know it."""
         return json.dumps([*map(encode, self), REFERENCE, weights(case.prior)])
 
-    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
-        """Forwards, VJPs and JVPs of one member."""
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int]:
+        """Forwards and VJPs of one member."""
         schedule = case.prior.denoiser.schedule
         guided = self.sampler.levels(schedule).guided
         vjps = self.guidance.vjps(int(np.size(observation.y)), guided)
-        return self.sampler.evaluations(schedule), vjps, 0
+        return self.sampler.evaluations(schedule), vjps
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
@@ -55,12 +55,12 @@ class Weighted(NamedTuple):
         given = ["twisted_smc", *self[:2], encode(self.guidance)]
         return json.dumps([*given, REFERENCE, weights(case.prior)])
 
-    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
-        """Forwards, VJPs and JVPs for one member of the ensemble, all particles counted."""
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int]:
+        """Forwards and VJPs for one member of the ensemble, all particles counted."""
         schedule = case.prior.denoiser.schedule
         levels = np.asarray(noise_ratio(schedule, sda.LogSNR()(schedule, self.steps)))
         levels = np.tile(levels, self.particles // samples)
-        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels), 0
+        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels)
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
@@ -81,9 +81,9 @@ class Redrawn(NamedTuple):
         """By which records know it."""
         return json.dumps(["truth", REFERENCE])
 
-    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int, int]:
+    def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int]:
         """No evaluations."""
-        return 0, 0, 0
+        return 0, 0
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int

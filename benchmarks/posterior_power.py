@@ -50,7 +50,7 @@ def main() -> None:
                 r = scores(case, observation, truth, spoil(third), known)
                 found.append(
                     {"case": name, "method": label, "diverged": False, "seconds": 0.0}
-                    | {"forwards": 0, "vjps": 0, "jvps": 0}
+                    | {"forwards": 0, "vjps": 0}
                     | {**r, "rejected": rejected(r)}
                 )
                 print(f"{name} {index} {label}: rejected {found[-1]['rejected']}", flush=True)

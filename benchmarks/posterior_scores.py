@@ -146,9 +146,9 @@ def summary(records: list[dict[str, Any]]) -> str:
     of the machine, in alphabetical order, if there were several."""
     names = list(COLUMNS)
     lines = [
-        "| case | method | n | diverged | forwards | VJPs | JVPs | "
+        "| case | method | n | diverged | forwards | VJPs | "
         f"{' | '.join(names)} | energy p > 0.01 | all bounds |",
-        "|---" * (9 + len(names)) + "|",
+        "|---" * (8 + len(names)) + "|",
     ]
     machines = sorted({r["machine"] for r in records})
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -156,7 +156,7 @@ def summary(records: list[dict[str, Any]]) -> str:
         groups.setdefault((r["case"], r["method"]), []).append(r)
     for (case, method), rows in groups.items():
         whole = [r for r in rows if not r["diverged"]]
-        cost = " | ".join(str(rows[0][name]) for name in ("forwards", "vjps", "jvps"))
+        cost = " | ".join(str(rows[0][name]) for name in ("forwards", "vjps"))
         head = f"| {case} | {method} | {len(rows)} | {len(rows) - len(whole)} | {cost} | "
         if not whole:
             lines.append(head + " | ".join([""] * (len(names) + 2)) + " |")

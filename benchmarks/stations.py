@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 import scipy.interpolate
 import xarray as xr
-from common import RESULTS, record
+from common import RESULTS, record, train
 
 import sda_jax as sda
-from sda_jax.cli.main import main as command
 from sda_jax.observations._reading import read
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._presets import PRESETS
@@ -186,8 +185,7 @@ def main() -> None:
     if not source.exists():
         dataset(12000, 0, "2000-01-01").to_netcdf(source, engine="h5netcdf")
     steps = ["--training.steps", str(options.steps)]
-    if command(["train", "--data", str(source), "--output", str(folder / "run"), *steps]):
-        raise SystemExit(1)
+    train("--data", str(source), "--output", str(folder / "run"), *steps)
     prior = sda.load_prior(folder / "run" / "prior")
     layout = prior.layout
     assert layout is not None

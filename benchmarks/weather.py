@@ -21,10 +21,9 @@ import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
-from common import RESULTS, record
+from common import RESULTS, record, train
 
 import sda_jax as sda
-from sda_jax.cli.main import main as command
 from sda_jax.data._layout import Layout
 from sda_jax.evaluation._metrics import crps
 from sda_jax.observations._interpolation import Interpolate
@@ -155,8 +154,7 @@ def main() -> None:
     start = time.perf_counter()
     given = ["--data", str(source), "--output", str(folder / "run"), "--data.files.cycles", "day"]
     given += ["--data.files.missing", "skip", "--training.steps", str(options.steps)]
-    if command(["train", *given]):
-        raise SystemExit(1)
+    train(*given)
     seconds = time.perf_counter() - start
     prior = sda.load_prior(folder / "run" / "prior")
     layout = prior.layout

@@ -6,19 +6,15 @@ Not an experiment by itself: the files beside it call these functions.
 from sda_jax.diffusion._grids import EvenTime
 from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
-from sda_jax.experiment._config import Assimilation, Case, Data, Evaluation, Experiment
+from sda_jax.experiment._config import Assimilation, Data, Evaluation, Experiment
+from sda_jax.experiment._demo import demo_experiment
 from sda_jax.guidance import SDA
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.observations._operators import Channels, Every
 from sda_jax.prior._training import Training
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 from sda_jax.systems import Lorenz63
 
-CASES = {
-    "lo": Case(length=65, operator=Every(8, Channels((0,))), std=0.4),
-    "hi": Case(length=65, operator=Every(1, Channels((0,))), std=2.0),
-    "multimodal": Case(length=49, operator=Every(4, Channels((2,))), std=0.86),
-}
+CASES = demo_experiment().cases
 
 # gamma acts on standardised coordinates, as in the paper
 PAPER_SAMPLING = Assimilation(

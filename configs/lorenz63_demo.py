@@ -1,10 +1,8 @@
-"""What `make demo` runs: the shipped Lorenz prior, one observation, 256 trajectories.
+"""What `make demo` and `sda-jax demo` run: the shipped Lorenz prior, one observation, 256 members.
 
-python scripts/demo.py [--case hi] [--observation FILE] [--assimilation.samples 1024]
+sda-jax demo [--case hi] [--observation FILE] [--assimilation.samples 1024]
 """
 
-import dataclasses
+from sda_jax.experiment import demo_experiment
 
-from lorenz63_conv_laptop import config as laptop
-
-config = dataclasses.replace(laptop, prior="lorenz63")
+config = demo_experiment()

@@ -1,5 +1,6 @@
 """Configs load, survive JSON, take overrides; the commands run end to end at a tiny size."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.diffusion._grids import EvenTime
 from sda_jax.diffusion._schedules import Cosine
+from sda_jax.experiment import (
+    case_of_file,
+    demo_experiment,
+    draw_case,
+    reference_ensembles,
+    score_case,
+    summary,
+)
 from sda_jax.experiment._config import Experiment, load_config, override
 from sda_jax.guidance import SDA
 from sda_jax.observations._files import load_observation, save_observation
@@ -28,7 +37,7 @@ CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.ends
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_loads_says_its_command_and_survives_json(path):
     config, doc = load_config(path)
-    assert f"configs/{path.name}" in doc or "scripts/demo.py" in doc
+    assert f"configs/{path.name}" in doc or "sda-jax demo" in doc
     assert loads(dumps(config), registry()) == config
 
 
@@ -51,7 +60,7 @@ def test_the_paper_settings():
 
 
 def test_overrides_are_typed(capsys):
-    config, _ = load_config(ROOT / "configs" / "lorenz63_demo.py")
+    config, _ = load_config(ROOT / "configs" / "lorenz63_conv_laptop.py")
     arguments = (
         "--training.steps 7 --cases.lo.std 0.5 --system.dt 0.01 --network.width 8 "
         "--assimilation.sampler.sampler.corrector.tau 0.1 --seed 3"
@@ -133,19 +142,16 @@ def test_commands_end_to_end(tmp_path, capsys):
     assert loads(json.dumps(description["experiment"]), registry()).training.steps == 8
 
 
-def test_demo_reads_an_observation_file(tmp_path, capsys):
+def test_demo_reads_an_observation_file(tmp_path, capsys, monkeypatch):
+    """From any folder, without a config file; and where no truth is known none is invented."""
+    monkeypatch.chdir(tmp_path)
     y = np.linspace(-3, 3, 3).reshape(3, 1).astype(np.float32)
     observation = sda.Observation(y, sda.Every(8, sda.Channels((0,))), std=0.4)
     save_observation(tmp_path / "mine.h5", observation, 17)
     again, length = load_observation(tmp_path / "mine.h5")
     assert length == 17 and again.operator == observation.operator
     common = [
-        *(
-            "--config",
-            str(ROOT / "configs" / "lorenz63_demo.py"),
-            "--output",
-            str(tmp_path / "out"),
-        ),
+        *("--output", str(tmp_path / "out")),
         *[
             "--assimilation.samples",
             "6",
@@ -161,9 +167,30 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
     assert "W1 to the truth" in out and "floor" in out
     arrays = load_posterior(tmp_path / "out" / "file" / "posterior.h5")
     assert "truth" not in arrays and arrays["ensemble"].shape == (6, 17, 3)
+    config = override(demo_experiment(), common[2:])
+    prior = sda.load_prior("lorenz63")
+    test = case_of_file(config, prior, tmp_path / "mine.h5")
+    assert test.truth is None and test.simulation is None
+    sampler, references = config.assimilation.sampler, reference_ensembles(config, test)
+    _, record = score_case(config, prior, test, sampler, references)
+    assert record["spread_ratio"] > 0
+    assert not {"rmse", "rmse_reference", "crps", "crps_reference"} & set(record)
+    assert "|  | " in summary([{"case": "file", "observation": 0, **record}])
     (tmp_path / "bad.h5").write_text("no")
     assert demo.main([*common, "--observation", str(tmp_path / "bad.h5")]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_an_imposed_value_has_no_truth():
+    config, _ = load_config(ROOT / "configs" / "lorenz63_conv_laptop.py")
+    case = dataclasses.replace(config.cases["lo"], imposed=1.0)
+    plain, imposed = (
+        draw_case(dataclasses.replace(config, cases={"lo": c}), "lo")
+        for c in (config.cases["lo"], case)
+    )
+    assert plain.truth is plain.simulation and imposed.truth is None
+    np.testing.assert_array_equal(imposed.simulation, plain.truth)
+    np.testing.assert_array_equal(imposed.observation.y, np.ones_like(plain.observation.y))
 
 
 @pytest.mark.slow
@@ -174,7 +201,7 @@ def test_own_system_through_the_commands(tmp_path):
     (tmp_path / "pendulum.py").write_text(
         '"""Own system."""\nimport jax\nimport sda_jax as sda\n'
         + code
-        + "from sda_jax.config import Case, Experiment\n"
+        + "from sda_jax.experiment import Case, Experiment\n"
         "from sda_jax.networks import TemporalConv\n"
         "config = Experiment(system=Pendulum(), network=TemporalConv(), cases={'lo': Case()})\n"
     )
@@ -233,5 +260,6 @@ def test_flow_experiments_end_to_end(tmp_path, capsys):
     assert "resolution" in capsys.readouterr().err
     lorenz = ["--config", str(ROOT / "configs" / "lorenz63_demo.py")]
     assert experiment.main(lorenz) == 2
+    assert "whose states are fields" in capsys.readouterr().err
     assert evaluate.main(arguments("circle", *small, "--evaluation.cases", "circle")) == 2
     assert "no density" in capsys.readouterr().err

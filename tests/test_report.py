@@ -10,12 +10,13 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.cli import report as own_report
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import dumps
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
+from sda_jax.evaluation import held_out_scores
+from sda_jax.experiment import posterior_page, score_posterior
 from sda_jax.figures import _page as report
 from sda_jax.observations._reading import read
 from sda_jax.observations._tables import Points
@@ -24,15 +25,6 @@ from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-class Options:
-    """As the command line gives them."""
-
-    def __init__(self, folder, **given):
-        self.output, self.std, self.columns = folder, 0.5, []
-        self.posterior, self.held_out, self.truth = str(folder / "posterior.nc"), [], None
-        vars(self).update(given)
 
 
 @pytest.fixture
@@ -72,27 +64,21 @@ def made(tmp_path, monkeypatch):
     attributes = provenance("run/prior", dumps(said), 3, sda_observations="seen.csv: <40 & more>")
     write_posterior(tmp_path / "posterior.nc", draws[1:], members, layout, start, attributes)
     prior = Prior(None, found.standardisation, layout.state_shape, 5, None, None, layout)
-    monkeypatch.setattr(own_report, "the_prior", lambda config, output: prior)
-    return tmp_path, layout, start, draws
+    return tmp_path, prior, start, draws
 
 
-def written(folder, **given):
-    class Arguments:
-        options = Options(folder, **given)
-
-        class config:
-            seed = 0
-
-    own_report.evaluate_own(Arguments)
-    return (folder / "posterior_report.html").read_text()
+def written(folder, prior, **given):
+    """The scores and the page."""
+    scores = score_posterior(folder / "posterior.nc", prior, std=0.5, **given)
+    return scores, posterior_page(folder / "page.html", scores).read_text()
 
 
 def test_scores_of_a_calibrated_ensemble(made, key):
-    folder, layout, start, draws = made
+    folder, prior, start, draws = made
+    layout = prior.layout
     held = read(Points(str(folder / "held.csv"), 0.5), layout, start, 8).observation
-    prior = own_report.the_prior(None, None)
     filled = np.where(layout.valid, draws[1:], 0.0).astype("f4")
-    found, places = own_report.points_scores(key, prior, held, filled)
+    found, places = held_out_scores(key, prior, held, filled)
     assert list(found) == ["temp (degC)"]
     scores = found["temp (degC)"]
     m = scores["values"]
@@ -106,9 +92,9 @@ def test_scores_of_a_calibrated_ensemble(made, key):
     assert len(places) == m
 
 
-def test_the_page_says_what_was_done_and_how_it_scores(made, capsys):
-    folder, *_ = made
-    page = written(folder, held_out=["held.csv"], truth=str(folder / "true.nc"))
+def test_the_page_says_what_was_done_and_how_it_scores(made):
+    folder, prior, *_ = made
+    _, page = written(folder, prior, held_out=["held.csv"], truth=str(folder / "true.nc"))
     for text in (
         "innovation chi-square", "spread / skill", "inside the central 90 %", "CRPS",
         "sda-jax assimilate", "--points seen.csv", "--seed 3", "seen.csv: &lt;40 &amp; more&gt;",
@@ -117,35 +103,42 @@ def test_the_page_says_what_was_done_and_how_it_scores(made, capsys):
         assert text in page, text
     assert page.count("<figure>") == 2 + 1 + 2 * 2
     assert "http" not in page.replace("arXiv", "") and "<script" not in page
-    assert "report:" in capsys.readouterr().out
 
 
-def test_without_truth_or_files_the_page_says_so(made, capsys):
-    folder, *_ = made
+def test_without_truth_or_files_the_page_says_so(made):
+    folder, prior, *_ = made
     table = pd.read_csv("seen.csv")
     table.assign(value=table.value + 1).to_csv("seen.csv", index=False)
-    assert "innovation chi-square" not in written(folder, truth=str(folder / "true.nc"))
-    assert "innovation chi-square: left out, for the files" in capsys.readouterr().out
+    scores, page = written(folder, prior, truth=str(folder / "true.nc"))
+    assert scores.chi_square is None and "innovation chi-square" not in page
+    assert scores.left_out.startswith("for the files of observations have changed")
     (folder / "seen.csv").unlink()
-    page = written(folder)
-    assert "left out, " in capsys.readouterr().out
+    scores, page = written(folder, prior)
+    assert scores.chi_square is None and "no such file" in scores.left_out
     assert "are there to compare with" in page and "climate&#x27;s RMSE" not in page
+    assert "rmse" not in scores.channels[0] and scores.ranks is None
 
 
 def test_a_truth_of_another_grid_is_refused(made):
-    folder, *_ = made
+    folder, prior, *_ = made
     with xr.open_dataset(folder / "true.nc") as file:
         file.load().isel(lat=slice(None, None, -1)).to_netcdf(folder / "t.nc", engine="h5netcdf")
     with pytest.raises(StorageError, match="the grid of the prior"):
-        written(folder, truth=str(folder / "t.nc"))
+        written(folder, prior, truth=str(folder / "t.nc"))
+
+
+def test_a_file_that_is_no_posterior_is_refused(made):
+    folder, prior, *_ = made
+    with pytest.raises(StorageError, match="another file; expected a posterior"):
+        score_posterior(folder / "truth.nc", prior)
 
 
 def test_of_several_truths_none_is_chosen(made):
-    folder, *_ = made
+    folder, prior, *_ = made
     with xr.open_dataset(folder / "posterior.nc") as file:
         file.isel(member=[0, 1]).load().to_netcdf(folder / "t.nc", engine="h5netcdf")
     with pytest.raises(StorageError, match="2 trajectories"):
-        written(folder, truth=str(folder / "t.nc"))
+        written(folder, prior, truth=str(folder / "t.nc"))
 
 
 CHECK = """<script>addEventListener("load", () => {
@@ -163,8 +156,8 @@ CHECK = """<script>addEventListener("load", () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1200, 400])
 def test_a_browser_shows_it_from_the_file_alone(made, width):
-    folder, *_ = made
-    page = written(folder, held_out=["held.csv"])
+    folder, prior, *_ = made
+    _, page = written(folder, prior, held_out=["held.csv"])
     (folder / "checked.html").write_text(page.replace("</body>", CHECK + "</body>"))
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",

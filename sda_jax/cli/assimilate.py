@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sda_jax.cli.common import Arguments, asked, described, draw_case, of_file, run, the_prior
-from sda_jax.cli.own import assimilate_own, is_own, observation_options
+from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
+from sda_jax.experiment._cases import (
+    case_of_file,
+    configured_prior,
+    describe_run,
+    draw_case,
+    sampling_arguments,
+)
+from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._files import (
+    ObservationFiles,
+    assimilate_files,
+    require_layout,
+    summary_path,
+)
 from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._to_file import assimilate_to_file
@@ -27,47 +42,98 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-every", type=int, default=16, help="noise levels between two checkpoints"
     )
-    observation_options(parser)
+    group = parser.add_argument_group("observations in files, for a prior trained on files")
+    group.add_argument("--start", default=None, help="time of the first state of the trajectory")
+    group.add_argument("--end", default=None, help="time of the last one, or")
+    group.add_argument("--length", type=int, default=None, help="number of states")
+    group.add_argument("--points", nargs="+", default=[], help="CSV or Parquet tables")
+    group.add_argument("--gridded", nargs="+", default=[], help="NetCDF, HDF5 or Zarr files")
+    group.add_argument("--operator", default=None, help="module:function of your own, with")
+    group.add_argument("--y", default=None, help="the file of what it saw (.npy or one variable)")
+    group.add_argument("--std", type=float, default=None, help="noise, where a file has none")
+    group.add_argument(
+        "--columns", nargs="+", default=[], help="such as value=temp: a column's name in the tables"
+    )
+    group.add_argument("--method", default="linear", help="linear or nearest interpolation")
+    group.add_argument("--posterior", default=None, help="file to write (.nc or .zarr)")
+    group.add_argument(
+        "--quantiles", type=float, nargs="*", default=None,
+        help="also write mean, spread and these quantiles beside the posterior",
+    )  # fmt: skip
 
 
 def assimilate(arguments: Arguments) -> None:
-    """Writes `<case>/observation.h5` and `<case>/posterior.h5`; interrupted, it goes on where it
-    stopped."""
-    config, options = arguments.config, arguments.options
-    if is_own(options):
-        assimilate_own(arguments)
-        return
-    if config.system is None:
+    """Draws the posterior of observations in files, of an observation file, or of a case."""
+    options = arguments.options
+    if options.start or options.points or options.gridded or options.operator:
+        _files(arguments)
+    elif arguments.config.system is None and options.observation is None:
         raise ConfigError(
             "--config, --points, --gridded, --operator",
             None,
             "what was observed",
             "Give a config with cases, or files of observations with --start.",
         )
-    prior = the_prior(config, options.output)
-    test = draw_case(config, options.case, options.index)
-    if options.observation is not None:
-        test = of_file(test, prior, options.observation)
-    observation, length, settings = test.observation, len(test.truth), config.assimilation
-    description = described(
+    else:
+        _case(arguments)
+
+
+def _files(arguments: Arguments) -> None:
+    """Writes a CF data set; interrupted, it goes on where it stopped."""
+    config, options = arguments.config, arguments.options
+    prior = configured_prior(config, options.output, arguments.components)
+    layout = require_layout(prior, "Use --case or --observation with it.")
+    names = [field.name for field in dataclasses.fields(ObservationFiles)]
+    files = ObservationFiles(**{name: getattr(options, name) for name in names})
+    _, length = files.period(layout)
+    path = assimilate_files(
+        options.posterior or options.output / "posterior.nc",
+        prior,
+        files,
+        config,
+        config.prior if config.prior is not None else str(options.output / "prior"),
+        options.quantiles,
+        options.save_every,
+        progress=True,
+        report=partial(print, flush=True),
+    )
+    print(f"posterior: {path} ({config.assimilation.samples} members of {length} states)")
+    if options.quantiles is not None:
+        print(f"summary: {summary_path(path)}")
+
+
+def _case(arguments: Arguments) -> None:
+    """Writes `<case>/observation.h5` and `<case>/posterior.h5`; interrupted, it goes on where it
+    stopped."""
+    config, options = arguments.config, arguments.options
+    prior = configured_prior(config, options.output, arguments.components)
+    chosen = (options.case, options.index)
+    test = (
+        draw_case(config, *chosen)
+        if options.observation is None
+        else case_of_file(config, prior, options.observation, *chosen, arguments.components)
+    )
+    description = describe_run(
         config, case=options.case, index=options.index, observation=options.observation
     )
-    check_observation(prior, observation, length)
+    check_observation(prior, test.observation, test.length)
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
     path = assimilate_to_file(
         path=folder / "posterior.h5",
-        **asked(prior, test, settings),
+        **sampling_arguments(prior, test, config.assimilation),
         save_every=options.save_every,
         description=description,
-        truth=whole(test.truth) if options.observation is None else None,
+        truth=None if test.truth is None else whole(test.truth),
         progress=True,
     )
     seconds = time.perf_counter() - start
-    on_process_zero(lambda: save_observation(folder / "observation.h5", observation, length))
+    on_process_zero(
+        lambda: save_observation(folder / "observation.h5", test.observation, test.length)
+    )
     if is_process_zero():
         print(
-            f"posterior: {path} ({settings.samples} members of {length} states, "
+            f"posterior: {path} ({config.assimilation.samples} members of {test.length} states, "
             f"spread {_spread(path):.3f}, {seconds:.1f} s)"
         )
 
@@ -89,4 +155,4 @@ def _spread(path: Path) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/assimilate.py."""
-    return run(assimilate, str(__doc__), arguments, add_options=_options, own_data=True)
+    return run(assimilate, str(__doc__), arguments, Experiment(), _options)

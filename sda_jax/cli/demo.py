@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 import numpy as np
 
-from sda_jax.cli.common import Arguments, described, draw_case, of_file, run, the_prior
-from sda_jax.cli.evaluate import reference_ensembles, score
-from sda_jax.cli.figures import draw_posterior
+from sda_jax.cli.common import Arguments, run
 from sda_jax.core._json import dumps
+from sda_jax.experiment._cases import case_of_file, configured_prior, describe_run, draw_case
+from sda_jax.experiment._comparison import reference_ensembles, score_case
+from sda_jax.experiment._demo import demo_experiment
+from sda_jax.figures import draw_posterior
 from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
 from sda_jax.posterior._files import save_posterior
@@ -25,13 +28,15 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def demo(arguments: Arguments) -> None:
     """Writes posterior, observation and figures to a folder of the case."""
     config, options = arguments.config, arguments.options
-    prior = the_prior(config, options.output)
-    test = draw_case(config, options.case)
-    known = options.observation is None
-    if not known:
-        test = of_file(test, prior, options.observation)
-        check_observation(prior, test.observation, len(test.truth))
-    description = described(config, case=options.case, observation=options.observation)
+    prior = configured_prior(config, options.output, arguments.components)
+    if options.observation is None:
+        test = draw_case(config, options.case)
+    else:
+        test = case_of_file(
+            config, prior, options.observation, options.case, components=arguments.components
+        )
+        check_observation(prior, test.observation, test.length)
+    description = describe_run(config, case=options.case, observation=options.observation)
     folder = claim(
         options.output / ("file" if options.observation else options.case), dumps(description)
     )
@@ -42,13 +47,16 @@ def demo(arguments: Arguments) -> None:
     references = reference_ensembles(config, test)
     reference_seconds = time.perf_counter() - start
     print("posterior sampling ...", flush=True)
-    ensemble, record = score(config, prior, test, config.assimilation.sampler, references, True)
-    truth = np.asarray(test.truth) if known else None
-    save_observation(folder / "observation.h5", test.observation, len(test.truth))
-    save_posterior(folder / "posterior.h5", ensemble, description, truth, references[0])
+    ensemble, record = score_case(
+        config, prior, test, config.assimilation.sampler, references, progress=True
+    )
     arrays = {"ensemble": ensemble, "reference": references[0]}
-    if truth is not None:
-        arrays["truth"] = truth
+    if test.truth is not None:
+        arrays["truth"] = np.asarray(test.truth)
+    save_observation(folder / "observation.h5", test.observation, test.length)
+    save_posterior(
+        folder / "posterior.h5", ensemble, description, arrays.get("truth"), references[0]
+    )
     dt = getattr(config.system, "dt", 1.0)
     title = f"Posterior of {members} members given {np.size(test.observation.y)} numbers"
     paths = draw_posterior(folder, test.observation, dt, arrays, title)
@@ -58,7 +66,7 @@ def demo(arguments: Arguments) -> None:
     print("\n".join(f"figure: {path}" for path in paths))
 
 
-def _table(record: dict, reference_seconds: float) -> str:
+def _table(record: dict[str, Any], reference_seconds: float) -> str:
     rows = [
         ("W1 to the truth", f"{record['w1']:.2f}", f"{record['w1_floor']:.2f} (floor)"),
         ("log prior", f"{record['log_prior']:.1f}", f"{record['log_prior_truth']:.1f}"),
@@ -76,5 +84,5 @@ def _table(record: dict, reference_seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point of scripts/demo.py."""
-    return run(demo, str(__doc__), arguments, "configs/lorenz63_demo.py", _options)
+    """Entry point of `sda-jax demo`."""
+    return run(demo, str(__doc__), arguments, demo_experiment(), _options, "demo")

@@ -7,33 +7,27 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sda_jax import figures as draw
-from sda_jax.cli.common import (
-    Arguments,
-    TestCase,
-    described,
-    draw_case,
-    posterior,
-    run,
-    the_case,
-    the_prior,
-)
-from sda_jax.cli.figures import draw_flow, shown
+from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
-from sda_jax.data._simulation import forecast
-from sda_jax.evaluation import _metrics as metrics
-from sda_jax.evaluation._distances import spectrum_distance
+from sda_jax.experiment._cases import (
+    configured_prior,
+    describe_run,
+    draw_case,
+    sample_posterior,
+    the_case,
+)
 from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._flow import ForwardCheck, check_forward, flow_scores, flow_table
 from sda_jax.observations._files import save_observation
+from sda_jax.observations._observation import Observation
 from sda_jax.observations._operators import At
 from sda_jax.posterior._files import save_posterior
+from sda_jax.prior._prior import Prior
 from sda_jax.runtime._claims import claim
 from sda_jax.runtime._files import write_text
 
@@ -43,102 +37,66 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", type=int, default=0, help="which test of the cases")
 
 
-def scores(test: TestCase, ensemble: np.ndarray, imposed: bool) -> dict[str, Any]:
-    """What an ensemble is judged by. Where y was imposed there is no truth to compare with."""
-    record: dict[str, Any] = {
-        "residual_std": metrics.residual_std(test.observation, ensemble),
-        "spectrum_distance": spectrum_distance(ensemble, test.truth),
-    }
-    if test.observation.std is not None:  # a distribution that is not Gaussian has none
-        square = np.mean(np.asarray(test.observation.std) ** 2)
-        record["observation_std"] = float(np.sqrt(square))
-    if len(ensemble) > 1:
-        record["spread"] = metrics.spread(ensemble)
-    if not imposed:
-        record["rmse"] = metrics.rmse(ensemble, test.truth)
-        if len(ensemble) > 1:
-            record["crps"] = metrics.crps(ensemble, test.truth)
-            record["spread_skill"] = metrics.spread_skill(ensemble, test.truth)
-    return record
+def experiment(arguments: Arguments) -> None:
+    """Writes observation, posterior, scores, panels and an animation below the cases' names."""
+    config, options = arguments.config, arguments.options
+    if config.system is None or len(config.system.state_shape) != 3:
+        raise ConfigError(
+            "system",
+            type(config.system).__name__,
+            "a system whose states are fields (x, y, component)",
+            "Use `sda-jax demo` for systems of a few variables.",
+        )
+    prior = configured_prior(config, options.output, arguments.components)
+    for name in [options.case] if options.case else config.cases:
+        _run_case(config, prior, options.output, name, options.index)
 
 
-def _report(name: str, record: dict[str, Any]) -> str:
-    labels = {
-        "residual_std": "std(A(x) - y)",
-        "observation_std": "std of the observation",
-        "rmse": "RMSE of the mean against the truth",
-        "spread": "spread",
-        "crps": "CRPS",
-        "spread_skill": "spread / skill",
-        "spectrum_distance": "energy spectrum distance (RMS of log10)",
-        "seconds": "seconds",
-    }
-    lines = [f"{labels[key]:40s} {record[key]:.4f}" for key in labels if key in record]
-    return "\n".join([name, *lines])
+def _run_case(config: Experiment, prior: Prior, output: Path, name: str, index: int) -> None:
+    case = the_case(config, name)
+    description = describe_run(config, case=name, index=index)
+    folder = claim(output / name, dumps(description))
+    print(f"{name}: simulating a truth ...", flush=True)
+    test = draw_case(config, name, index)
+    start = time.perf_counter()
+    ensemble = sample_posterior(prior, test, config.assimilation, progress=True)
+    seconds = time.perf_counter() - start
+    save_observation(folder / "observation.h5", test.observation, test.length)
+    save_posterior(folder / "posterior.h5", ensemble, description, test.truth)
+    record = {**flow_scores(test, ensemble), "seconds": seconds}
+    write_text(folder / "scores.json", json.dumps(record, indent=2) + "\n")
+    print(f"{name}\n{flow_table(record)}")
+    arrays = {"ensemble": ensemble}
+    if test.truth is not None:
+        arrays["truth"] = np.asarray(test.truth)
+    paths = draw.draw_flow(folder, test.observation, config.system.dt, arrays, name)
+    if isinstance(case.operator, At) and case.imposed is not None:
+        check = check_forward(config, test, ensemble)
+        paths.append(_show(check, folder, test.observation, config.system.dt))
+    print("\n".join(f"figure: {path}" for path in paths), flush=True)
 
 
-def _verify(config: Experiment, folder: Path, test: TestCase, ensemble: np.ndarray) -> list[Path]:
-    """Simulates members forward from their first states and compares."""
-    system, members, length = config.system, ensemble[:4], ensemble.shape[1]
-    ahead = np.stack(
-        [forecast(jax.random.key(0), system, jnp.asarray(m[0]), length) for m in members]
-    )
-    errors = np.sqrt(((ahead - members) ** 2).mean(axis=(0, 2, 3, 4)))
-    asked = float(np.nanmean(np.asarray(test.observation.y)))
-    means = [
-        float(np.mean([test.observation.operator(jnp.asarray(x)) for x in paths]))
-        for paths in (members, ahead)
-    ]
+def _show(check: ForwardCheck, folder: Path, observation: Observation, dt: float) -> Path:
+    of_members, of_simulations, asked = check.observed
     print("simulated forward from the members' first states:")
-    print("  RMS difference by state " + " ".join(f"{e:.3f}" for e in errors))
-    print(f"  mean of A: members {means[0]:.3f}, simulations {means[1]:.3f}, imposed {asked:.3f}")
-    seen, label = shown(test.observation, length, ensemble.shape[2:])
+    print("  RMS difference by state " + " ".join(f"{e:.3f}" for e in check.errors))
+    print(
+        f"  mean of A: members {of_members:.3f}, simulations {of_simulations:.3f}, "
+        f"imposed {asked:.3f}"
+    )
+    length, shape = check.members.shape[1], check.members.shape[2:]
+    seen, label = draw.observed_fields(observation, length, shape)
     figure = draw.flow_panels(
-        ahead,
-        system.dt,
-        members[0],
+        check.simulations,
+        dt,
+        check.members[0],
         seen,
         label,
         truth_label="member 1",
         member_label="simulation",
         title="simulations from the members' first states, and the first of these members",
     )
-    return [draw.save(figure, folder / "forward.png")]
-
-
-def experiment(arguments: Arguments) -> None:
-    """Writes observation, posterior, scores, panels and an animation below the cases' names."""
-    config, options = arguments.config, arguments.options
-    if len(config.system.state_shape) != 3:
-        raise ConfigError(
-            "system",
-            type(config.system).__name__,
-            "a system whose states are fields (x, y, component)",
-            "Use scripts/demo.py for systems of a few variables.",
-        )
-    prior = the_prior(config, options.output)
-    for name in [options.case] if options.case else config.cases:
-        case = the_case(config, name)
-        imposed = case.imposed is not None
-        description = described(config, case=name, index=options.index)
-        folder = claim(options.output / name, dumps(description))
-        print(f"{name}: simulating a truth ...", flush=True)
-        test = draw_case(config, name, options.index)
-        start = time.perf_counter()
-        ensemble = posterior(prior, test, config.assimilation, True)
-        seconds = time.perf_counter() - start
-        save_observation(folder / "observation.h5", test.observation, len(test.truth))
-        save_posterior(
-            folder / "posterior.h5", ensemble, description, None if imposed else test.truth
-        )
-        record = {**scores(test, ensemble, imposed), "seconds": seconds}
-        write_text(folder / "scores.json", json.dumps(record, indent=2) + "\n")
-        print(_report(name, record))
-        arrays = {"ensemble": ensemble} | ({} if imposed else {"truth": np.asarray(test.truth)})
-        paths = draw_flow(folder, test.observation, config.system.dt, arrays, name)
-        if isinstance(case.operator, At) and imposed:
-            paths += _verify(config, folder, test, ensemble)
-        print("\n".join(f"figure: {path}" for path in paths), flush=True)
+    return draw.save(figure, folder / "forward.png")
 
 
 def main(arguments: list[str] | None = None) -> int:

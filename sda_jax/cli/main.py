@@ -8,10 +8,12 @@ from importlib import import_module
 from sda_jax.runtime._versions import versions
 
 COMMANDS = {
+    "demo": "one observation, its posterior and the exact one: table, files, figures",
     "simulate": "simulate a system's trajectories into a file",
     "train": "train a prior, on a system of a config or on your own files (--data)",
     "assimilate": "draw the posterior of observations",
     "evaluate": "score posteriors",
+    "experiment": "run a flow experiment of a config: posteriors, scores, animations",
     "figures": "draw what the other commands wrote",
     "inspect": "say what a file or folder is",
 }
@@ -30,6 +32,7 @@ from your own files to a posterior:
                                                         runs/sst/posterior.nc, opens in xarray
 
 with a simulated system:
+  sda-jax demo                                          the prior that comes with the package
   sda-jax train --config configs/lorenz63_conv_laptop.py
   sda-jax assimilate --config configs/lorenz63_conv_laptop.py --case hi
 """

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 
 from sda_jax.cli.common import Arguments, run
+from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._train import train_prior
 
 
@@ -26,4 +27,4 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/train.py."""
-    return run(train, str(__doc__), arguments, add_options=_options, own_data=True)
+    return run(train, str(__doc__), arguments, Experiment(), _options)

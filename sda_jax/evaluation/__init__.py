@@ -1,5 +1,6 @@
 """Metrics, and diagnostics that need no truth."""
 
+from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import (
     ChiSquare,
     held_out_ranks,
@@ -31,12 +32,14 @@ from sda_jax.observations._observation import log_likelihood
 __all__ = [
     "ChiSquare",
     "Comparison",
+    "channel_scores",
     "compare",
     "coverage",
     "crps",
     "energy_distance",
     "energy_test",
     "held_out_ranks",
+    "held_out_scores",
     "innovation_chi_square",
     "log_likelihood",
     "log_prior",

@@ -164,7 +164,7 @@ def load_config(path: str | Path) -> tuple[Experiment, str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError("--config", path, "a Python file", "See the folder configs.")
+        raise ConfigError("--config", path, "a Python file", "Check the path.")
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         found = runpy.run_path(str(path))
@@ -176,9 +176,7 @@ def load_config(path: str | Path) -> tuple[Experiment, str]:
         sys.path.remove(str(path.parent.absolute()))
     config = found.get("config")
     if not isinstance(config, Experiment):
-        raise ConfigError(
-            "--config", path, "a file that sets config = Experiment(...)", "See configs."
-        )
+        raise ConfigError("--config", path, "a file that sets config = Experiment(...)", "Set it.")
     return config, found.get("__doc__") or ""
 
 

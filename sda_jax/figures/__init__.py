@@ -1,5 +1,11 @@
 """Figures, made without pyplot and its global state."""
 
+from sda_jax.figures._cases import (
+    draw_flow,
+    draw_posterior,
+    observed_fields,
+    observed_points,
+)
 from sda_jax.figures._common import save
 from sda_jax.figures._flow import flow_animation, flow_panels, forecast_errors, spectra
 from sda_jax.figures._states import (
@@ -12,10 +18,14 @@ from sda_jax.figures._states import (
 
 __all__ = [
     "accuracy_curves",
+    "draw_flow",
+    "draw_posterior",
     "flow_animation",
     "flow_panels",
     "forecast_errors",
     "modes",
+    "observed_fields",
+    "observed_points",
     "phase_space",
     "posterior_over_time",
     "save",

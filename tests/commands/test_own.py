@@ -1,6 +1,8 @@
 """From files to a posterior file by commands."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import xarray as xr
 from own import save, stations, waves
 
 from sda_jax.cli.main import main
+from sda_jax.core._errors import ConfigError
+from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, score_posterior
+from sda_jax.experiment._config import override
 from sda_jax.prior._loading import load_prior
 
 QUICK = ["--assimilation.sampler.sampler.steps", "4", "--assimilation.samples", "3"]
@@ -104,14 +109,12 @@ def test_training_goes_on_and_repeats_itself(trained, tmp_path):
     ],
 )  # fmt: skip
 def test_impossible_requests_are_refused(trained, monkeypatch, capsys, given, message):
-    import re
-
     monkeypatch.chdir(trained)
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
+def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     series = waves(2000).isel(lat=2, lon=3, drop=True)
     save(series, tmp_path / "series.nc")
@@ -123,6 +126,59 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch):
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 0
     with xr.open_dataset("out.zarr", engine="zarr", chunks=None) as found:
         assert found.temp.shape == (16, 3) and np.isfinite(found.temp.values).all()
+    del sys.modules["averages"]
+    evaluate = ["evaluate", "--output", "run", "--posterior", "out.zarr"]
+    capsys.readouterr()
+    assert main(evaluate) == 0
+    assert "left out, " in (said := capsys.readouterr().out)
+    assert "give --operator averages:mean" in said and "averages" not in sys.modules
+    assert main([*evaluate, "--operator", "averages:mean"]) == 0
+    assert re.search(r"innovation chi-square: \d", capsys.readouterr().out)
+
+
+def test_the_same_from_python(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    config = override(Experiment(), [*QUICK, "--assimilation.samples", "2"])
+    files = ObservationFiles(start="2020-01-01", length=12, points=("stations.csv",))
+    prior = load_prior("run/prior")
+    path = assimilate_files("python.nc", prior, files, config, quantiles=())
+    written = path.stat().st_mtime_ns
+    assert assimilate_files("python.nc", prior, files, config).stat().st_mtime_ns == written
+    scores = score_posterior(path, prior)
+    assert scores.chi_square is not None and scores.chi_square.members.shape == (2,)
+    assert scores.posterior.ensemble.shape == (2, 12, 7, 8, 2) and not scores.left_out
+    assert (trained / "python_summary.nc").exists()
+    with pytest.raises(ConfigError, match="one trained on files"):
+        assimilate_files("other.nc", load_prior("lorenz63"), files)
+
+
+GENTLE = """
+from sda_jax.core._component import component
+from sda_jax.experiment import Assimilation, Experiment
+from sda_jax.guidance import SDA
+
+@component
+class Gentle(SDA):
+    gamma: float = 0.1
+
+config = Experiment(assimilation=Assimilation(guidance=Gentle()))
+"""
+
+
+def test_a_posterior_by_guidance_of_ones_own_is_evaluated(trained, monkeypatch, capsys):
+    """Its file names a class that evaluating does not need."""
+    monkeypatch.chdir(trained)
+    (trained / "gentle.py").write_text(GENTLE)
+    given = ["--points", "stations.csv", "--start", "2020-01-01", "--length", "12"]
+    given += ["--config", "gentle.py", "--output", "run", "--posterior", "gentle.nc", *QUICK]
+    assert main(["assimilate", *given]) == 0
+    with xr.open_dataset("gentle.nc") as found:
+        assert '"Gentle"' in found.attrs["sda_config"]
+    assert main(["evaluate", "--output", "run", "--posterior", "gentle.nc"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"innovation chi-square: \d", said)
+    page = (trained / "gentle_report.html").read_text()
+    assert "Gentle" in page and "--points stations.csv" in page
 
 
 def test_no_command_or_an_unknown_one(capsys):

@@ -1,0 +1,215 @@
+"""What files and folders are: priors, runs, data sets, observations, posteriors, training data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax
+import numpy as np
+
+from sda_jax.core._errors import StorageError
+from sda_jax.core._registry import registry
+from sda_jax.data._archive import open_archive
+from sda_jax.data._files import Files
+from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
+from sda_jax.posterior._cf import MEMBER
+from sda_jax.prior._loading import load_prior, shipped_priors
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._records import read_records
+from sda_jax.runtime._versions import FORMAT
+
+PARTS = ("network", "schedule", "parameterisation", "system")  # of a prior, that may be your own
+
+
+def describe(path: str | Path, components: Iterable[type] = ()) -> str:
+    """What is at `path`, in a few lines.
+
+    Args:
+        path: A file, a folder, or the name of a shipped prior.
+        components: Your own classes that it may name; what it is, is said without them too.
+
+    Raises:
+        ConfigError: Two classes of one name.
+        StorageError: Nothing is there, or nothing that is known of.
+    """
+    path, place, classes = str(path), Path(path), tuple(components)
+    if not place.exists():
+        if path in shipped_priors():
+            return _prior(path, classes)
+        raise StorageError(
+            path, "no such file", f"a file, a folder or one of {shipped_priors()}", "Check it."
+        )
+    if place.is_dir():
+        for marker, describe_folder in _FOLDERS:
+            if (place / marker).exists():
+                return describe_folder(path, classes)
+    elif place.name == "prior.json" or place.suffix == ".safetensors":
+        return _prior(str(place.parent), classes)
+    elif _is_ours(place):
+        return _hdf5(place, classes)
+    return _netcdf(path)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with h5py.File(path) as file:
+            return file.attrs.get("format") == FORMAT
+    except OSError:
+        return False
+
+
+def _prior(path: str, classes: tuple[type, ...]) -> str:
+    if missing := _missing(Path(path) / "prior.json", classes):
+        return _unknown_prior(path, missing)
+    prior = load_prior(path, classes)
+    weights = sum(np.size(leaf) for leaf in jax.tree.leaves(prior.denoiser.variables))
+    window = "any length" if prior.window is None else f"windows of {prior.window} states"
+    lines = [
+        f"{path}: a prior",
+        f"  states {prior.state_shape}, {window}, {weights:,} weights, "
+        f"{type(prior.denoiser.network).__name__}",
+    ]
+    if prior.system is not None:
+        lines.append(f"  of the system {prior.system}")
+    if prior.layout is not None:
+        lines += _layout(prior.layout)
+    notes_file = Path(path) / "prior.json"
+    if notes_file.exists():
+        notes = json.loads(notes_file.read_text())["notes"]
+        if "validation_loss" in notes:
+            lines.append(f"  validation loss {notes['validation_loss']:.4f}")
+    return "\n".join(lines)
+
+
+def _missing(path: Path, classes: tuple[type, ...]) -> list[str]:
+    """The classes that a prior's description names and that are not known."""
+    try:
+        said = json.loads(path.read_text())
+        return _unknown([said.get(name) for name in PARTS], registry(classes))
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return []  # shipped or damaged: loading says which
+
+
+def _unknown(data: Any, table: Mapping[str, type]) -> list[str]:
+    """The classes that JSON of components names and that are not in `table`."""
+    if isinstance(data, list):
+        return list(dict.fromkeys(n for item in data for n in _unknown(item, table)))
+    if not isinstance(data, dict):
+        return []
+    name = data.get("type")
+    first = [name] if isinstance(name, str) and name not in table else []
+    return [*first, *_unknown(list(data.values()), table)]
+
+
+def _hint(missing: list[str]) -> str:
+    given = " ".join(f"MODULE:{name}" for name in dict.fromkeys(missing))
+    return f"  of classes that are not in this package: say where they are, --components {given}"
+
+
+def _unknown_prior(path: str, missing: list[str]) -> str:
+    """What can be said of a prior without its classes."""
+    said = json.loads((Path(path) / "prior.json").read_text())
+    window = said.get("window")
+    length = "any length" if window is None else f"windows of {window} states"
+    lines = [f"{path}: a prior", f"  states {tuple(said.get('state_shape', ()))}, {length}"]
+    for name in ("network", "system"):
+        if isinstance(part := said.get(name), dict):
+            lines.append(f"  {name} {part.get('type')}")
+    return "\n".join([*lines, _hint(missing)])
+
+
+def _layout(layout: Layout) -> list[str]:
+    unit = "s" if layout.calendar is not None else layout.time_units
+    return [
+        f"  {layout.time}: every {layout.step:g} {unit}".rstrip(),
+        *(
+            f"  {a.name}: {len(a.coordinates)} points, {a.extent}"
+            + (", periodic" if a.period else "")
+            for a in layout.axes
+        ),
+        *(f"  channel {c.label} {c.units}".rstrip() for c in layout.channels),
+        *([f"  mask: {1 - layout.valid.mean():.1%} without values"] if layout.mask else []),
+    ]
+
+
+def _run(path: str, classes: tuple[type, ...]) -> str:
+    there = sorted(p.name for p in Path(path).iterdir() if not p.name.startswith("."))
+    return f"{path}: a run with {', '.join(there)}\n" + _prior(str(Path(path) / "prior"), classes)
+
+
+def _training(path: str, classes: tuple[type, ...]) -> str:
+    records = read_records(Path(path) / "metrics.jsonl")
+    lines = [f"{path}: a training"]
+    if records:
+        last = records[-1]
+        lines.append(f"  step {last['step']}, loss {last['loss']:.4f}, {last['seconds']:.0f} s")
+    steps = sorted(p.name for p in (Path(path) / "checkpoints").glob("*") if p.is_dir())
+    lines.append(f"  checkpoints: {', '.join(steps) or 'none'}")
+    return "\n".join(lines)
+
+
+def _claimed(path: str, classes: tuple[type, ...]) -> str:
+    config = json.loads((Path(path) / "config.json").read_text())
+    there = sorted(p.name for p in Path(path).iterdir() if not p.name.startswith("."))
+    return f"{path}: the folder of a run ({config.get('type', 'command')}): {', '.join(there)}"
+
+
+_FOLDERS: tuple[tuple[str, Callable[[str, tuple[type, ...]], str]], ...] = (
+    ("prior.json", _prior),
+    ("prior/prior.json", _run),
+    ("metrics.jsonl", _training),
+    ("checkpoints", _training),
+    ("config.json", _claimed),
+)
+
+
+def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
+    with h5py.File(path) as file:
+        kind = str(file.attrs.get("kind"))
+    with read_hdf5(path, kind) as file:
+        shapes: list[str] = []
+        file.visititems(
+            lambda name, item: (
+                shapes.append(f"  {name} {item.shape}") if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        found = {"dataset": "simulated trajectories", "posterior": "a posterior"}
+        named = [file.attrs["operator"]] if kind == "observation" else []
+        named += [file["noise"].asstr()[()]] if named and "noise" in file else []
+        length = file.attrs.get("length")
+    head, missing = f"{path}: {found.get(kind, f'an {kind}')}", []
+    if named:
+        parts = [json.loads(text) for text in named]
+        head += f" of {length} states by {parts[0]['type']}"
+        missing = _unknown(parts, registry(classes))
+    return "\n".join([head, *shapes, *([_hint(missing)] if missing else [])])
+
+
+def _netcdf(path: str) -> str:
+    with open_dataset(path) as dataset:
+        if MEMBER in dataset.dims and "sda_prior" in dataset.attrs:
+            sizes = ", ".join(f"{d} {n}" for d, n in dataset.sizes.items())
+            names = ", ".join(map(str, dataset.data_vars))
+            return (
+                f"{path}: a posterior of {names} ({sizes})\n"
+                f"  of the prior {dataset.attrs['sda_prior']}, seed {dataset.attrs['sda_seed']}\n"
+                f"  from {dataset.attrs['sda_observations']}"
+            )
+    archive = open_archive(Files((path,)))
+    count = sum(map(len, archive.times))
+    first, last = archive.times[0][0], archive.times[0][-1]
+    written = archive.layout.written
+    lines = [
+        f"{path}: trajectories to train on, {count} states in {len(archive.times)}",
+        f"  from {written(float(first))} to {written(float(last))}",
+        *_layout(archive.layout),
+    ]
+    if archive.roles.left_out:
+        lines.append(f"  left out: {', '.join(archive.roles.left_out)}")
+    lines.append("  other dimensions or variables: --data.files.space, --data.files.variables ...")
+    return "\n".join(lines)

@@ -1,0 +1,268 @@
+"""From files of observations to a posterior file, for a prior that was trained on files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sda_jax.core._errors import ConfigError, StorageError, require_at_least
+from sda_jax.core._json import dumps
+from sda_jax.data._layout import Layout
+from sda_jax.data._opening import open_dataset
+from sda_jax.experiment._cases import describe_run
+from sda_jax.experiment._config import Experiment
+from sda_jax.observations._gridded import Gridded
+from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
+from sda_jax.observations._tables import Points
+from sda_jax.posterior._export import provenance, require_format, write_posterior
+from sda_jax.posterior._summary import summarise
+from sda_jax.posterior._to_file import assimilate_to_file, digest
+from sda_jax.prior._prior import Prior
+from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import atomic
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._processes import on_process_zero
+
+
+@dataclass(frozen=True)
+class ObservationFiles:
+    """Which trajectory is asked for, and the files of what was observed of it.
+
+    Attributes:
+        start: Time of the first state, a date or a number as the prior's states have it.
+        end: Time of the last state, or
+        length: the number of states.
+        points: CSV or Parquet tables.
+        gridded: NetCDF, HDF5 or Zarr files.
+        operator: `module:function` of your own, importable or in the working folder, with
+        y: the file of what it saw (`.npy`, or one variable).
+        std: Of the noise, where a file has none.
+        columns: Pairs such as "value=temp": what the tables call the columns.
+        method: "linear" or "nearest" interpolation.
+    """
+
+    start: str | None = None
+    end: str | None = None
+    length: int | None = None
+    points: Sequence[str] = ()
+    gridded: Sequence[str] = ()
+    operator: str | None = None
+    y: str | None = None
+    std: float | None = None
+    columns: Sequence[str] = ()
+    method: str = "linear"
+
+    def sources(self) -> list[Points | Gridded | OperatorSource]:
+        """The files, each with how it is to be read.
+
+        Raises:
+            ConfigError: Fields that do not go together.
+        """
+        columns = column_names(self.columns)
+        if (self.operator is None) != (self.y is None):
+            raise ConfigError(
+                "--operator, --y", (self.operator, self.y), "both or none", "Give the other too."
+            )
+        found: list[Points | Gridded | OperatorSource] = [
+            Points(path, self.std, columns, self.method) for path in self.points
+        ]
+        found += [Gridded(path, self.std, None, self.method) for path in self.gridded]
+        if self.operator is not None and self.y is not None:
+            if self.std is None:
+                raise ConfigError("--std", None, "the noise of y", "Give --std.")
+            found.append(OperatorSource(self.operator, self.y, self.std))
+        return found
+
+    def period(self, layout: Layout) -> tuple[float, int]:
+        """The trajectory's first time, as the layout's number, and its number of states.
+
+        Raises:
+            ConfigError: It is not said, or twice.
+        """
+        if self.start is None or (self.end is None) == (self.length is None):
+            raise ConfigError(
+                "--start, --end, --length",
+                (self.start, self.end, self.length),
+                "a start, and an end or a length",
+                "Say which trajectory is asked for.",
+            )
+        start = layout.number(self.start, "--start")
+        if self.length is not None:
+            require_at_least("--length", self.length, 1)
+            return start, self.length
+        end = layout.number(self.end, "--end")
+        most = 3 + max(0, int(1.2 * (end - start) / layout.step))
+        place = float(layout.places(np.array([end]), start, most)[0])
+        length = 1 + round(place)
+        if length < 1 or abs(place - round(place)) > 0.2:
+            raise ConfigError(
+                "--end",
+                self.end,
+                f"a whole number of steps of {layout.step:g} after {self.start}",
+                "Correct it, or give --length.",
+            )
+        return start, length
+
+
+def column_names(columns: Sequence[str]) -> dict[str, str]:
+    """What tables call the columns, of pairs such as "value=temp".
+
+    Raises:
+        ConfigError: Something that is no pair.
+    """
+    found = dict(pair.split("=", 1) for pair in columns if "=" in pair)
+    if len(found) != len(columns):
+        raise ConfigError("--columns", columns, "pairs such as value=temp", "Write them so.")
+    return found
+
+
+def require_layout(prior: Prior, remedy: str) -> Layout:
+    """What the prior's states look like.
+
+    Raises:
+        ConfigError: They are a simulated system's, without times and places.
+    """
+    if prior.layout is None:
+        raise ConfigError(
+            "prior",
+            "one of a simulated system",
+            "one trained on files, whose states have times and places",
+            remedy,
+        )
+    return prior.layout
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""
+
+
+def assimilate_files(
+    path: str | Path,
+    prior: Prior,
+    files: ObservationFiles,
+    config: Experiment | None = None,
+    prior_name: str = "",
+    quantiles: Sequence[float] | None = None,
+    save_every: int = 16,
+    progress: bool = False,
+    report: Callable[[str], object] = _silent,
+) -> Path:
+    """Writes the posterior of observations in files as a CF data set; called again after an
+    interruption, it goes on where it stopped.
+
+    Args:
+        path: The file, `.nc` or `.zarr`; if it is this very posterior already, nothing is drawn.
+        prior: One that was trained on files.
+        files: Which trajectory, and what was observed of it.
+        config: Of which `assimilation` and `seed` say how members are drawn; None for the defaults.
+        prior_name: Where the prior is, for the file's attributes.
+        quantiles: If not None, `<stem>_summary.nc` beside the file gets mean, spread and these.
+        save_every: Noise levels between two checkpoints.
+        progress: Shows a bar.
+        report: Called with how many observations are used and why others are not, for people.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ConfigError: The prior is of a simulated system, or fields of `files` do not go together.
+        StorageError: A file is missing or damaged, or `path` is another posterior.
+        ObservationError: Files whose contents are impossible, or of which nothing can be used.
+        DivergenceError, ResourceError: See `assimilate`.
+    """
+    config = Experiment() if config is None else config
+    layout = require_layout(prior, "Use --case or --observation with it.")
+    start, length = files.period(layout)
+    used = read_all(files.sources(), layout, start, length)
+    report(used.report)
+    path = require_format(path)
+    description = dumps(
+        describe_run(
+            config,
+            **{f.name: getattr(files, f.name) for f in dataclasses.fields(files)},
+            assimilated=digest(used.observation),
+            denoiser=digest(prior.denoiser),
+            code=used.code,
+        )
+    )
+    if not _is_there(path, description):
+        attributes = provenance(prior_name, description, config.seed, sda_observations=used.report)
+        _draw(path, prior, used, (start, length), config, attributes, save_every, progress)
+    if quantiles is not None:
+        on_process_zero(lambda: _summarise(path, summary_path(path), quantiles))
+    return path
+
+
+def summary_path(path: Path) -> Path:
+    """Where mean, spread and quantiles of a posterior file are."""
+    return path.with_name(f"{path.stem}_summary.nc")
+
+
+def _is_there(path: Path, description: str) -> bool:
+    """Whether the file is this very posterior.
+
+    Raises:
+        StorageError: It is another file.
+    """
+    if not path.exists():
+        return False
+    with open_dataset(path) as dataset:
+        if dataset.attrs.get("sda_config") == description:
+            return True
+    raise StorageError(
+        str(path),
+        "a file that is there, of another command",
+        "a new name, or the posterior of this very command",
+        "Choose another --posterior, or remove the file.",
+    )
+
+
+def _draw(
+    path: Path,
+    prior: Prior,
+    used: ReadResult,
+    period: tuple[float, int],
+    config: Experiment,
+    attributes: dict[str, str],
+    save_every: int,
+    progress: bool,
+) -> None:
+    """Samples into a folder beside `path`, and makes the file of it."""
+    layout, (start, length) = prior.layout, period
+    assert layout is not None
+    folder = claim(path.with_name(path.name + ".parts"), attributes["sda_config"], "--posterior")
+    settings = config.assimilation
+    context = layout.context(layout.times(start, length)) if layout.context_channels else None
+    drawn = assimilate_to_file(
+        jax.random.key(config.seed),
+        folder / "posterior.h5",
+        prior,
+        used.observation,
+        length,
+        settings.samples,
+        settings.guidance,
+        settings.sampler,
+        settings.memory,
+        context,
+        save_every,
+        progress=progress,
+    )
+
+    def export() -> None:
+        with read_hdf5(drawn, "posterior") as file:
+            members = (file["ensemble"][i] for i in range(settings.samples))
+            write_posterior(path, members, settings.samples, layout, start, attributes)
+        shutil.rmtree(folder)
+
+    on_process_zero(export)
+
+
+def _summarise(path: Path, out: Path, quantiles: Sequence[float]) -> None:
+    with open_dataset(path) as dataset, atomic(out) as temporary:
+        summarise(dataset, quantiles).to_netcdf(temporary, engine="h5netcdf")

@@ -1,0 +1,256 @@
+"""Scores of posterior files: of states from files (`.nc`, `.zarr`), or of a case (`.h5`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sda_jax.core._errors import ConfigError, SDAError, StorageError
+from sda_jax.core._json import decode
+from sda_jax.core._registry import registry
+from sda_jax.data._archive import open_archive
+from sda_jax.data._files import Files
+from sda_jax.data._layout import Layout, differing
+from sda_jax.data._opening import open_dataset
+from sda_jax.data._times import time_numbers
+from sda_jax.evaluation._channels import channel_scores, held_out_scores
+from sda_jax.evaluation._diagnostics import ChiSquare, innovation_chi_square
+from sda_jax.evaluation._metrics import crps, ranks, rmse, spread, spread_skill
+from sda_jax.experiment._files import ObservationFiles, column_names, require_layout
+from sda_jax.observations._files import load_observation
+from sda_jax.observations._observation import Observation, log_likelihood
+from sda_jax.observations._reading import read_all
+from sda_jax.observations._tables import Points
+from sda_jax.posterior._cf import from_xarray
+from sda_jax.posterior._files import load_posterior
+from sda_jax.posterior._to_file import digest
+from sda_jax.prior._prior import Prior
+
+
+class PosteriorFile(NamedTuple):
+    """What `assimilate_files` wrote.
+
+    Attributes:
+        path: The file.
+        ensemble: `(samples, length, *S)` in physical units, NaN under the mask.
+        layout: Of the states.
+        start: Time of the first state, as the layout's number.
+        files: What was asked for, and of which observations.
+        assimilated: Digest of the observation that was made of them.
+        attributes: Of the whole file: prior, seed, versions and so on.
+    """
+
+    path: Path
+    ensemble: np.ndarray
+    layout: Layout
+    start: float
+    files: ObservationFiles
+    assimilated: str
+    attributes: dict[str, str]
+
+
+class PosteriorScores(NamedTuple):
+    """How good a posterior is, as far as there is something to compare it with.
+
+    Attributes:
+        posterior: The file's contents.
+        observation: What was assimilated; None if its files do not hold it any more.
+        left_out: Why it is None, otherwise empty.
+        chi_square: See `innovation_chi_square`; None without an observation of Gaussian noise.
+        channels: See `channel_scores`.
+        held_out: See `held_out_scores`; empty if nothing was held out.
+        held_out_ranks: Ranks of the values that were held out, or None.
+        held_out_report: How many of these are used, and why others are not.
+        truth: The true states `(length, *S)`, or None.
+        ranks: Ranks of the true values among the members, `(length, values)`, or None.
+    """
+
+    posterior: PosteriorFile
+    observation: Observation | None
+    left_out: str
+    chi_square: ChiSquare | None
+    channels: list[dict[str, float]]
+    held_out: dict[str, dict[str, float]]
+    held_out_ranks: np.ndarray | None
+    held_out_report: str
+    truth: np.ndarray | None
+    ranks: np.ndarray | None
+
+
+def score_posterior(
+    path: str | Path,
+    prior: Prior,
+    held_out: Sequence[str] = (),
+    truth: str | Path | None = None,
+    std: float | None = None,
+    columns: Sequence[str] = (),
+    operator: str | None = None,
+    seed: int = 0,
+) -> PosteriorScores:
+    """Scores a posterior of states from files.
+
+    Args:
+        path: What `assimilate_files` wrote.
+        prior: That it was drawn with.
+        held_out: Tables of points that were not assimilated.
+        truth: A file of the true states on the prior's grid.
+        std: Noise of what was held out, where a table has none.
+        columns: Pairs such as "value=temp": what these tables call the columns.
+        operator: `module:function`: the operator of your own that was assimilated. The posterior's
+            file names it, but only what is given here is imported.
+        seed: Of the noise in the ranks of held-out values.
+
+    Raises:
+        ConfigError: The prior is of a simulated system.
+        StorageError: A file is missing, damaged or of another kind, or the truth has another grid.
+        ObservationError: None of the held-out values can be used.
+    """
+    layout = require_layout(prior, "Leave out --posterior.")
+    posterior = read_posterior_file(path, layout)
+    ensemble, start = posterior.ensemble, posterior.start
+    length = ensemble.shape[1]
+    filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
+    observation, left_out = _assimilated(posterior, length, operator)
+    true = None if truth is None else _truth(str(truth), layout, start, length)
+    chi_square, found, places, report = None, {}, None, ""
+    if observation is not None and observation.noise is None:
+        chi_square = innovation_chi_square(observation, jnp.asarray(filled))
+    if held_out:
+        tables = [Points(p, std, column_names(columns)) for p in held_out]
+        used = read_all(tables, layout, start, length)
+        report = used.report
+        found, places = held_out_scores(jax.random.key(seed), prior, used.observation, filled)
+    return PosteriorScores(
+        posterior,
+        observation,
+        left_out,
+        chi_square,
+        channel_scores(prior, ensemble, true),
+        found,
+        places,
+        report,
+        true,
+        None if true is None else ranks(ensemble, true)[:, layout.valid],
+    )
+
+
+def read_posterior_file(path: str | Path, layout: Layout) -> PosteriorFile:
+    """Reads what `assimilate_files` wrote.
+
+    Of the configuration in it only the observations are taken; its components, which may be of
+    classes of your own, are not needed.
+
+    Raises:
+        StorageError: The file is missing, damaged, or another one.
+    """
+    path = Path(path)
+    with open_dataset(path) as dataset:
+        ensemble = from_xarray(dataset, layout)
+        attributes = {k: str(v) for k, v in dataset.attrs.items()}
+        start = float(time_numbers(str(path), dataset.coords[layout.time])[0][0])
+    try:
+        given = json.loads(attributes["sda_config"])["dict"]
+        names = [f.name for f in dataclasses.fields(ObservationFiles)]
+        files = ObservationFiles(**{name: decode(given[name], registry()) for name in names})
+        assimilated = given["assimilated"]
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise _another(path) from error
+    if ensemble.ndim != 2 + len(layout.state_shape):
+        raise _another(path)
+    return PosteriorFile(path, ensemble, layout, start, files, assimilated, attributes)
+
+
+def _another(path: Path) -> StorageError:
+    return StorageError(
+        str(path), "another file", "a posterior of `sda-jax assimilate`", "Name the one it wrote."
+    )
+
+
+def _assimilated(
+    posterior: PosteriorFile, length: int, operator: str | None
+) -> tuple[Observation | None, str]:
+    """What the posterior was given, if its files still hold it; otherwise the reason."""
+    files = posterior.files
+    if files.operator is not None and files.operator != operator:
+        return None, (
+            f"for it was observed by {files.operator}, which a data file may name but not import: "
+            f"give --operator {files.operator}"
+        )
+    try:
+        found = read_all(files.sources(), posterior.layout, posterior.start, length).observation
+    except SDAError as error:
+        return None, str(error)
+    if digest(found) == posterior.assimilated:
+        return found, ""
+    return None, "for the files of observations have changed since"
+
+
+def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
+    """The states of a file at the trajectory's times.
+
+    Raises:
+        StorageError: Its variables, units, grid or calendar are not the prior's, a time is not
+            there, or it has several trajectories.
+    """
+    names = tuple(dict.fromkeys(c.name for c in layout.channels))
+    space = tuple(axis.name for axis in layout.axes)
+    archive = open_archive(Files((path,), variables=names, time=layout.time, space=space))
+    if (other := differing(layout, archive.layout)) is not None:
+        raise StorageError(
+            path, other[1], f"{other[0]} of the prior: {other[2]}", "Put it on the prior's grid."
+        )
+    if len(archive.times) != 1:
+        raise StorageError(
+            path, f"{len(archive.times)} trajectories", "one, the truth", "Select one of them."
+        )
+    there, wanted = archive.times[0], layout.times(start, length)
+    place = np.clip(np.searchsorted(there, wanted - 0.06 * layout.step), 0, len(there) - 1)
+    bad = np.abs(there[place] - wanted) > 0.06 * layout.step
+    if bad.any():
+        first = layout.written(float(wanted[int(np.argmax(bad))]))
+        raise StorageError(path, f"no state at {first}", "all of the posterior's", "Add it.")
+    return archive.read(0, int(place[0]), int(place[-1]) + 1)[place - place[0]]
+
+
+def score_case_posterior(path: str | Path, components: Iterable[type] = ()) -> dict[str, float]:
+    """Scores a case's `posterior.h5` with the `observation.h5` beside it.
+
+    Args:
+        path: The posterior file.
+        components: Your own classes that the observation may name: operators, noise models.
+
+    Returns:
+        `samples`, `length` and `spread`; `log_likelihood` of the observation, the members' mean,
+        and, if its noise is Gaussian, `chi_square` (see `innovation_chi_square`); `rmse` of the
+        mean, `crps` and `spread_skill` where the file has the truth.
+
+    Raises:
+        ConfigError: A class that is not known.
+        StorageError: A file is missing or damaged.
+    """
+    path = Path(path)
+    arrays = load_posterior(path)
+    observation, _ = load_observation(path.with_name("observation.h5"), components)
+    ensemble = arrays["ensemble"]
+    found = {"samples": len(ensemble), "length": ensemble.shape[1]}
+    several = len(ensemble) > 1
+    if several:
+        found["spread"] = spread(ensemble)
+    found["log_likelihood"] = float(log_likelihood(observation, ensemble).mean())
+    if observation.noise is None:
+        found["chi_square"] = float(
+            innovation_chi_square(observation, jnp.asarray(ensemble)).members.mean()
+        )
+    if "truth" in arrays:
+        found["rmse"] = rmse(ensemble, arrays["truth"])
+        if several:
+            found["crps"] = crps(ensemble, arrays["truth"])
+            found["spread_skill"] = spread_skill(ensemble, arrays["truth"])
+    return found

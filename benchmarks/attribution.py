@@ -23,11 +23,13 @@ from posterior_scores import COLUMNS, Case, cases, draw, exact, references, scor
 
 import sda_jax as sda
 from sda_jax import evaluation as metrics
+from sda_jax.core._protocols import SamplerState
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.posterior._assimilate import guided
+from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
+from sda_jax.samplers._driver import Progress, advance
 
 LEVELS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 1000.0)
 FROM = 1.0
@@ -84,10 +86,10 @@ def gone_on(
     def down(keys: jax.Array, start: jax.Array) -> jax.Array:
         def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
             key, x = given
-            state, _ = sampler.advance(
-                key, denoiser, (x, sampler.predictor.init(x)), i, sampler.steps - i
-            )
-            return sampler.end(denoiser, state)
+            state = SamplerState(x, jnp.asarray(ratios[i]), sampler.predictor.init(x))
+            progress = Progress(state, jnp.zeros(()))
+            progress = advance(key, denoiser, sampler, progress, i, sampler.steps - i)
+            return sampler.finish(denoiser, progress.state)
 
         return jax.lax.map(one, (keys, start), batch_size=64)
 
@@ -98,7 +100,7 @@ def gone_on(
 def of_the_prior(prior: sda.Prior, length: int, samples: int) -> str:
     """Log prior gaps of samples without an observation."""
     simulated = sda.simulate(jax.random.key(5), prior.system, length, samples)
-    denoiser = trajectory_denoiser(prior, length, None, None, 1)
+    denoiser = trajectory_denoiser(prior, length)
     truth = np.asarray(metrics.log_prior(prior.system, simulated))
     lines = [f"| from sigma/mu | {' | '.join(SAMPLERS)} |", "|---" * (len(SAMPLERS) + 1) + "|"]
     for level in LEVELS:
@@ -116,7 +118,7 @@ def gains(prior: sda.Prior, length: int) -> str:
     """How the true noise regresses on the predicted: 1 where the network is a conditional mean."""
     x = sda.simulate(jax.random.key(7), prior.system, length, 2048)
     z, schedule = prior.standardisation.forward(x), prior.denoiser.schedule
-    denoiser = trajectory_denoiser(prior, length, None, None, 1)
+    denoiser = trajectory_denoiser(prior, length)
 
     @jax.jit
     def moments(key: jax.Array, t: jax.Array) -> jax.Array:
@@ -152,7 +154,7 @@ def of_a_posterior(
             drawn = given
             if label in goings:
                 level, guidance, sampler = goings[label]
-                denoiser = guided(case.prior, observation, case.length, guidance, None, 1, None)
+                denoiser, _ = posterior_denoiser(case.prior, observation, case.length, guidance)
                 start = jnp.asarray(given)
                 drawn = gone_on(key, case.prior, denoiser, sampler, start, level)[0]
             row = scores(case, observation, truth, np.asarray(drawn), known)

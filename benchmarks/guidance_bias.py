@@ -48,7 +48,14 @@ def main() -> None:
         for name, (guidance, sampler) in METHODS.items():
             try:
                 x = sda.assimilate(
-                    jax.random.key(3), prior, observation, LENGTH, SAMPLES, guidance, sampler, 1024
+                    jax.random.key(3),
+                    prior,
+                    observation,
+                    LENGTH,
+                    SAMPLES,
+                    guidance,
+                    sampler,
+                    sda.Memory(1024),
                 )
             except DivergenceError as error:
                 rows.append(f"| {label} | {name} | {error.value} | | | |")

@@ -19,7 +19,14 @@ from common import RESULTS, latest, measured, record, weights
 
 import sda_jax as sda
 from sda_jax.core._json import encode
-from sda_jax.experiment import Experiment, draw_case, flow_scores, load_config, sample_posterior
+from sda_jax.experiment import (
+    Experiment,
+    cost_of,
+    draw_case,
+    flow_scores,
+    load_config,
+    sample_posterior,
+)
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 EXPERIMENTS = ("extrapolation", "saturation", "subsampling", "assimilation", "loop")
@@ -98,9 +105,7 @@ def main() -> None:
                     if (name, index) in done:
                         continue
                     test = draw_case(config, name, index)
-                    sampler, schedule = config.assimilation.sampler, prior.denoiser.schedule
-                    guided = sampler.levels(schedule).guided
-                    observed = int(np.size(test.observation.y))
+                    cost = cost_of(prior, test, config.assimilation)
                     start = time.perf_counter()
                     ensemble = sample_posterior(prior, test, config.assimilation)
                     found = {
@@ -108,9 +113,9 @@ def main() -> None:
                         "method": method,
                         "truth": index,
                         "members": options.members,
-                        "observed": observed,
-                        "forwards": sampler.evaluations(schedule),
-                        "vjps": config.assimilation.guidance.vjps(observed, guided),
+                        "observed": int(np.size(test.observation.y)),
+                        "forwards": cost.forwards,
+                        "vjps": cost.vjps,
                         **flow_scores(test, ensemble),
                         "seconds": round(time.perf_counter() - start, 2),
                         "settings": known,

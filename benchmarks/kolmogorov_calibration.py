@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 import sda_jax as sda
 from sda_jax.evaluation import _metrics as metrics
-from sda_jax.experiment import draw_case, load_config, sample_posterior
+from sda_jax.experiment import cost_of, draw_case, load_config, sample_posterior
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 BINS = 11
@@ -137,7 +137,7 @@ def main() -> None:
         drawn = None
         if options.source == "prior":
             key = jax.random.key(1)
-            drawn = sda.sample(key, prior, case.length, options.truths, sampler, chosen.chunk)
+            drawn = sda.sample(key, prior, case.length, options.truths, sampler, chosen.memory)
         for index in range(options.truths):
             if index in done:
                 continue
@@ -153,7 +153,7 @@ def main() -> None:
                 "case": name,
                 "truths": options.source,
                 "steps": steps,
-                "forwards": sampler.evaluations(prior.denoiser.schedule),
+                "forwards": cost_of(prior, test, config.assimilation).forwards,
                 "truth": index,
                 "members": options.members,
                 "residual_ratio": metrics.residual_std(test.observation, ensemble) / case.std,

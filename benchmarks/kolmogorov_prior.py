@@ -20,6 +20,7 @@ from sda_jax import figures
 from sda_jax.data._simulation import forecast
 from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.experiment._config import load_config
+from sda_jax.samplers import draw
 from sda_jax.systems._fields import divergence, energy_spectrum, vorticity
 
 
@@ -56,8 +57,8 @@ def windows_alone(
 ) -> np.ndarray:
     """Samples of the network's windows without the linear estimate of whole trajectories."""
     denoiser, shape = ComposedDenoiser(prior.denoiser, 5), (length, *prior.state_shape)
-    draw = jax.jit(lambda i: sampler(jax.random.fold_in(key, i), denoiser, shape))
-    drawn = jax.lax.map(draw, jnp.arange(n), batch_size=8)
+    one = jax.jit(lambda i: draw(jax.random.fold_in(key, i), denoiser, sampler, shape))
+    drawn = jax.lax.map(one, jnp.arange(n), batch_size=8)
     return np.asarray(prior.standardisation.inverse(drawn))
 
 
@@ -71,10 +72,10 @@ def main() -> None:
     prior, system = sda.load_prior("kolmogorov"), config.system
     sampler = config.assimilation.sampler
     n, length = options.samples, options.length
-    drawn = np.asarray(sda.sample(jax.random.key(0), prior, length, n, sampler, chunk=8))
+    drawn = np.asarray(sda.sample(jax.random.key(0), prior, length, n, sampler, sda.Memory(8)))
     real = np.asarray(sda.simulate(jax.random.key(5), system, length, batch=n, chunk=8))
     flow = sda.PredictorCorrector(64, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
-    smooth = np.asarray(sda.sample(jax.random.key(0), prior, length, n, flow, chunk=8))
+    smooth = np.asarray(sda.sample(jax.random.key(0), prior, length, n, flow, sda.Memory(8)))
     alone = windows_alone(jax.random.key(0), prior, length, n, flow)
 
     theirs = per_trajectory(real)

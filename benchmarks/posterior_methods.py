@@ -12,7 +12,6 @@ from posterior_scores import REFERENCE, Case, exact
 
 import sda_jax as sda
 from sda_jax.core._json import encode
-from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRESETS
 
@@ -29,18 +28,18 @@ class Assimilated(NamedTuple):
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int]:
         """Forwards and VJPs of one member."""
-        schedule = case.prior.denoiser.schedule
-        guided = self.sampler.levels(schedule).guided
-        vjps = self.guidance.vjps(int(np.size(observation.y)), guided)
-        return self.sampler.evaluations(schedule), vjps
+        return sda.count_evaluations(
+            case.prior, observation, case.length, self.guidance, self.sampler
+        )[:2]
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int
     ) -> jax.Array:
         """The ensemble."""
         return sda.assimilate(
-            key, case.prior, observation, case.length, samples, self.guidance, self.sampler, chunk
-        )
+            key, case.prior, observation, case.length, samples, self.guidance, self.sampler,
+            sda.Memory(chunk),
+        )  # fmt: skip
 
 
 class Weighted(NamedTuple):
@@ -57,10 +56,11 @@ class Weighted(NamedTuple):
 
     def cost(self, case: Case, observation: sda.Observation, samples: int) -> tuple[int, int]:
         """Forwards and VJPs for one member of the ensemble, all particles counted."""
-        schedule = case.prior.denoiser.schedule
-        levels = np.asarray(noise_ratio(schedule, sda.LogSNR()(schedule, self.steps)))
-        levels = np.tile(levels, self.particles // samples)
-        return len(levels), self.guidance.vjps(int(np.size(observation.y)), levels)
+        # a particle is guided once more than it is moved
+        sampler = sda.PredictorCorrector(self.steps + 1, corrector=sda.Langevin(0))
+        each = sda.count_evaluations(case.prior, observation, case.length, self.guidance, sampler)
+        share = self.particles // samples
+        return share * each.forwards, share * each.vjps
 
     def draw(
         self, key: jax.Array, case: Case, observation: sda.Observation, samples: int, chunk: int

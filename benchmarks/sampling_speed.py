@@ -69,19 +69,17 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, (guidance, sampler) in METHODS.items():
-        schedule = prior.denoiser.schedule
-        levels = sampler.levels(schedule)
-        forwards, guided = sampler.evaluations(schedule), levels.guided
         for label, every, std in (("lo", 8, 0.4), ("hi", 1, 2.0)):
             operator = sda.Every(every, sda.Channels((0,)))
             observation = sda.observe(jax.random.key(1), truth, operator, std=std)
-            vjps = guidance.vjps(observation.y.size, guided)
-            twice = vjps - len(guided)
-            counts = len(levels.plain), len(guided) - twice, twice
+            forwards, vjps, _ = sda.count_evaluations(prior, observation, LENGTH, guidance, sampler)
+            twice = max(vjps - forwards, 0)
+            once = vjps - 2 * twice
+            counts = forwards - once - twice, once, twice
             loop = seconds(partial(bare, prior.denoiser, x, counts))
             run = partial(
                 sda.assimilate, jax.random.key(2), prior, observation, LENGTH, CHUNK, guidance,
-                sampler, CHUNK,
+                sampler, sda.Memory(CHUNK),
             )  # fmt: skip
             took = seconds(run)
             rows.append(

@@ -27,7 +27,7 @@ from common import record
 from jax.sharding import AxisType
 
 import sda_jax as sda
-from sda_jax.posterior._assimilate import _draw, guided
+from sda_jax.posterior._assimilate import _draw, posterior_denoiser
 
 EXCHANGES = r"= \(?f32\[([\d,]*)\]\S* (all-gather|all-to-all|all-reduce|collective-permute)"
 CALLED = r"(?:body|to_apply|calls|branch_computations|true_computation|false_computation)="
@@ -52,7 +52,7 @@ def case(name: str, length: int) -> tuple[Any, ...]:
 def compiled(name: str, length: int) -> Any:
     """The compiled draw of one trajectory and its arguments."""
     prior, observation, sampler = case(name, length)
-    posterior = guided(prior, observation, length, GUIDANCE, None, 1, None)
+    posterior, _ = posterior_denoiser(prior, observation, length, GUIDANCE)
     given = (jax.random.key(0), jnp.arange(1), posterior, prior.standardisation)
     program = _draw.lower(*given, sampler, (length, *prior.state_shape)).compile()
     return program, lambda: jax.block_until_ready(program(*given, sampler))
@@ -86,11 +86,11 @@ def row(name: str, length: int, devices: int) -> str:
         program, _ = compiled(name, length)
     stats = program.memory_analysis()
     memory = (stats.temp_size_in_bytes + stats.output_size_in_bytes) / 2**20
-    prior, _, sampler = case(name, length)
-    evaluations = sampler.evaluations(prior.denoiser.schedule)
+    prior, observation, sampler = case(name, length)
+    counted = sda.count_evaluations(prior, observation, length, GUIDANCE, sampler)
     volumes = exchanged(program.as_text())
     known = " | ".join(
-        f"{volumes[kind] / evaluations / 2**10:.1f}"
+        f"{volumes[kind] / counted.forwards / 2**10:.1f}"
         for kind in ("collective-permute", "all-reduce", "all-gather", "all-to-all")
     )
     line = f"| {name} | {length} | {devices} | {memory:.1f} | {known} |"

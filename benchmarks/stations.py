@@ -206,7 +206,7 @@ def main() -> None:
         guidance, sampler = PRESETS[options.setting]
         ensemble = sda.assimilate(
             jax.random.key(draw), prior, used[0], LENGTH, options.samples, guidance, sampler,
-            chunk=8, window_stride=options.stride, context=context,
+            sda.Memory(8, window_stride=options.stride), context,
         )  # fmt: skip
         spent.append(time.perf_counter() - started)
         at = np.asarray(jax.vmap(used[1].operator)(ensemble))

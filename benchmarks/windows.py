@@ -22,12 +22,11 @@ from common import record
 import sda_jax as sda
 from sda_jax.diffusion._composition import LongRange
 from sda_jax.diffusion._grids import LogSNR
-from sda_jax.diffusion._schedules import Cosine
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 RATIOS = (0.03, 0.3, 1.0, 3.0)
 SAMPLER = sda.PredictorCorrector(4, LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.3))
-EVALUATIONS = SAMPLER.evaluations(Cosine())
+EVALUATIONS = 8  # a prediction and a correction of four steps
 
 
 def measure(length: int, chunk: int | None) -> dict[str, float]:
@@ -39,8 +38,9 @@ def measure(length: int, chunk: int | None) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def run() -> None:
+        memory = sda.Memory(window_chunk=chunk)
         sda.assimilate(
-            jax.random.key(2), prior, observation, length, 1, sampler=SAMPLER, window_chunk=chunk
+            jax.random.key(2), prior, observation, length, 1, sampler=SAMPLER, memory=memory
         )
 
     run()
@@ -62,7 +62,7 @@ def strides() -> str:
     lines.append("|---" * (2 + len(RATIOS)) + "|")
     for stride in (1, 2, 3):
         cells = []
-        denoiser = trajectory_denoiser(prior, length, stride=stride)
+        denoiser = trajectory_denoiser(prior, length, memory=sda.Memory(window_stride=stride))
         schedule = denoiser.schedule
         apply = jax.jit(lambda x, t, d=denoiser: jax.lax.map(lambda x: d(x, t), x))
         for ratio in RATIOS:
@@ -76,23 +76,23 @@ def strides() -> str:
 
 
 def long_range() -> str:
-    """Mean squared error of windows that are told what lies beyond them, over that of windows
+    """Mean squared error of windows that are long_range what lies beyond them, over that of windows
     alone; and the same with the linear estimate's difference in full at every level."""
     prior, length = sda.load_prior("kolmogorov"), 16
     z = prior.standardisation.forward(sda.simulate(jax.random.key(5), prior.system, length, 16, 8))
     noise = jax.random.normal(jax.random.key(6), z.shape)
-    told = trajectory_denoiser(prior, length)
-    assert isinstance(told, LongRange)
-    schedule = told.schedule
+    long_range = trajectory_denoiser(prior, length)
+    assert isinstance(long_range, LongRange)
+    schedule = long_range.schedule
 
     @jax.jit
     def errors(x: jax.Array, t: jax.Array) -> tuple[jax.Array, ...]:
-        alone = jax.lax.map(lambda x: told.windows(x, t), x)
-        full = alone + jax.lax.map(lambda x: told.linear(x, t) - told.local(x, t), x)
-        composed = jax.lax.map(lambda x: told(x, t), x)
+        alone = jax.lax.map(lambda x: long_range.windows(x, t), x)
+        full = alone + jax.lax.map(lambda x: long_range.linear(x, t) - long_range.local(x, t), x)
+        composed = jax.lax.map(lambda x: long_range(x, t), x)
         return tuple(jnp.mean((estimate - z) ** 2) for estimate in (alone, composed, full))
 
-    lines = ["| sigma/mu | told / alone | in full / alone |", "|---|---|---|"]
+    lines = ["| sigma/mu | long_range / alone | in full / alone |", "|---|---|---|"]
     for ratio in (0.1, 0.3, 1.0, 3.0, 6.0, 10.0, 20.0, 40.0):
         t = schedule.time(jnp.asarray(ratio))
         alone, composed, full = errors(schedule.mu(t) * z + schedule.sigma(t) * noise, t)
@@ -131,7 +131,7 @@ def main() -> None:
     body = header + "\n".join(rows) + "\n\nRMS error of the denoiser against the truth, 4 "
     body += "simulated trajectories of 29 states, by stride between windows:\n\n" + strides()
     body += "\n\nMean squared error on 16 simulated trajectories of 16 states, of windows that are "
-    body += "told what lies beyond them over that of windows alone:\n\n" + long_range()
+    body += "long_range what lies beyond them over that of windows alone:\n\n" + long_range()
     record("windows", "Posteriors of Kolmogorov flow on 32 x 32 against length", body)
 
 

@@ -5,6 +5,7 @@ from sda_jax.experiment._cases import (
     TestCase,
     case_of_file,
     configured_prior,
+    cost_of,
     draw_case,
     sample_posterior,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "compare_cases",
     "comparison_page",
     "configured_prior",
+    "cost_of",
     "demo_experiment",
     "describe",
     "draw_case",

@@ -22,10 +22,12 @@ from sda_jax.experiment._config import Assimilation, Case, Experiment
 from sda_jax.observations._files import load_observation
 from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate
+from sda_jax.posterior._cost import count_evaluations
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import Mesh
 from sda_jax.runtime._processes import whole
+from sda_jax.samplers import Evaluations
 
 
 def describe_run(config: Experiment, **given: Any) -> dict[str, Any]:
@@ -171,3 +173,16 @@ def sample_posterior(
 ) -> Float[np.ndarray, "samples length *state"]:
     """The ensemble that the configured settings draw."""
     return whole(assimilate(**sampling_arguments(prior, test, settings), progress=progress))
+
+
+def cost_of(prior: Prior, test: TestCase, settings: Assimilation) -> Evaluations:
+    """What a member of `sample_posterior` costs."""
+    return count_evaluations(
+        prior,
+        test.observation,
+        test.length,
+        settings.guidance,
+        settings.sampler,
+        settings.memory,
+        test.context,
+    )

@@ -16,9 +16,8 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.core._protocols import Sampler
 from sda_jax.evaluation._metrics import compare, crps, rmse
-from sda_jax.experiment._cases import TestCase, describe_run, draw_case, sample_posterior
+from sda_jax.experiment._cases import TestCase, cost_of, describe_run, draw_case, sample_posterior
 from sda_jax.experiment._config import Experiment
-from sda_jax.posterior._cost import count_evaluations
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import on_process_zero
@@ -128,15 +127,7 @@ def score_case(
             "crps_reference": crps(references[0], test.truth),
         }
     if cost is None:
-        cost = count_evaluations(
-            prior,
-            test.observation,
-            test.length,
-            settings.guidance,
-            sampler,
-            settings.memory,
-            test.context,
-        )
+        cost = cost_of(prior, test, settings)
     record |= {
         "corrections": corrections_of(sampler),
         "forwards": cost.forwards,

@@ -102,7 +102,7 @@ CONFIG = '''
 """A chain around a level that is its context."""
 import jax, jax.numpy as jnp
 from sda_jax.experiment._config import Case, Data, Experiment
-from sda_jax.diffusion._denoisers import LogNormalRatio
+from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.networks import TemporalConv
 from sda_jax.observations._operators import Channels, Every
 from sda_jax.core._units import Standardisation
@@ -123,6 +123,8 @@ class Levelled:
         return s.at[0].set(s[1] + 0.5 * (s[0] - s[1]) + jax.random.normal(key))
     def state(self, s):
         return s
+    def lift(self, x):
+        return x
 
 config = Experiment(
     system=Levelled(), network=TemporalConv(width=32, dilations=(1, 2), max_frequency=32.0),

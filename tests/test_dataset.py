@@ -106,7 +106,7 @@ def test_full_disk_is_reported_and_nothing_lost(tmp_path):
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import write_hdf5
+from sda_jax.runtime._hdf5 import write_hdf5
 import numpy as np
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:

@@ -17,7 +17,8 @@ import dataclasses, json, re
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.diffusion._denoisers import NetworkDenoiser, Preconditioned
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.networks import TemporalConv
 from sda_jax.data._sources import FromSimulator
 from sda_jax.prior._loop import train

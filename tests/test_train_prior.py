@@ -17,7 +17,7 @@ from sda_jax.prior._loading import load_prior
 
 CHAIN = sda.VectorAutoregression()
 SMALL = sda.Training(steps=4, batch=4, segment=5, block=2, checkpoint_every=2, validation_batches=1)
-QUICK = sda.Experiment(network=ResidualMLP(8, 1), training=SMALL)
+QUICK = sda.Experiment(network=ResidualMLP(8, 1), window=5, training=SMALL)
 
 
 def leaves(prior):
@@ -79,6 +79,11 @@ def test_trajectories_and_files_are_given_a_network_where_none_is_named(tmp_path
         (QUICK, None, "experiment.system: got None; expected what to train on"),
         (QUICK, QUICK, "experiment: got a second one"),
         (sda.Experiment(CHAIN), None, "network: got None"),
+        (
+            dataclasses.replace(QUICK, system=CHAIN, window=None),
+            None,
+            "window: got None.*segments of one length",
+        ),
         (simulated(2), QUICK, "trajectories: got 2; expected at least 3"),
         (simulated()[0], QUICK, r"data: got ndarray of shape \(16, 2\).*n, length"),
         (simulated() * np.nan, QUICK, "data: got values that are not finite"),
@@ -88,7 +93,7 @@ def test_trajectories_and_files_are_given_a_network_where_none_is_named(tmp_path
         (
             dataclasses.replace(QUICK, system=sda.Lorenz63(), start="lorenz63"),
             None,
-            "whose weights differs|whose parameterisation differs|whose schedule differs",
+            "start: got lorenz63, whose window differs",
         ),
     ],
 )

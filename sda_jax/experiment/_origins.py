@@ -37,6 +37,7 @@ from sda_jax.experiment._data import (
 from sda_jax.experiment._defaults import completed
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
+from sda_jax.runtime._devices import scattered, sharding
 
 Report = Callable[[str], object]
 
@@ -240,12 +241,17 @@ class ArrayData:
         key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
         both = statistics(train)
         return TrainingData(
-            FromArray(jnp.asarray(train)),
-            held_out(key, config, jnp.asarray(held)),
+            FromArray(_shared(train)),
+            held_out(key, config, _shared(held)),
             both,
             fitted(config, None, both, lambda: train),
             config.context,
         )
+
+
+def _shared(x: np.ndarray) -> Array:
+    """On the devices of the mesh in use, a share on each where some axis can be shared evenly."""
+    return jax.make_array_from_callback(x.shape, sharding(scattered(x.shape)), lambda i: x[i])
 
 
 def origin_of(data: Any, experiment: Experiment | None) -> Origin:

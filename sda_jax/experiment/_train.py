@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
@@ -96,22 +96,27 @@ def train_prior(
 
 
 def _require_network(origin: Origin) -> None:
-    """Raises `ConfigError` if there is no network or it does not take the states, before data are
-    simulated or read."""
+    """Raises `ConfigError` if there is no network, it does not take the states, or takes segments
+    of one length alone and no window says so: before data are simulated or read."""
     config = origin.experiment
     *space, channels = origin.state_shape
     if config.network is None:
+        raise ConfigError("network", None, "a score network", "Set it: see sda_jax.networks.")
+
+    def weights(length: int) -> PyTree[jax.ShapeDtypeStruct]:
+        states = jnp.zeros((length, *space, channels - config.context))
+        known = jnp.zeros((length, *space, config.context)) if config.context else None
+        key, level = jax.random.key(0), jnp.ones(())
+        return jax.eval_shape(lambda: config.network.init(key, states, level, known))
+
+    segment = config.training.segment
+    if weights(segment) != weights(config.window or 1):
         raise ConfigError(
-            "network",
-            None,
-            "a score network",
-            "Set it, such as to sda_jax.networks.TemporalConv().",
+            "window",
+            config.window,
+            f"the segment's {segment} states: this network takes segments of one length",
+            "Set window, and training.segment with it, to an odd number.",
         )
-    shape = (config.training.segment, *space)
-    states = jnp.zeros((*shape, channels - config.context))
-    known = jnp.zeros((*shape, config.context)) if config.context else None
-    key, level = jax.random.key(0), jnp.ones(())
-    jax.eval_shape(lambda: config.network.init(key, states, level, known))
 
 
 def _description(origin: Origin) -> str:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import ConfigError, ProcessError, SDAError
+from sda_jax.core._keys import stream
 from sda_jax.data._simulation import simulate
 from sda_jax.diffusion._denoisers import with_context
 from sda_jax.experiment._config import Assimilation, Case, Experiment, load_config, override
@@ -214,7 +215,7 @@ class TestCase(NamedTuple):
 def draw_case(config: Experiment, name: str, index: int = 0) -> TestCase:
     """The index-th test of a case, fixed by the config's seed."""
     case = the_case(config, name)
-    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    key = jax.random.fold_in(stream(config.seed, "cases"), zlib.crc32(name.encode()))
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
     truth, context = with_context(simulate(keys[0], config.system, case.length), config.context)
     std = case.std if case.noise is None else None

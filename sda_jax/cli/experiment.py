@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,6 +26,7 @@ from sda_jax.cli.common import (
 from sda_jax.cli.figures import draw_flow, shown
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.data._simulation import forecast
 from sda_jax.evaluation import _metrics as metrics
 from sda_jax.experiment._config import Experiment
@@ -78,9 +78,8 @@ def _report(name: str, record: dict[str, Any]) -> str:
 def _verify(config: Experiment, folder: Path, test: TestCase, ensemble: np.ndarray) -> list[Path]:
     """Simulates members forward from their first states and compares."""
     system, members, length = config.system, ensemble[:4], ensemble.shape[1]
-    ahead = np.stack(
-        [forecast(jax.random.key(0), system, jnp.asarray(m[0]), length) for m in members]
-    )
+    key = stream(config.seed, "forecast")
+    ahead = np.stack([forecast(key, system, jnp.asarray(m[0]), length) for m in members])
     errors = np.sqrt(((ahead - members) ** 2).mean(axis=(0, 2, 3, 4)))
     asked = float(np.nanmean(np.asarray(test.observation.y)))
     means = [

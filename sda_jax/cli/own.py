@@ -6,12 +6,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from sda_jax.cli.common import Arguments, described, the_prior
 from sda_jax.core._errors import ConfigError, StorageError, require_at_least
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.data._conventions import open_dataset
 from sda_jax.data._layout import Layout
 from sda_jax.observations._reading import Gridded, OperatorSource, Points, ReadResult, read_all
@@ -191,7 +191,7 @@ def _draw(
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
     drawn = assimilate_to_file(
         folder / "posterior.h5",
-        jax.random.key(config.seed),
+        stream(config.seed, "assimilation"),
         prior,
         used.observation,
         length,

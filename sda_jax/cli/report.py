@@ -15,6 +15,7 @@ from sda_jax.cli.common import Arguments, the_prior
 from sda_jax.cli.own import ASKED, columns_of, sources_of
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import loads
+from sda_jax.core._keys import stream
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import differing, open_archive
 from sda_jax.data._conventions import Files, open_dataset, time_numbers
@@ -59,8 +60,9 @@ def points_scores(
     std = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)
     climate = np.broadcast_to(np.asarray(prior.standardisation.mean, float), ensemble.shape[1:])
     usual = np.asarray(held_out.operator(climate.astype(np.float32)), np.float64)
-    noisy = predicted + std * np.random.default_rng(0).standard_normal(predicted.shape)
-    place = np.asarray(held_out_ranks(key, held_out, jnp.asarray(ensemble)))
+    key_noise, key_ranks = jax.random.split(key)
+    noisy = predicted + std * np.asarray(jax.random.normal(key_noise, predicted.shape))
+    place = np.asarray(held_out_ranks(key_ranks, held_out, jnp.asarray(ensemble)))
     n, found = len(ensemble), {}
     channel = _channel_of(held_out, prior.layout)
     for name in dict.fromkeys(c.name for c in prior.layout.channels):
@@ -224,7 +226,9 @@ def evaluate_own(arguments: Arguments) -> None:
         tables = [Points(p, given.std, columns) for p in given.held_out]
         used = read_all(tables, layout, start, length)
         print(used.report)
-        scores, place = points_scores(jax.random.key(config.seed), prior, used.observation, filled)
+        scores, place = points_scores(
+            stream(config.seed, "held-out noise"), prior, used.observation, filled
+        )
         held = _held_out_table(scores)
         pictures.append(
             report.drawn(

@@ -11,12 +11,14 @@ from sda_jax.core._errors import (
     SDAError,
     StorageError,
 )
+from sda_jax.core._keys import PURPOSES, stream
 from sda_jax.core._protocols import Denoiser, GaussianSystem, Guidance, Sampler, Schedule, System
 from sda_jax.core._registry import classes_in, import_components, register, registry
 from sda_jax.core._resampling import ordered_resampling, systematic_resampling
 from sda_jax.core._units import Standardisation
 
 __all__ = [
+    "PURPOSES",
     "ConfigError",
     "Denoiser",
     "DivergenceError",
@@ -45,6 +47,7 @@ __all__ = [
     "register",
     "registry",
     "static",
+    "stream",
     "systematic_resampling",
 ]
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.core._protocols import System
 from sda_jax.core._units import Standardisation
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared, scattered, sharding
@@ -26,8 +27,6 @@ from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import finite_rows, on_process_zero, together
 
 SPLITS = ("train", "valid", "test")
-# what a seed's key is folded with: a stored set, validation, what a parameterisation measures
-STORED, HELD_OUT, FITTED = 2, 3, 4
 
 UNSTABLE = (
     "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity or "
@@ -190,7 +189,7 @@ def generate(
     if is_finished(path, "dataset", "description", description, "data set"):
         return path
     parts = Parts(path, description)
-    key = jax.random.fold_in(jax.random.key(seed), STORED)
+    key = stream(seed, "stored set")
     chunks = blocks(trajectories, chunk)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):
         if not parts.has(first, last):

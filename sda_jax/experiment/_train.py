@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.data._conventions import Files
 from sda_jax.diffusion._denoisers import NetworkDenoiser, Parameterisation, with_measured_errors
 from sda_jax.experiment._config import Experiment
@@ -80,7 +81,7 @@ def train_prior(
     )
     if isinstance(trained.parameterisation, Parameterisation):
         held_out = found.standardisation.forward(found.validation)
-        key = jax.random.key(config.seed)
+        key = stream(config.seed, "measured errors")
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import h5netcdf
+import jax
 import numpy as np
 from common import record
 
@@ -63,7 +64,7 @@ def main() -> None:
     if options.reading:
         archive = open_archive(Files((str(source),)))
         found = surveyed(options.reading, archive)
-        feed = Feed(archive, found, 0, BATCH, 5)
+        feed = Feed(archive, found, jax.random.key(0), BATCH, 5)
         start = time.perf_counter()
         size = sum(feed.segments(i, 16).nbytes for i in range(0, 64, 16))
         print(json.dumps({"mib": size / 2**20, "seconds": time.perf_counter() - start}))

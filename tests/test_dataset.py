@@ -12,6 +12,7 @@ import pytest
 
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError, DivergenceError, SDAError, StorageError
+from sda_jax.core._keys import stream
 from sda_jax.data import _simulation as dataset
 from sda_jax.data._dataset import SPLITS, generate, load, statistics
 from sda_jax.data._sources import FromArray, FromSimulator, Replay
@@ -26,9 +27,7 @@ def make(path, **kwargs):
 
 def test_contents_are_the_simulation_split_by_trajectory(tmp_path):
     path = make(tmp_path / "data.h5")
-    expected = np.asarray(
-        sda.simulate(jax.random.fold_in(jax.random.key(3), dataset.STORED), SYSTEM, 6, batch=20)
-    )
+    expected = np.asarray(sda.simulate(stream(3, "stored set"), SYSTEM, 6, batch=20))
     parts = [load(path, s) for s in ("train", "valid", "test")]
     assert [len(p) for p in parts] == [16, 2, 2]
     np.testing.assert_allclose(np.concatenate(parts), expected, rtol=1e-4, atol=1e-4)

@@ -32,7 +32,7 @@ def test_segments_are_pieces_of_the_part_with_its_context(known, monkeypatch, ca
     monkeypatch.setattr("sda_jax.data._feed.CACHED", 2**29 if cached else 0)
     archive, found = known
     for part, first, last in (("train", 0, 240), ("valid", 245, 270)):
-        feed = Feed(archive, found, 0, batch=6, length=5, part=part)
+        feed = Feed(archive, found, jax.random.key(0), batch=6, length=5, part=part)
         segments = feed.segments(0, 20)
         assert segments.shape == (20, 6, 5, 6, 8, 2 + 4)
         x = archive.read(0, first, last)
@@ -49,14 +49,14 @@ def test_segments_are_pieces_of_the_part_with_its_context(known, monkeypatch, ca
         assert abs(np.mean(drawn) / (len(whole) - 5) - 0.5) < 0.2
 
 
-def test_blocks_depend_on_seed_and_first_step_alone(known):
+def test_blocks_depend_on_key_and_first_step_alone(known):
     archive, found = known
-    one = Feed(archive, found, 0, batch=4, length=5)
+    one = Feed(archive, found, jax.random.key(0), batch=4, length=5)
     first, second = one.at(0, 3, 3), one.at(3, 3, 0)
-    again = Feed(archive, found, 0, batch=4, length=5).at(3, 3, 0)
+    again = Feed(archive, found, jax.random.key(0), batch=4, length=5).at(3, 3, 0)
     np.testing.assert_array_equal(second.segments, again.segments)
     assert (np.asarray(first.segments) != np.asarray(second.segments)).any()
-    other = Feed(archive, found, 1, batch=4, length=5).at(3, 3, 0)
+    other = Feed(archive, found, jax.random.key(1), batch=4, length=5).at(3, 3, 0)
     assert (np.asarray(second.segments) != np.asarray(other.segments)).any()
     state, x = second.draw(jax.random.key(0), np.int32(4), 4, 5)
     assert state == 5
@@ -67,7 +67,7 @@ def test_blocks_that_do_not_fit_are_refused(known, monkeypatch):
     monkeypatch.setattr("sda_jax.data._feed.free_bytes", lambda: 2**20)
     archive, found = known
     with pytest.raises(ResourceError, match="Lower training.block"):
-        Feed(archive, found, 0, batch=64, length=5).at(0, 100, 0)
+        Feed(archive, found, jax.random.key(0), batch=64, length=5).at(0, 100, 0)
 
 
 def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path):
@@ -76,7 +76,7 @@ def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path):
     found = survey(archive)
     training = Training(steps=6, batch=4, segment=8, block=2, checkpoint_every=2)
     start = NetworkDenoiser(TemporalConv(8, (1, 2)), None, Cosine(), Preconditioned())
-    held = Feed(archive, found, 1, 4, 8, "valid").segments(0, 2)
+    held = Feed(archive, found, jax.random.key(1), 4, 8, "valid").segments(0, 2)
 
     class Interrupted(Feed):
         def at(self, first, steps, then):
@@ -85,7 +85,7 @@ def test_an_interrupted_training_from_files_goes_on_bit_for_bit(tmp_path):
             return super().at(first, steps, then)
 
     def trained(folder, kind=Feed):
-        feed = kind(archive, found, 0, 4, 8)
+        feed = kind(archive, found, jax.random.key(0), 4, 8)
         assert isinstance(feed, Source)
         return train(start, feed, held, found.standardisation, training, tmp_path / folder)
 

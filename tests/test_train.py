@@ -18,13 +18,11 @@ import sda_jax as sda
 from sda_jax.classical import trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
-from sda_jax.data import _simulation as dataset
 from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior import _loop as train_module
 from sda_jax.prior._loop import train
 from sda_jax.prior._training import Training
 from sda_jax.runtime._checkpoints import checkpointer
@@ -199,16 +197,6 @@ def test_a_finished_longer_training_is_not_mistaken_for_a_shorter_one(tmp_path):
         run(tmp_path, Training(**{**vars(SMALL), "steps": 8}))
 
 
-def test_random_streams_are_distinct():
-    """Keys of everything that one seed drives, and of their first descendants."""
-    root = jax.random.key(7)
-    others = (dataset.STORED, dataset.HELD_OUT, dataset.FITTED)
-    roots = [*train_module.streams(7, SMALL), *(jax.random.fold_in(root, i) for i in others)]
-    keys = [k for r in roots for k in (r, *(jax.random.fold_in(r, i) for i in range(8)))]
-    data = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
-    assert len(data) == len(keys)
-
-
 def test_what_is_no_source_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="source: got str; expected a Source.*DeviceSource"):
         run(tmp_path, source="simulator")
@@ -255,7 +243,7 @@ def test_an_unstable_simulator_is_named(tmp_path):
     denoiser = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
     training = Training(steps=4, batch=4, segment=8, block=4, validation_batches=1)
     with pytest.raises(DivergenceError, match=r"source of segments at training step 0.*lower .*dt"):
-        train_module.train(
+        train(
             denoiser, FromSimulator(system), jnp.zeros((1, 4, 8, 3)), system.standardisation,
             training, tmp_path,
         )  # fmt: skip

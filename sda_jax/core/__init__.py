@@ -11,6 +11,7 @@ from sda_jax.core._errors import (
     SDAError,
     StorageError,
 )
+from sda_jax.core._keys import PURPOSES, stream
 from sda_jax.core._protocols import (
     Conditional,
     Corrector,
@@ -34,6 +35,7 @@ from sda_jax.core._resampling import ordered_resampling, systematic_resampling
 from sda_jax.core._units import Standardisation
 
 __all__ = [
+    "PURPOSES",
     "Conditional",
     "ConfigError",
     "Corrector",
@@ -72,6 +74,7 @@ __all__ = [
     "registry",
     "require_protocol",
     "static",
+    "stream",
     "systematic_resampling",
 ]
 

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
-from sda_jax.data._simulation import STORED, simulate_members
+from sda_jax.data._simulation import simulate_members
 from sda_jax.runtime._devices import scattered, sharding
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 from sda_jax.runtime._parts import Parts, blocks, is_finished
@@ -92,7 +93,7 @@ def generate(
     if is_finished(path, "dataset", "description", description, "data set"):
         return path
     parts = Parts(path, description)
-    key = jax.random.fold_in(jax.random.key(seed), STORED)
+    key = stream(seed, "stored set")
     chunks = blocks(trajectories, chunk)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):
         if not parts.has(first, last):

@@ -51,14 +51,14 @@ class Feed:
     """The source of segments of an archive, a block of training steps at a time.
 
     The next block is read in a thread of its own while the device works on this one. What a block
-    holds depends on the seed and its first step alone. A block is cut from stretches a few segments
+    holds depends on the key and its first step alone. A block is cut from stretches a few segments
     long, chosen at random, so that files are read in runs; an archive that fits a small share of
     memory is read once and kept.
 
     Args:
         archive: The files.
         survey: What is known of them.
-        seed: Of the choice of segments.
+        key: Random key of the choice of segments.
         batch: Segments per step.
         length: States of each.
         part: "train", "valid" or "test".
@@ -71,13 +71,14 @@ class Feed:
         self,
         archive: Archive,
         survey: Survey,
-        seed: int,
+        key: PRNGKey,
         batch: int,
         length: int,
         part: str = "train",
     ):
         self.archive, self.layout = archive, survey.layout
-        self.seed, self.batch, self.length = seed, batch, length
+        self.batch, self.length = batch, length
+        self.words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         self.runs = runs(archive, survey, part, length)
         self.starts = np.array([last - first - length + 1 for _, first, last in self.runs], float)
         self.mean = np.asarray(survey.standardisation.mean, np.float32)
@@ -110,7 +111,7 @@ class Feed:
 
     def segments(self, first: int, steps: int) -> Float[np.ndarray, "steps batch length *state"]:
         """The segments of `steps` steps from `first` on."""
-        rng = np.random.default_rng((self.seed, first))
+        rng = np.random.default_rng((*self.words, first))
         count, length = steps * self.batch, self.length
         shape = (*self.layout.state_shape[:-1], len(self.mean) + self.layout.context_channels)
         out = np.empty((count, length, *shape), np.float32)

@@ -17,9 +17,6 @@ from sda_jax.runtime._devices import BATCH, over_batch, require_shared
 from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._processes import finite_rows
 
-# what a seed's key is folded with: a stored set, validation, what a parameterisation measures
-STORED, HELD_OUT, FITTED = 2, 3, 4
-
 UNSTABLE = (
     "The step is unstable: lower the system's dt or its noise; for a flow raise max_velocity or "
     "lower courant, which take more inner steps."

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._keys import stream
 from sda_jax.core._registry import classes_in
 from sda_jax.data._simulation import simulate
 from sda_jax.diffusion._denoisers import with_context
@@ -89,7 +90,7 @@ class TestCase(NamedTuple):
 
 def _keys(config: Experiment, name: str, index: int) -> PRNGKey:
     """Keys of truth, noise, assimilation and reference."""
-    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    key = jax.random.fold_in(stream(config.seed, "cases"), zlib.crc32(name.encode()))
     return jax.random.split(jax.random.fold_in(key, index), 4)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, StorageError, require_at_least
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._cases import describe_run
@@ -240,7 +240,7 @@ def _draw(
     settings = config.assimilation
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
     drawn = assimilate_to_file(
-        jax.random.key(config.seed),
+        stream(config.seed, "assimilation"),
         folder / "posterior.h5",
         prior,
         used.observation,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sda_jax.core._keys import stream
 from sda_jax.data._simulation import forecast
 from sda_jax.evaluation import _metrics as metrics
 from sda_jax.evaluation._distances import spectrum_distance
@@ -59,10 +59,9 @@ def check_forward(
     config: Experiment, test: TestCase, ensemble: np.ndarray, most: int = 4
 ) -> ForwardCheck:
     """Simulates at most so many members forward from their first states."""
+    key = stream(config.seed, "forecast")
     members, length = ensemble[:most], ensemble.shape[1]
-    ahead = np.stack(
-        [forecast(jax.random.key(0), config.system, jnp.asarray(m[0]), length) for m in members]
-    )
+    ahead = np.stack([forecast(key, config.system, jnp.asarray(m[0]), length) for m in members])
     errors = np.sqrt(((ahead - members) ** 2).mean(axis=(0, 2, 3, 4)))
     of_members, of_simulations = (
         float(np.mean([test.observation.operator(jnp.asarray(x)) for x in paths]))

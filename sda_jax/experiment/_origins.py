@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._keys import stream
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import Archive, open_archive
 from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
 from sda_jax.data._feed import Feed
 from sda_jax.data._files import Files
-from sda_jax.data._simulation import FITTED, HELD_OUT, simulate
+from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
 from sda_jax.data._survey import surveyed
@@ -97,7 +98,7 @@ class SystemData:
     def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
         """A stored set is `data.h5` beside `folder`."""
         config = self.experiment
-        key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
+        key = stream(config.seed, "validation data")
         if config.data.source == "stored":
             path = simulate_dataset(config, folder.parent, progress)
             source: Source = FromArray(load_shared(path, "train"))
@@ -127,7 +128,7 @@ class SystemData:
     def _measured(self) -> Array:
         """A chunk of simulations."""
         config, data = self.experiment, self.experiment.data
-        key = jax.random.fold_in(jax.random.key(config.seed), FITTED)
+        key = stream(config.seed, "parameterisation")
         length = max(data.length, config.training.segment)
         return simulate(key, config.system, length, batch=data.chunk, chunk=data.chunk)
 
@@ -177,8 +178,10 @@ class FileData:
         states, known = found.standardisation, found.layout.context_channels
         both = Standardisation((*states.mean, *(0.0,) * known), (*states.std, *(1.0,) * known))
         batch, segment, batches = training.batch, training.segment, training.validation_batches
-        source = Feed(self.archive, found, config.seed, batch, segment)
-        held = Feed(self.archive, found, HELD_OUT, batch, segment, "valid")
+        key = jax.random.fold_in(stream(config.seed, "training segments"), training.seed)
+        source = Feed(self.archive, found, key, batch, segment)
+        key = stream(config.seed, "validation data")
+        held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
         return TrainingData(
@@ -238,7 +241,7 @@ class ArrayData:
         config, sizes = self.experiment, split_sizes(len(self.trajectories))
         train = self.trajectories[: sizes["train"]]
         held = self.trajectories[sizes["train"] :][: sizes["valid"]]
-        key = jax.random.fold_in(jax.random.key(config.seed), HELD_OUT)
+        key = stream(config.seed, "validation data")
         both = statistics(train)
         return TrainingData(
             FromArray(_shared(train)),

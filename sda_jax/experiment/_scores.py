@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import decode
+from sda_jax.core._keys import stream
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
@@ -126,7 +126,9 @@ def score_posterior(
         tables = [Points(p, std, column_names(columns)) for p in held_out]
         used = read_all(tables, layout, start, length)
         report = used.report
-        found, places = held_out_scores(jax.random.key(seed), prior, used.observation, filled)
+        found, places = held_out_scores(
+            stream(seed, "held-out noise"), prior, used.observation, filled
+        )
     return PosteriorScores(
         posterior,
         observation,

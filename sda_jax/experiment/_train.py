@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import stream
 from sda_jax.data._files import Files
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
@@ -84,7 +85,7 @@ def train_prior(
     )
     if isinstance(trained.parameterisation, Parameterisation):
         held_out = found.standardisation.forward(found.validation)
-        key = jax.random.key(config.seed)
+        key = stream(config.seed, "measured errors")
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {

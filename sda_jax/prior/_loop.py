@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
+from sda_jax.core._keys import stream
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import UNSTABLE
 from sda_jax.data._sources import DeviceSource, Source
@@ -37,7 +38,6 @@ from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
-TRAINING = 1  # what a seed's key is folded with for training
 Block = Callable[[PRNGKey, DeviceSource, "TrainState", int], tuple["TrainState", Array]]
 
 
@@ -51,10 +51,11 @@ class TrainState(NamedTuple):
     source: PyTree[Array]
 
 
-def streams(seed: int, training: Training) -> Array:
-    """Independent keys for the initial weights, the source's start and the steps."""
-    root = jax.random.fold_in(jax.random.key(seed), TRAINING)
-    return jax.random.split(jax.random.fold_in(root, training.seed), 3)
+def streams(seed: int, training: Training) -> tuple[PRNGKey, PRNGKey, PRNGKey]:
+    """Keys of the initial weights, the source's start and the steps."""
+    names = ("initial weights", "training source", "training steps")
+    a, b, c = (jax.random.fold_in(stream(seed, name), training.seed) for name in names)
+    return a, b, c
 
 
 def init_state(
@@ -138,7 +139,7 @@ def _validation_loss(
     segments: Float[Array, "batches batch length *state"],
     training: Training,
 ) -> Array:
-    keys = jax.random.split(jax.random.key(0), segments.shape[0])
+    keys = jax.random.split(stream(0, "validation loss"), segments.shape[0])
     losses = jax.lax.map(
         lambda kx: denoising_loss(kx[0], denoiser, training.times, kx[1]), (keys, segments)
     )

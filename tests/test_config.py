@@ -167,13 +167,13 @@ def test_demo_reads_an_observation_file(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_own_system_through_the_commands(tmp_path):
-    """The README's pendulum, in a config file of its own."""
-    readme = (ROOT / "README.md").read_text()
-    code = readme[readme.index("import jax.numpy as jnp") : readme.index("trajectories = ")]
+    """The tutorial's pendulum, in a config file of its own."""
+    page = (ROOT / "docs" / "tutorials" / "own_ode.md").read_text()
+    code = page[page.index("import jax.numpy as jnp") : page.index("trajectories = ")]
     (tmp_path / "pendulum.py").write_text(
         '"""Own system."""\nimport jax\nimport sda_jax as sda\n'
         + code
-        + "from sda_jax.config import Case, Experiment\n"
+        + "from sda_jax.experiment import Case, Experiment\n"
         "from sda_jax.networks import TemporalConv\n"
         "config = Experiment(system=Pendulum(), network=TemporalConv(), cases={'lo': Case()})\n"
     )

@@ -1,5 +1,5 @@
-"""Brings pages that lie outside `docs` into the built site: the benchmarks' records and
-CONTRIBUTING.md."""
+"""Brings pages that lie outside `docs` into the built site: the benchmarks' records, the
+contributing guide and the changelog."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def outside() -> list[Path]:
     """Files to bring in."""
     results = ROOT / "benchmarks" / "results"
-    return [ROOT / "CONTRIBUTING.md", *sorted(results.glob("*.md")), *sorted(results.glob("*.png"))]
+    pages = [ROOT / name for name in PAGES]
+    return [*pages, *sorted(results.glob("*.md")), *sorted(results.glob("*.png"))]
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -27,11 +29,12 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Makes links out of `docs` links within the site."""
-    depth = page.file.src_uri.count("/")
+    """Makes links between `docs` and what lies outside links within the site."""
+    if page.file.src_uri in PAGES:
+        return markdown.replace("](docs/", "](")
     if page.file.src_uri.startswith("benchmarks/"):
         return markdown
-    up = "../" * depth
-    for place in ("benchmarks/results/", "CONTRIBUTING.md"):
+    up = "../" * page.file.src_uri.count("/")
+    for place in ("benchmarks/results/", *PAGES):
         markdown = markdown.replace(f"]({up}../{place}", f"]({up}{place}")
     return markdown

@@ -50,9 +50,15 @@ def follow(page: str) -> dict[str, Any]:
             exec(compile(text, page, "exec"), names)
         else:
             for line in text.splitlines():
-                if line.startswith("$ sda-jax ") and main(shlex.split(line)[2:]):
+                words = shlex.split(line)[2:] if line.startswith("$ sda-jax ") else []
+                if words and not trained(words) and main(words):
                     raise SystemExit(f"{page}: {line}")
     return names
+
+
+def trained(words: list[str]) -> bool:
+    """Whether the command is a training that is done already."""
+    return words[0] == "train" and Path(words[words.index("--output") + 1], "prior").exists()
 
 
 def legend_below(figure: Any, axes: Any, columns: int = 4) -> None:

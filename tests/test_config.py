@@ -195,9 +195,9 @@ def test_an_imposed_value_has_no_truth():
 
 @pytest.mark.slow
 def test_own_system_through_the_commands(tmp_path):
-    """The README's pendulum, in a config file of its own."""
-    readme = (ROOT / "README.md").read_text()
-    code = readme[readme.index("import jax.numpy as jnp") : readme.index("trajectories = ")]
+    """The tutorial's pendulum, in a config file of its own."""
+    page = (ROOT / "docs" / "tutorials" / "own_ode.md").read_text()
+    code = page[page.index("import jax.numpy as jnp") : page.index("trajectories = ")]
     (tmp_path / "pendulum.py").write_text(
         '"""Own system."""\nimport jax\nimport sda_jax as sda\n'
         + code

@@ -10,6 +10,7 @@ import numpy as np
 
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._json import dumps
+from sda_jax.core._protocols import Timed
 from sda_jax.experiment._cases import case_of_file, configured_prior, describe_run, draw_case
 from sda_jax.experiment._comparison import reference_ensembles, score_case
 from sda_jax.experiment._demo import demo_experiment
@@ -57,7 +58,7 @@ def demo(arguments: Arguments) -> None:
     save_posterior(
         folder / "posterior.h5", ensemble, description, arrays.get("truth"), references[0]
     )
-    dt = getattr(config.system, "dt", 1.0)
+    dt = config.system.dt if isinstance(config.system, Timed) else 1.0
     title = f"Posterior of {members} members given {np.size(test.observation.y)} numbers"
     paths = draw_posterior(folder, test.observation, dt, arrays, title)
     print(_table(record, reference_seconds))

@@ -7,6 +7,7 @@ from pathlib import Path
 from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import StorageError
+from sda_jax.core._protocols import Timed
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
 from sda_jax.runtime._records import read_records
@@ -41,7 +42,8 @@ def _case_figures(arguments: Arguments, case: str) -> list[Path]:
     folder = output / "figures" / case
     if arrays["ensemble"].ndim == 5:
         return draw.draw_flow(folder, observation, system.dt, arrays, case)
-    return draw.draw_posterior(folder, observation, getattr(system, "dt", 1.0), arrays, case)
+    dt = system.dt if isinstance(system, Timed) else 1.0
+    return draw.draw_posterior(folder, observation, dt, arrays, case)
 
 
 def main(arguments: list[str] | None = None) -> int:

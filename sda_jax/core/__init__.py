@@ -28,6 +28,7 @@ from sda_jax.core._protocols import (
     SamplerState,
     Schedule,
     System,
+    Timed,
 )
 from sda_jax.core._registry import classes_in, import_components, register, registry
 from sda_jax.core._requirements import require_protocol
@@ -64,6 +65,7 @@ __all__ = [
     "StorageError",
     "System",
     "Time",
+    "Timed",
     "Trajectory",
     "classes_in",
     "component",

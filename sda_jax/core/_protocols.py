@@ -51,6 +51,14 @@ class GaussianSystem(System, Protocol):
 
 
 @runtime_checkable
+class Timed(Protocol):
+    """A system that says how much time is between two states."""
+
+    @property
+    def dt(self) -> Any: ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
 

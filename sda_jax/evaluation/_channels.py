@@ -28,7 +28,7 @@ def held_out_scores(
     the prior was standardised with: its mean.
 
     Args:
-        key: Random key of the noise in the ranks.
+        key: Random key of the noise in scores and ranks.
         prior: With a layout.
         held_out: Of points, as `read` makes it.
         ensemble: Members in physical units, finite under the mask too.
@@ -45,8 +45,9 @@ def held_out_scores(
     std = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)
     climate = np.broadcast_to(np.asarray(prior.standardisation.mean, float), ensemble.shape[1:])
     usual = np.asarray(held_out.operator(climate.astype(np.float32)), np.float64)
-    noisy = predicted + std * np.random.default_rng(0).standard_normal(predicted.shape)
-    place = np.asarray(held_out_ranks(key, held_out, jnp.asarray(ensemble)))
+    key_noise, key_ranks = jax.random.split(key)
+    noisy = predicted + std * np.asarray(jax.random.normal(key_noise, predicted.shape))
+    place = np.asarray(held_out_ranks(key_ranks, held_out, jnp.asarray(ensemble)))
     n, found = len(ensemble), {}
     channel = _channel_of(held_out, prior.layout)
     for name in dict.fromkeys(c.name for c in prior.layout.channels):

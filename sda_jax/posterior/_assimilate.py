@@ -277,7 +277,7 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
             "Check the indices against the prior's state shape "
             f"{prior.state_shape}, and use jax.numpy inside.",
         ) from error
-    if not hasattr(out, "shape") or not jnp.issubdtype(out.dtype, jnp.floating):
+    if not isinstance(out, jax.ShapeDtypeStruct) or not jnp.issubdtype(out.dtype, jnp.floating):
         raise ObservationError(
             "operator",
             f"it returns {out}",

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,11 +81,10 @@ def assimilate_to_file(
         prior, observation, length, guidance, sampler, memory, context
     )
     shape = (length, *prior.state_shape)
+    run = _Run(key, denoiser, sampler, shape)
 
     def needed(chunk: int) -> int:
-        given = key, jnp.arange(chunk), denoiser, sampler
-        blank = jax.eval_shape(partial(_begin, shape=shape), *given)
-        return needed_bytes(_advance.lower(*given, blank, 0, save_every).compile())
+        return run.needed(chunk, save_every)
 
     chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, needed)
     # of what is given, not of what follows from it, which other devices round differently
@@ -105,9 +104,7 @@ def assimilate_to_file(
             # the last block is filled up, so that one compilation serves all
             members = first + jnp.arange(chunk)
             under_way = parts.folder / "under_way" / f"{first:08d}"
-            draws = _levels(
-                key, members, denoiser, sampler, shape, under_way, save_every, remedy, bar
-            )
+            draws = run.block(members, under_way, save_every, remedy, bar)
             x, diverged_at = _end(denoiser, sampler, prior.standardisation, draws)
             require_finite(x, diverged_at, last - first)
             parts.write(first, last, x)
@@ -125,36 +122,48 @@ def assimilate_to_file(
     return path
 
 
-def _levels(
-    key: PRNGKey,
-    members: Array,
-    denoiser: Denoiser,
-    sampler: Sampler,
-    shape: tuple[int, ...],
-    folder: Path,
-    save_every: int,
-    remedy: str,
-    bar: tqdm,
-) -> PyTree[Array]:
-    """A block of draws after their last step, from where `folder` has them."""
-    with checkpointer(folder, keep=1) as manager:
-        given = key, members, denoiser, sampler
-        blank = jax.eval_shape(partial(_begin, shape=shape), *given)
-        like = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding(_spec(a, shape))),
-            blank,
-        )
-        latest = latest_step(manager)
-        draws = restore(manager, latest, like) if latest >= 0 else _begin(*given, shape)
-        done = max(latest, 0)
-        bar.update(done)
-        while done < sampler.steps:
-            steps = min(save_every, sampler.steps - done)
-            draws = run_if_fits(_advance, remedy, *given, draws, done, steps)
-            done += steps
-            bar.update(steps)
-            save(manager, done, draws)
-    return draws
+class _Run(NamedTuple):
+    """What all blocks of an ensemble have in common."""
+
+    key: PRNGKey
+    denoiser: Denoiser
+    sampler: Sampler
+    shape: tuple[int, ...]
+
+    def blank(self, members: Array) -> PyTree[Array]:
+        """The form of a block of draws."""
+        begin = partial(_begin, shape=self.shape)
+        return jax.eval_shape(begin, self.key, members, self.denoiser, self.sampler)
+
+    def needed(self, chunk: int, save_every: int) -> int:
+        """Bytes that a block of so many members needs."""
+        members = jnp.arange(chunk)
+        given = self.key, members, self.denoiser, self.sampler, self.blank(members)
+        return needed_bytes(_advance.lower(*given, 0, save_every).compile())
+
+    def block(
+        self, members: Array, folder: Path, save_every: int, remedy: str, bar: tqdm
+    ) -> PyTree[Array]:
+        """A block of draws after their last step, from where `folder` has them."""
+        given = self.key, members, self.denoiser, self.sampler
+        with checkpointer(folder, keep=1) as manager:
+            like = jax.tree.map(
+                lambda a: jax.ShapeDtypeStruct(
+                    a.shape, a.dtype, sharding=sharding(_spec(a, self.shape))
+                ),
+                self.blank(members),
+            )
+            latest = latest_step(manager)
+            draws = restore(manager, latest, like) if latest >= 0 else _begin(*given, self.shape)
+            done = max(latest, 0)
+            bar.update(done)
+            while done < self.sampler.steps:
+                steps = min(save_every, self.sampler.steps - done)
+                draws = run_if_fits(_advance, remedy, *given, draws, done, steps)
+                done += steps
+                bar.update(steps)
+                save(manager, done, draws)
+        return draws
 
 
 def _spec(leaf: Array, shape: tuple[int, ...]) -> PartitionSpec:

@@ -1,6 +1,7 @@
 """The architecture page, the imports and the README agree with the code."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -75,6 +76,54 @@ def test_public_names_are_listed_and_exist():
     assert sorted(sda_jax.__all__, key=lambda n: n) == sorted(set(sda_jax.__all__))
     for name in sda_jax.__all__:
         assert getattr(sda_jax, name).__doc__, name
+
+
+def test_nothing_but_public_names_and_folders_is_visible():
+    import sda_jax
+
+    folders = set(documented_order()) - {"weights"}
+    assert set(dir(sda_jax)) == set(sda_jax.__all__) | folders
+    shown = {name for name in vars(sda_jax) if not name.startswith("_")}
+    assert shown - set(sda_jax.__all__) == folders | {"FOLDERS"}
+
+
+def test_modules_inside_folders_have_private_names():
+    """So that no name is function and module at once; the commands' are their names."""
+    for path in PACKAGE.rglob("*.py"):
+        if top(path) not in ("__init__", "cli"):
+            assert path.name.startswith("_"), path
+
+
+def test_folders_export_what_they_list():
+    import importlib
+
+    for folder in set(documented_order()) - {"weights", "cli"}:
+        module = importlib.import_module(f"sda_jax.{folder}")
+        assert len(module.__all__) == len(set(module.__all__))
+        for name in module.__all__:
+            assert hasattr(module, name), (folder, name)
+
+
+def test_keys_come_first():
+    """Of every public function that takes one."""
+    import sda_jax
+
+    for name in sda_jax.__all__:
+        function = getattr(sda_jax, name)
+        if inspect.isfunction(function):
+            names = list(inspect.signature(function).parameters)
+            assert "key" not in names[1:], name
+
+
+def test_no_component_is_probed_for_attributes():
+    """Protocols say what a part must have; `hasattr` would hide one more contract."""
+    for path in PACKAGE.rglob("*.py"):
+        assert "hasattr(" not in path.read_text(), path
+
+
+def test_benchmarks_and_library_do_not_import_the_commands():
+    for path in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "configs").glob("*.py")]:
+        assert "cli" not in imports(path), path
 
 
 @pytest.mark.parametrize("samples", [8, pytest.param(256, marks=pytest.mark.slow)])

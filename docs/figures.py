@@ -262,6 +262,7 @@ def own_netcdf() -> Any:
     last.plot(here.lon, here.lat, "o", ms=4, mfc="white", mec="black", mew=0.6, label="stations")
     last.set_title("spread, and the stations")
     last.legend(fontsize=8, loc="lower right")
+    last.set_xlim(-7.5, 352.5)
     figure.colorbar(image, ax=axes[:, 1], location="right", label="spread (degC)", shrink=0.8)
     for axis in axes[1]:
         axis.set_xlabel("longitude (degrees east)")

@@ -11,11 +11,11 @@ import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from sda_jax.core._component import is_component
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, SDAError
 
 _SHIPPED: dict[str, type] = {}
 
@@ -83,28 +83,38 @@ def classes_in(*values: Any) -> list[type]:
 
 
 def import_components(names: Sequence[str]) -> list[type]:
-    """The classes that a user names as `module:Class`, importable or in a file of the working
-    folder. For command lines: what a data file says never comes here.
+    """The classes that a user names as `module:Class`; see `import_named`.
 
     Raises:
         ConfigError: There is no such module or class in it.
     """
-    found = []
+    expected = "module:Class, such as mymodule:MyOperator"
+    return [import_named("--components", name, expected)[0] for name in names]
+
+
+def import_named(
+    argument: str, text: str, expected: str, error: type[SDAError] = ConfigError
+) -> tuple[Any, ModuleType]:
+    """What a user names as `module:name`, importable or in a file of the working folder, and the
+    module. For what users say themselves: what a data file says never comes here.
+
+    Args:
+        argument: Name of the argument.
+        text: Such as "mymodule:myfunction".
+        expected: What it is to be.
+        error: The class of the error.
+
+    Raises:
+        SDAError: There is no such module, or no such name in it.
+    """
+    module, colon, name = text.partition(":")
+    if not colon:
+        raise error(argument, repr(text), expected, "Write both names.")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        for name in names:
-            module, colon, cls = name.partition(":")
-            try:
-                if not colon:
-                    raise ImportError("no colon between module and class")
-                found.append(getattr(importlib.import_module(module), cls))
-            except (ImportError, AttributeError, SyntaxError) as error:
-                raise ConfigError(
-                    "--components",
-                    repr(name),
-                    "module:Class, such as mymodule:MyOperator",
-                    f"Importing it says: {error}.",
-                ) from error
+        found = importlib.import_module(module)
+        return getattr(found, name), found
+    except (ImportError, AttributeError, SyntaxError, ValueError) as reason:
+        raise error(argument, repr(text), expected, f"Importing it says: {reason}.") from reason
     finally:
         sys.path.remove(str(Path.cwd()))
-    return found

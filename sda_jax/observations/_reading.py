@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError
+from sda_jax.core._registry import import_named
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.observations._combining import combine
@@ -126,24 +125,12 @@ def read_all(
 
 
 def _by_operator(source: OperatorSource) -> ReadResult:
-    module, colon, name = source.operator.partition(":")
     expected = "module:function, a JAX function of a trajectory"
-    if not colon:
-        raise ObservationError("operator", repr(source.operator), expected, "Write both names.")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = importlib.import_module(module)
-        function = getattr(found, name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise ObservationError(
-            "operator", repr(source.operator), expected, f"Importing it says: {error}."
-        ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    function, module = import_named("operator", source.operator, expected, ObservationError)
     y = _array(source.path)
     observation = Observation(y, function, std=source.std)
     seen = int((~np.isnan(y)).sum())
-    code = hashlib.sha256(Path(str(found.__file__)).read_bytes()).hexdigest()
+    code = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
     report = f"{source.path}: {seen} of {y.size} values used, by {source.operator}"
     return ReadResult(observation, report, code)
 

@@ -167,7 +167,7 @@ def test_an_observation_file_is_assimilated_without_a_config(capsys):
 
 def test_what_is_no_class_is_refused(capsys):
     for name, message in (
-        ("mine", "no colon"),
+        ("mine", "Write both names"),
         ("mine:Nothing", "Nothing"),
         ("nowhere:Class", "nowhere"),
         ("mine:jax", "components or Linen modules"),

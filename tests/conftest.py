@@ -1,5 +1,6 @@
 """Programs are compiled quickly, and kept between test runs."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -33,11 +34,22 @@ def key():
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """A config file and the folder with what the three commands write; not to be changed."""
-    from launch import finish, start, write_config
+    """A config file and the folder with what the three commands write, made once for all workers;
+    not to be changed."""
+    from launch import write_config
 
-    folder = tmp_path_factory.mktemp("whole")
-    config = write_config(folder)
-    for command in ("simulate", "train", "assimilate"):
-        finish(start(command, config, folder / "out"))
-    return config, folder / "out"
+    from sda_jax.cli import assimilate, simulate, train
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "whole"
+    with open(shared / "whole.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            given = ["--config", str(write_config(folder)), "--output", str(folder / "out")]
+            for command in (simulate, train, assimilate):
+                assert command.main(given) == 0
+            (folder / "made").touch()
+    return folder / "config.py", folder / "out"

@@ -20,11 +20,26 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+# files of tests by the time they take, so that no worker ends on a long one
+LONGEST = [
+    "test_tutorials", "test_assimilate", "test_mesh", "test_guidance", "test_smc", "test_config",
+    "test_samplers", "test_candidates", "test_networks", "test_processes", "test_report",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
-    """Let go of a file's programs at its end: they would exhaust a process's memory maps."""
+    """Let go of programs after a file when they are many: they would exhaust a process's memory
+    maps, of which Linux allows 65,530."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -289,12 +289,10 @@ def test_mmps_needs_no_known_law(t, key):
     np.testing.assert_allclose(step, length * whole, rtol=1e-3, atol=1e-4)
 
 
-WAYS = sda.Candidates(
-    sda.PredictorCorrector(
-        6, sda.LogSNR(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
-    ),
-    count=3,
+ONCE = sda.PredictorCorrector(
+    6, sda.LogSNR(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
 )
+THRICE = sda.Candidates(ONCE, count=3)
 DRAWN = sda.PredictorCorrector(4, sda.LogSNR(), corrector=sda.Gibbs(2, above=1.2))
 
 
@@ -312,8 +310,16 @@ VJPS = [
 
 @pytest.mark.parametrize(("method", "each"), VJPS, ids=str)
 def test_evaluations_and_vjps_are_those_made(method, each):
-    """Fits take no VJP, and MMPS is another guidance above its limit."""
-    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, WAYS)
+    """MMPS is another guidance above its limit."""
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, ONCE)
+    over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 6)[1:]) >= 1.2).sum())
+    guided = 2 * 6 + 1 + 2 * over
+    assert found == Evaluations(guided, each * guided)
+
+
+@pytest.mark.parametrize(("method", "each"), [VJPS[0], VJPS[7], VJPS[11]], ids=str)
+def test_fits_take_no_vjp(method, each):
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, THRICE)
     over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 6)[1:5]) >= 1.2).sum())
     guided = 3 * 2 * 4 + 2 * 2 + 1 + 3 * 2 * over
     assert found == Evaluations(guided + 3, each * guided)

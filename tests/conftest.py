@@ -13,11 +13,14 @@ ROOT = Path(__file__).parent.parent
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
 
+SECONDS = 0.1  # of compilation, from which a program is kept
+
+
 def pytest_configure(config):
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "sda_jax" / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sda_jax" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(SECONDS))
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 # files of tests by the time they take, so that no worker ends on a long one
@@ -36,6 +39,7 @@ def pytest_collection_modifyitems(items):
 def compiled():
     """Let go of programs after a file when they are many: they would exhaust a process's memory
     maps, of which Linux allows 65,530."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:

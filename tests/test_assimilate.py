@@ -33,7 +33,7 @@ OPERATORS = {
 def prior():
     """An untrained convolutional prior of Lorenz 1963."""
     network = TemporalConv(width=8, dilations=(1,))
-    variables = network.init(jax.random.key(0), jnp.zeros((9, 3)), jnp.zeros(()))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((9, 3)), jnp.zeros(()))
     denoiser = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
     return sda.Prior(denoiser, sda.Lorenz63().standardisation, (3,))
 
@@ -164,7 +164,7 @@ def test_all_missing_is_the_prior_and_said(prior, observation):
 
 def test_local_priors_and_windows_in_chunks(observation):
     network = ResidualMLP(width=16, blocks=1)
-    variables = network.init(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
     denoiser = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
     local = sda.Prior(denoiser, sda.Standardisation(), (3,), window=5)
     whole = draw(local, observation)

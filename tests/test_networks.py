@@ -44,8 +44,8 @@ def test_receptive_radius():
     network = TemporalConv(width=8, dilations=(1, 2, 1))
     assert TemporalConv().radius == 14
     x = jax.random.normal(jax.random.key(1), (41, 2))
-    variables = network.init(jax.random.key(0), x, jnp.zeros(()))
-    centre = jax.grad(lambda x: network.apply(variables, x, jnp.zeros(()))[20].sum())(x)
+    variables = init(network, jax.random.key(0), x, jnp.zeros(()))
+    centre = jax.jit(jax.grad(lambda x: network.apply(variables, x, jnp.zeros(()))[20].sum()))(x)
     seen = np.flatnonzero(np.abs(centre).sum(1) > 0)
     assert (seen[0], seen[-1]) == (20 - network.radius, 20 + network.radius)
 

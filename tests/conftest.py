@@ -10,9 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # a test compiles more than it computes; read at the first compilation, by subprocesses too
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
-
-
+FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 SECONDS = 0.1  # of compilation, from which a program is kept
 
 

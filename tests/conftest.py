@@ -1,5 +1,6 @@
 """Programs are compiled quickly, and kept between test runs."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -9,21 +10,39 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # a test compiles more than it computes; read at the first compilation, by subprocesses too
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
+FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+SECONDS = 0.1  # of compilation, from which a program is kept
 
 
 def pytest_configure(config):
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "sda_jax" / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sda_jax" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(SECONDS))
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+# files of tests by the time they take, so that no worker ends on a long one
+LONGEST = [
+    "test_tutorials", "test_assimilate", "test_mesh", "test_guidance", "test_smc", "test_config",
+    "test_samplers", "test_candidates", "test_networks", "test_processes", "test_report",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
-    """Let go of a file's programs at its end: they would exhaust a process's memory maps."""
+    """Let go of programs after a file when they are many: they would exhaust a process's memory
+    maps, of which Linux allows 65,530."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture
@@ -33,11 +52,22 @@ def key():
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """A config file and the folder with what the three commands write; not to be changed."""
-    from launch import finish, start, write_config
+    """A config file and the folder with what the three commands write, made once for all workers;
+    not to be changed."""
+    from launch import write_config
 
-    folder = tmp_path_factory.mktemp("whole")
-    config = write_config(folder)
-    for command in ("simulate", "train", "assimilate"):
-        finish(start(command, config, folder / "out"))
-    return config, folder / "out"
+    from sda_jax.cli import assimilate, simulate, train
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "whole"
+    with open(shared / "whole.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            given = ["--config", str(write_config(folder)), "--output", str(folder / "out")]
+            for command in (simulate, train, assimilate):
+                assert command.main(given) == 0
+            (folder / "made").touch()
+    return folder / "config.py", folder / "out"

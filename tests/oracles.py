@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
 import sda_jax as sda
 from sda_jax.classical import GaussianTrajectory
+from sda_jax.core._component import component
 from sda_jax.diffusion._gaussian import GaussianDenoiser
+
+
+@component
+class Independent:
+    """The exact denoiser of independent normal numbers, in any number of dimensions."""
+
+    variance: Any
+    schedule: Any = sda.Cosine()
+
+    def __call__(self, x, t):
+        mu, sigma = self.schedule.mu(t), self.schedule.sigma(t)
+        return mu * self.variance / (mu**2 * self.variance + sigma**2) * x
 
 
 def standardised(distribution: GaussianTrajectory, standardisation: sda.Standardisation):

@@ -34,35 +34,43 @@ def posterior():
     return sda.GaussianCovariance(10)(PRIOR.denoiser, observation)
 
 
-def drawn(sampler, posterior, n=8):
-    keys = jax.random.split(jax.random.key(3), n)
-    return np.asarray(jax.jit(jax.vmap(lambda k: draw(k, posterior, sampler, SHAPE)))(keys))
+KEYS = jax.random.split(jax.random.key(3), 8)
 
 
-def candidates(posterior, n=8):
-    """Of each member: the states after six steps, how well they fit, and what becomes of them."""
+@jax.jit
+def all_drawn(sampler, posterior):
+    return jax.vmap(lambda k: draw(k, posterior, sampler, SHAPE))(KEYS)
 
-    def of(key, number):
-        own = key if number == 0 else jax.random.fold_in(key, number + 1)
+
+def drawn(sampler, posterior):
+    return np.asarray(all_drawn(sampler, posterior))
+
+
+@pytest.fixture(scope="module")
+def candidates(posterior):
+    """Of each member: how well the states after six steps fit, and what becomes of them."""
+
+    @jax.jit
+    def of(key, own):
         progress = advance(own, posterior, INNER, begin(own, posterior, INNER, SHAPE), 0, 6)
         fit = posterior.fit(progress.state.x, INNER.grid(posterior.schedule, 10)[6])
         return fit, INNER.finish(posterior, advance(key, posterior, INNER, progress, 6, 4).state)
 
-    keys = jax.random.split(jax.random.key(3), n)
-    found = [jax.jit(jax.vmap(lambda k, i=i: of(k, i)))(keys) for i in range(3)]
+    others = [KEYS, *(jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(KEYS) for i in (2, 3))]
+    found = [jax.vmap(of)(KEYS, own) for own in others]
     return np.stack([f for f, _ in found]), np.stack([x for _, x in found])
 
 
-def test_what_goes_on_is_the_candidate_that_fits_best(posterior):
-    fits, ends = candidates(posterior)
+def test_what_goes_on_is_the_candidate_that_fits_best(posterior, candidates):
+    fits, ends = candidates
     best = fits.argmax(axis=0)
     assert set(best) == {0, 1, 2}
     expected = ends[best, np.arange(8)]
     np.testing.assert_allclose(drawn(MANY, posterior), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_later_candidate_must_be_better_by_the_gap(posterior):
-    fits, ends = candidates(posterior)
+def test_a_later_candidate_must_be_better_by_the_gap(posterior, candidates):
+    fits, ends = candidates
     gap = float(np.median(np.abs(fits[1] - fits[0])))
     best, expected = [], []
     for member in range(8):
@@ -108,7 +116,7 @@ def test_candidates_share_no_random_numbers(posterior, monkeypatch):
     jax.clear_caches()
     draw(jax.random.key(0), posterior, sda.Candidates(inner, count=2, share=0.5), SHAPE)
     jax.effects_barrier()
-    assert len(set(drawn)) == len(drawn) == 2 + (4 + 2) * 3
+    assert len(set(drawn)) == len(drawn) == 3 + (4 + 2) * 3  # the third start is of nobody
 
 
 def test_a_candidate_that_diverges_is_left(posterior):

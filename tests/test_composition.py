@@ -1,6 +1,7 @@
 """Composition of local denoisers, on a chain whose exact local denoisers are known."""
 
 import itertools
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +21,27 @@ from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 CHAIN = sda.VectorAutoregression()
 
 
+@cache
 def exact(length):
     return exact_prior(CHAIN, length).denoiser
 
 
+@jax.jit
+def at(denoiser, x, t):
+    return denoiser(x, t)
+
+
 def error(k, length, t, x):
     composed = ComposedDenoiser(exact(2 * k + 1), 2 * k + 1)
-    return float(jnp.sqrt(jnp.mean((composed(x, t) - exact(length)(x, t)) ** 2)))
+    return float(jnp.sqrt(jnp.mean((at(composed, x, t) - at(exact(length), x, t)) ** 2)))
 
 
 def test_the_window_of_the_whole_trajectory_is_exact(key):
     x = jax.random.normal(key, (9, 2))
     for t in (0.05, 0.5, 0.95):
-        np.testing.assert_allclose(ComposedDenoiser(exact(9), 9)(x, t), exact(9)(x, t), atol=1e-5)
+        np.testing.assert_allclose(
+            at(ComposedDenoiser(exact(9), 9), x, t), at(exact(9), x, t), atol=1e-5
+        )
 
 
 def test_error_falls_with_the_window(key):
@@ -57,10 +66,10 @@ def test_every_state_comes_from_its_window():
     np.testing.assert_allclose(out, np.arange(9) + np.array(place) / 100, rtol=1e-5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def local():
     network = ResidualMLP(width=32, blocks=2)
-    variables = network.init(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((5, 3)), jnp.zeros(()))
     return NetworkDenoiser(network, variables, Cosine(), Preconditioned())
 
 
@@ -130,11 +139,11 @@ def test_strided_windows_are_blended_linearly():
 
 def test_a_larger_stride_costs_accuracy_and_keeps_the_exact_case(key):
     x = jax.random.normal(key, (25, 2))
-    composed = [ComposedDenoiser(exact(9), 9, stride=s)(x, 0.3) for s in (1, 3, 5)]
-    errors = [float(jnp.sqrt(jnp.mean((c - exact(25)(x, 0.3)) ** 2))) for c in composed]
+    composed = [at(ComposedDenoiser(exact(9), 9, stride=s), x, 0.3) for s in (1, 3, 5)]
+    errors = [float(jnp.sqrt(jnp.mean((c - at(exact(25), x, 0.3)) ** 2))) for c in composed]
     assert errors[0] <= errors[1] <= errors[2], errors
     plain, strided = ComposedDenoiser(exact(9), 9), ComposedDenoiser(exact(9), 9, chunk=2, stride=2)
-    np.testing.assert_allclose(strided(x[:9], 0.3), plain(x[:9], 0.3), atol=1e-5)
+    np.testing.assert_allclose(at(strided, x[:9], 0.3), at(plain, x[:9], 0.3), atol=1e-5)
     for stride in (0, 6):
         with pytest.raises(ConfigError, match=f"stride: got {stride}.*from 1 to 5"):
             ComposedDenoiser(exact(9), 9, stride=stride)

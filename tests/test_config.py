@@ -95,7 +95,8 @@ def test_bad_config_files_are_refused(tmp_path):
 TINY = (
     "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
     "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
-    "--assimilation.samples 6 --assimilation.memory.chunk 4 --assimilation.sampler.sampler.steps 4 "
+    "--network.dilations 1 2 --assimilation.samples 6 --assimilation.memory.chunk 4 "
+    "--assimilation.sampler.sampler.steps 4 "
     "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
 )
 

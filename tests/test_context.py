@@ -27,7 +27,7 @@ NETWORKS = [
 
 def prior_of(network, shape, window, channels=2):
     denoiser = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned(), channels)
-    variables = denoiser.init(jax.random.key(0), shape)
+    variables = jax.jit(lambda key: denoiser.init(key, shape))(jax.random.key(0))
     denoiser = dataclasses.replace(denoiser, variables=variables)
     statistics = sda.Standardisation((1.0, 2.0), (0.5, 4.0))
     return sda.Prior(denoiser, sda.Standardisation(), shape[1:], window, None, statistics)
@@ -38,13 +38,11 @@ def test_networks_see_the_context_and_give_states(network, shape, window, key):
     prior = prior_of(network, shape, window)
     x = jax.random.normal(key, shape)
     context = jax.random.normal(key, (*shape[:-1], 2))
-    told = prior.denoiser.conditioned(context)
-    out = told(x, 0.5)
+    conditioned = jax.jit(lambda x, context: prior.denoiser.conditioned(context)(x, 0.5))
+    out = conditioned(x, context)
     assert out.shape == shape
-    assert jnp.abs(prior.denoiser.conditioned(context + 1)(x, 0.5) - out).max() > 1e-4
-    both = jax.vmap(lambda x, c: prior.denoiser.conditioned(c)(x, 0.5))(
-        jnp.stack([x, x]), jnp.stack([context, context])
-    )
+    assert jnp.abs(conditioned(x, context + 1) - out).max() > 1e-4
+    both = jax.vmap(conditioned)(jnp.stack([x, x]), jnp.stack([context, context]))
     np.testing.assert_allclose(both[1], out, atol=1e-5)
     with pytest.raises(ConfigError, match="context: got None.*2 channels"):
         prior.denoiser(x, 0.5)

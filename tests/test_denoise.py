@@ -102,7 +102,7 @@ def test_loss_at_the_optimum_is_the_conditional_variance(key):
 @pytest.mark.parametrize("parameterisation", [Preconditioned(), DataPrediction()], ids=str)
 def test_gradient_of_the_loss_reaches_every_weight(parameterisation, key):
     network = TemporalConv(width=8, dilations=(1, 2))
-    variables = network.init(key, jnp.zeros((9, 3)), jnp.zeros(()))
+    variables = jax.jit(network.init)(key, jnp.zeros((9, 3)), jnp.zeros(()))
     blank = NetworkDenoiser(network, None, Cosine(), parameterisation)
     x = jax.random.normal(key, (4, 9, 3))
 

@@ -44,15 +44,30 @@ CHAIN, LENGTH = sda.VectorAutoregression(), 6
 PRIOR = exact_prior(CHAIN, LENGTH)
 
 
-def observed(y=None, std=0.3, scale=1.0, covariance=None):
+@component
+class Alternate:
+    """Every other state, times a factor."""
+
+    factor: Any = 1.0
+
+    def __call__(self, x):
+        return self.factor * x[::2]
+
+
+def observed(y=None, std=0.3, scale=1.0, **noise):
+    """Of arrays of the same shapes whatever the numbers, so that one program serves all."""
     y = np.linspace(-1, 1, 6).reshape(3, 2) if y is None else y
-    operator = sda.Every(2, lambda s: scale * s)
-    noise = dict(covariance=covariance) if covariance is not None else dict(std=scale * std)
-    observation = sda.Observation(scale * y, operator, **noise)
+    noise = noise or dict(std=np.broadcast_to(scale * std, y.shape))
+    observation = sda.Observation(scale * y, Alternate(np.float32(scale)), **noise)
     return observation.standardised(CHAIN.standardisation)
 
 
-PLAIN = sda.Observation(np.linspace(-1, 1, 6).reshape(3, 2), sda.Every(2, lambda s: s), std=0.3)
+@jax.jit
+def guided(method, observation, x, t, denoiser=PRIOR.denoiser):
+    return method(denoiser, observation)(x, t)
+
+
+PLAIN = sda.Observation(np.linspace(-1, 1, 6).reshape(3, 2), Alternate(), std=0.3)
 
 
 @each_method
@@ -65,13 +80,12 @@ def test_jit_vmap_dtype_and_one_trace(method, key):
         return jax.vmap(lambda x: method(PRIOR.denoiser, observation)(x, t))(x)
 
     x = jax.random.normal(key, (3, LENGTH, 2))
-    operator = observed().operator
     for y, std, t in ((0.1, 0.3, 0.2), (0.7, 0.9, 0.8)):
-        observation = sda.Observation(jnp.full((3, 2), y), operator, std=std)
+        observation = observed(np.full((3, 2), y), std)
         out = run(method, observation, x, t)
         assert out.shape == x.shape and out.dtype == jnp.float32
         assert jnp.isfinite(out).all()
-        one = method(PRIOR.denoiser, observation)(x[1], t)
+        one = guided(method, observation, x[1], t)
         np.testing.assert_allclose(out[1], one, rtol=1e-3, atol=1e-4)
     assert len(traces) == 1
 
@@ -80,8 +94,8 @@ def test_jit_vmap_dtype_and_one_trace(method, key):
 def test_nothing_observed_is_no_guidance(method, key):
     x = jax.random.normal(key, (LENGTH, 2))
     observation = observed(y=np.full((3, 2), np.nan))
-    guided = method(PRIOR.denoiser, observation)
-    np.testing.assert_allclose(guided(x, 0.5), PRIOR.denoiser(x, 0.5), atol=1e-5)
+    x_hat = guided(method, observation, x, 0.5)
+    np.testing.assert_allclose(x_hat, PRIOR.denoiser(x, 0.5), atol=1e-5)
 
 
 @each_method
@@ -90,24 +104,34 @@ def test_rescaling_the_observation_changes_nothing(method, key):
         pytest.skip("gamma_obs is in units of y, on purpose")
     x = jax.random.normal(key, (LENGTH, 2))
     for t in (0.05, 0.5, 0.95):
-        plain, scaled = (method(PRIOR.denoiser, observed(scale=s))(x, t) for s in (1.0, 1000.0))
+        plain, scaled = (guided(method, observed(scale=s), x, t) for s in (1.0, 1000.0))
         np.testing.assert_allclose(plain, scaled, rtol=1e-3, atol=1e-4)
 
 
-@each_method
-def test_a_normal_law_is_gaussian_noise(method, key):
+Y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, 0.2]])
+STD = np.array([[0.3, 0.3], [0.2, 0.5], [0.3, 0.3]])
+
+
+def takes_gaussian_noise_only(method):
+    return isinstance(method, sda.DPS) or getattr(method, "inflation", 1.0) is None
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in METHODS if not takes_gaussian_noise_only(m)], ids=str
+)
+def test_a_normal_noise_model_is_gaussian_noise(method, key):
     x = jax.random.normal(key, (LENGTH, 2))
-    y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, 0.2]])
-    std = np.array([[0.3, 0.3], [0.2, 0.5], [0.3, 0.3]])
-    plain = sda.Observation(y, sda.Every(2, lambda s: s), std=std)
-    distribution = sda.Observation(y, sda.Every(2, lambda s: s), noise=Normal(std))
-    if isinstance(method, sda.DPS) or getattr(method, "inflation", 1.0) is None:
-        with pytest.raises(ObservationError, match="noise.*Gaussian noise"):
-            method(PRIOR.denoiser, distribution)(x, 0.5)
-        return
+    plain, distribution = observed(Y, STD), observed(Y, noise=Normal(STD))
     for t in (0.05, 0.5, 0.95):
-        noise, same = (method(PRIOR.denoiser, o)(x, t) for o in (plain, distribution))
+        noise, same = (guided(method, o, x, t) for o in (plain, distribution))
         np.testing.assert_allclose(noise, same, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", list(filter(takes_gaussian_noise_only, METHODS)), ids=str)
+def test_methods_of_gaussian_noise_refuse_others(method, key):
+    x = jax.random.normal(key, (LENGTH, 2))
+    with pytest.raises(ObservationError, match="noise.*Gaussian noise"):
+        method(PRIOR.denoiser, observed(Y, noise=Normal(STD)))(x, 0.5)
 
 
 @each_method
@@ -115,7 +139,7 @@ def test_the_guided_mean_moves_towards_the_observation(method, key):
     x = jax.random.normal(key, (LENGTH, 2))
     observation, t = observed(), 0.4
     before = observation.operator(PRIOR.denoiser(x, t))
-    after = observation.operator(method(PRIOR.denoiser, observation)(x, t))
+    after = observation.operator(guided(method, observation, x, t))
     assert jnp.sum((after - before) * observation.residual(before)) > 0
 
 
@@ -127,18 +151,18 @@ def test_exact_covariance_gives_the_exact_posterior_denoiser(schedule, full, met
     y = np.array([[0.3, np.nan], [1.0, -0.5], [np.nan, np.nan]])
     root = np.random.default_rng(0).standard_normal((6, 6))
     noise = root @ root.T / 12 + 0.1 * np.eye(6) if full else 0.09 * np.eye(6)
-    observation = observed(y=y, covariance=noise.astype(np.float32) if full else None)
+    observation = observed(y, **{"covariance": noise.astype(np.float32)} if full else {})
     prior = exact_prior(CHAIN, LENGTH, schedule)
     distribution = trajectory_distribution(CHAIN, LENGTH)
     seen = ~np.isnan(y.reshape(-1))
     matrix = np.kron(np.eye(6)[::2], np.eye(2))[seen]
     posterior = condition(distribution, matrix, y.reshape(-1)[seen], noise[np.ix_(seen, seen)])
     exact = gaussian_denoiser(posterior, CHAIN.standardisation, schedule)
-    guided = method(prior.denoiser, observation)
     for ratio in (0.01, 0.3, 3.0, 100.0):
         t = schedule.time(ratio)
         x = schedule.mu(t) * jax.random.normal(key, (LENGTH, 2)) * np.sqrt(1 + ratio**2)
-        np.testing.assert_allclose(guided(x, t), exact(x, t), atol=2e-3)
+        found = guided(method, observation, x, t, prior.denoiser)
+        np.testing.assert_allclose(found, exact(x, t), atol=2e-3)
 
 
 def test_draws_have_the_exact_law(key):
@@ -149,8 +173,9 @@ def test_draws_have_the_exact_law(key):
     noise = root @ root.T / 12 + 0.1 * np.eye(6)
     observation = observed(y=y, covariance=noise.astype(np.float32))
     x = jax.random.normal(key, (LENGTH, 2))
-    guided = sda.GaussianCovariance(6)(PRIOR.denoiser, observation)
-    draws = jax.vmap(lambda k: guided.draw(k, x, t))(jax.random.split(key, n)).reshape(n, -1)
+    posterior = sda.GaussianCovariance(6)(PRIOR.denoiser, observation)
+    draws = jax.jit(jax.vmap(lambda k: posterior.draw(k, x, t)))(jax.random.split(key, n))
+    draws = np.asarray(draws).reshape(n, -1)
     _, covariance = standardised(trajectory_distribution(CHAIN, LENGTH), CHAIN.standardisation)
     ratio2 = float(noise_ratio(PRIOR.denoiser.schedule, t)) ** 2
     seen = ~np.isnan(y.reshape(-1))
@@ -159,7 +184,7 @@ def test_draws_have_the_exact_law(key):
     precision = np.linalg.inv(covariance) + np.eye(12) / ratio2
     precision += matrix.T @ np.linalg.solve(noise[np.ix_(seen, seen)], matrix)
     exact = np.linalg.inv(precision)
-    z = (draws.mean(0) - np.asarray(guided(x, t)).reshape(-1)) / np.sqrt(np.diag(exact) / n)
+    z = (draws.mean(0) - np.asarray(posterior(x, t)).reshape(-1)) / np.sqrt(np.diag(exact) / n)
     assert np.abs(z).max() < 4.5, z
     white = np.linalg.solve(np.linalg.cholesky(exact), (draws - draws.mean(0)).T)
     assert np.abs(np.linalg.eigvalsh(np.cov(white)) - 1).max() < 0.04
@@ -192,7 +217,7 @@ def test_innovations_find_the_inflation(error, correlated, key):
         observation = sda.Observation(y, lambda z: z, **how)
         return method._inflation(denoiser, observation, x_hat, t)
 
-    factors = np.asarray(jax.vmap(found)(jax.random.split(key, 400)))
+    factors = np.asarray(jax.jit(jax.vmap(found))(jax.random.split(key, 400)))
     # four probes of 126 squares, the same for all: their mean errs by a share sqrt(2 / 504), and
     # by more where the squares are correlated
     assert abs(factors.mean() / error**2 - 1) < 4 * np.sqrt(2 / 504)
@@ -216,7 +241,7 @@ def test_a_wild_jacobian_does_not_throw_members_away(key):
             return jnp.sin(1e3 * x)
 
     x, t = jax.random.normal(key, (6, 2)), 0.5
-    observation = sda.Observation(np.ones((3, 2)), sda.Every(2, lambda s: s), std=0.3)
+    observation = sda.Observation(np.ones((3, 2)), Alternate(), std=0.3)
     _, gradient = sda.GaussianCovariance().twist(Wild(), observation, x, t)
     change = np.abs(Cosine().sigma(t) * gradient)[::2]
     assert change.max() == pytest.approx(6, rel=1e-5) and np.median(change) == pytest.approx(6)
@@ -248,10 +273,14 @@ def test_mmps_needs_no_known_law(t, key):
     preconditions them; a single one is only the line search along the rough step."""
     x = jax.random.normal(key, (LENGTH, 2))
     denoiser, observation = Plain(PRIOR.denoiser), observed(std=0.1)
-    exact = sda.TweedieCovariance()(denoiser, observation)(x, t)
-    solved, searched, rough = (
-        method(denoiser, observation)(x, t)
-        for method in (sda.MMPS(6, 1e6), sda.MMPS(1, 1e6), sda.GaussianCovariance())
+    exact, solved, searched, rough = (
+        guided(method, observation, x, t, denoiser)
+        for method in (
+            sda.TweedieCovariance(),
+            sda.MMPS(6, 1e6),
+            sda.MMPS(1, 1e6),
+            sda.GaussianCovariance(),
+        )
     )
     np.testing.assert_allclose(solved, exact, rtol=1e-3, atol=1e-3)
     assert jnp.abs(searched - exact).max() > 10 * jnp.abs(solved - exact).max()
@@ -260,12 +289,10 @@ def test_mmps_needs_no_known_law(t, key):
     np.testing.assert_allclose(step, length * whole, rtol=1e-3, atol=1e-4)
 
 
-WAYS = sda.Candidates(
-    sda.PredictorCorrector(
-        6, sda.LogSNR(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
-    ),
-    count=3,
+ONCE = sda.PredictorCorrector(
+    6, sda.LogSNR(), sda.Heun(), sda.Langevin(2, 0.1, above=1.2), denoise=0.5
 )
+THRICE = sda.Candidates(ONCE, count=3)
 DRAWN = sda.PredictorCorrector(4, sda.LogSNR(), corrector=sda.Gibbs(2, above=1.2))
 
 
@@ -283,8 +310,16 @@ VJPS = [
 
 @pytest.mark.parametrize(("method", "each"), VJPS, ids=str)
 def test_evaluations_and_vjps_are_those_made(method, each):
-    """Fits take no VJP, and MMPS is another guidance above its limit."""
-    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, WAYS)
+    """MMPS is another guidance above its limit."""
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, ONCE)
+    over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 6)[1:]) >= 1.2).sum())
+    guided = 2 * 6 + 1 + 2 * over
+    assert found == Evaluations(guided, each * guided)
+
+
+@pytest.mark.parametrize(("method", "each"), [VJPS[0], VJPS[7], VJPS[11]], ids=str)
+def test_fits_take_no_vjp(method, each):
+    found = sda.count_evaluations(PRIOR, PLAIN, LENGTH, method, THRICE)
     over = int((noise_ratio(Cosine(), sda.LogSNR()(Cosine(), 6)[1:5]) >= 1.2).sum())
     guided = 3 * 2 * 4 + 2 * 2 + 1 + 3 * 2 * over
     assert found == Evaluations(guided + 3, each * guided)

@@ -1,4 +1,4 @@
-"""Several devices give what one gives. Each test has a process of its own with 8 host devices."""
+"""Several devices give what one gives: computed in one other process with 8 host devices."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 
 SETUP = """
-import dataclasses, json, re
+import contextlib, dataclasses, io, json, re, shutil, sys, traceback
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
@@ -23,14 +23,21 @@ from sda_jax.networks import TemporalConv
 from sda_jax.data._sources import FromSimulator
 from sda_jax.prior._loop import train
 from sda_jax.prior._training import Training
+from sda_jax.samplers import draw
 SYSTEM = sda.Lorenz63()
 EVEN, FIRST = sda.LogSNR(), sda.ExponentialIntegrator()
 SAMPLER = sda.Candidates(sda.PredictorCorrector(8, EVEN, FIRST, sda.Langevin(1, 0.1)), 2)
+NETWORK = TemporalConv(width=16, dilations=(1, 8))  # which sees an eighth of 64 states and beyond
 BUDGET = {"steps": 10, "block": 5, "checkpoint_every": 5, "validation_batches": 1}
 TRAINING = Training(batch=8, segment=16, **BUDGET)
 
+def untrained():
+    blank = NetworkDenoiser(NETWORK, None, sda.Cosine(), Preconditioned())
+    denoiser = dataclasses.replace(blank, variables=blank.init(jax.random.key(8), (64, 3)))
+    return sda.Prior(denoiser, SYSTEM.standardisation, (3,))
+
 def posterior(length=64):
-    prior = sda.load_prior("lorenz63")
+    prior = untrained()
     operator = sda.Every(8, sda.Channels((0,)))
     truth = sda.simulate(jax.random.key(0), SYSTEM, length)
     observation = sda.observe(jax.random.key(1), truth, operator, std=0.4)
@@ -53,19 +60,8 @@ def weights(folder, shard=False):
 """
 
 
-def run(code: str, devices: int = 8) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", SETUP + code],
-        env=environment(devices),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_posteriors_and_simulations_are_those_of_one_device():
-    out = run("""
+SECTIONS = {
+    "posteriors": """
 one, paths = posterior(), simulated()
 print(json.dumps([float(np.abs(one).max()), float(one.std(0).min())]))
 for batch, time in ((4, 2), (1, 8)):
@@ -74,21 +70,9 @@ for batch, time in ((4, 2), (1, 8)):
         shards = len(found.sharding.device_set)
     print(json.dumps([batch, time, float(np.abs(drawn - one).max()),
                       float(np.abs(np.asarray(found) - paths).max()), shards]))
-""")
-    (size, spread), *rows = map(json.loads, out.splitlines())
-    assert size > 5 and spread > 0.01
-    for batch, time, drawn, simulated, shards in rows:
-        assert drawn < 1e-3 * size, (batch, time)  # reordered sums, ten evaluations later
-        assert simulated < 1e-3 * size
-        assert shards == batch * time
-
-
-def test_weights_are_those_of_one_device_and_a_checkpoint_moves(tmp_path):
-    """Ten steps on one device, on 8, and on 4 up to a checkpoint from which 2 go on, both sharing
-    the optimiser's moments."""
-    out = run(f"""
-import shutil
-folder = {str(tmp_path)!r}
+""",
+    "weights": """
+folder = sys.argv[1]
 one = weights(folder + "/one")
 with sda.use_mesh(8):
     eight = weights(folder + "/eight")
@@ -99,14 +83,8 @@ with sda.use_mesh(2):
     moved = weights(folder + "/moved", shard=True)
 for many in (eight, moved):
     print(max(float(np.abs(a - b).max()) for a, b in zip(one, many)))
-""")
-    assert len(out.split()) == 2
-    for difference in map(float, out.split()):
-        assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
-
-
-def test_devices_keep_a_share_of_the_optimisers_moments():
-    out = run("""
+""",
+    "moments": """
 from sda_jax.prior._loop import init_state, make_block, shardings
 from sda_jax.runtime._devices import sharding
 network = TemporalConv(width=64, dilations=(1,))
@@ -122,26 +100,17 @@ for shard in (False, True):
     held = [[leaf.addressable_data(0).size for leaf in jax.tree.leaves(part)] for part in parts]
     whole = [[leaf.size for leaf in jax.tree.leaves(part)] for part in parts]
     print(json.dumps([sum(a) / sum(b) for a, b in zip(held, whole)]))
-""")
-    plain, shared = map(json.loads, out.splitlines())
-    assert plain[:3] == [1, 1, 1] and shared[1:3] == [1, 1]
-    assert shared[0] < 0.15  # an eighth, and what is too small to share
-    assert plain[3] == shared[3] < 0.2
-
-
-def test_a_long_trajectory_is_never_gathered():
-    """The compiled sampler of 2048 states on 4 devices exchanges edges only, and its working memory
-    falls with the devices."""
-    out = run("""
-prior, length = sda.load_prior("lorenz63"), 2048
+""",
+    "long": """
+prior, length = untrained(), 2048
 operator = sda.Every(8, sda.Channels((0,)))
 observation = sda.Observation(jnp.zeros((length // 8, 1)), operator, std=0.4)
 
 def compiled():
     denoiser = trajectory_denoiser(prior, length)
     posterior = sda.GaussianCovariance(4)(denoiser, observation.standardised(prior.standardisation))
-    draw = jax.jit(lambda key: SAMPLER(key, posterior, (length, 3)))
-    return draw.lower(jax.random.key(0)).compile()
+    found = jax.jit(lambda key: draw(key, posterior, SAMPLER, (length, 3)))
+    return found.lower(jax.random.key(0)).compile()
 
 print(compiled().memory_analysis().temp_size_in_bytes)
 with sda.use_mesh(1, 4):
@@ -150,17 +119,8 @@ print(program.memory_analysis().temp_size_in_bytes)
 kinds = "(all-gather|all-to-all|collective-permute)"
 found = re.findall(r"= \\S+?\\[([\\d,]*)\\]\\S* " + kinds, program.as_text())
 print(json.dumps(found))
-""")
-    one, four, found = out.splitlines()
-    assert int(four) < 0.4 * int(one)
-    exchanges = json.loads(found)
-    assert exchanges
-    for shape, kind in exchanges:
-        assert kind == "collective-permute"
-        assert np.prod([int(n) for n in re.findall(r"\d+", shape)] or [1]) < 2048 * 3 / 2
-
-
-FLOW = """
+""",
+    "windows": """
 from sda_jax.posterior._assimilate import _draw
 from sda_jax.networks import UNet
 from sda_jax.prior._prior import Prior
@@ -186,22 +146,14 @@ def compiled(length):  # the linear estimate of whole trajectories beside window
     posterior = guidance(trajectory_denoiser(PRIOR, length), observation)
     given = (jax.random.key(6), jnp.arange(2), posterior, UNITS)
     program = _draw.lower(*given, sampler, (length, *PLANE)).compile()
-    return program, lambda: np.asarray(program(*given, sampler))
+    return program, lambda: np.asarray(program(*given, sampler)[0])
 
 def pulled():  # gradient through windows
     denoiser = trajectory_denoiser(PRIOR, 128)
     x = jax.random.normal(jax.random.key(7), (128, *PLANE))
     loss = lambda x: jnp.sum(denoiser(x, jnp.float32(0.5)) ** 3)
     return np.asarray(jax.jit(jax.grad(loss))(x))
-"""
 
-
-def test_windows_along_time_exchange_edges_only():
-    """Composed windows, the linear estimate of whole trajectories, Gibbs steps and gradients give
-    what they give on one device; nothing of the length of a trajectory is exchanged."""
-    out = run(
-        FLOW
-        + """
 program, draw = compiled(128)
 one, slope, size = draw(), pulled(), program.memory_analysis().temp_size_in_bytes
 with sda.use_mesh(2, 2):
@@ -216,8 +168,96 @@ kinds = "(all-gather|all-to-all|collective-permute|all-reduce)"
 for text in (program.as_text(), longer.as_text()):
     print(json.dumps(re.findall(r"= \\S+?\\[([\\d,]*)\\]\\S* " + kinds, text)))
 """,
-        devices=4,
+    "refused": """
+with sda.use_mesh(4, 2):
+    for wrong in (lambda: posterior(65), lambda: sda.simulate(jax.random.key(0), SYSTEM, 4, 6)):
+        try:
+            wrong()
+        except sda.ConfigError as error:
+            print(error)
+""",
+}
+RUN = """
+printed = {}
+for name, code in json.loads(sys.stdin.read()).items():
+    lines = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(lines):
+            exec(code, dict(globals()))
+    except Exception:
+        traceback.print_exc(file=lines)
+    printed[name] = lines.getvalue()
+    jax.clear_caches()
+print(json.dumps(printed))
+"""
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """What a section prints."""
+    env = environment(8)
+    env["XLA_FLAGS"] += " --xla_backend_optimization_level=0"  # it computes hardly anything
+    done = subprocess.run(
+        [sys.executable, "-c", SETUP + RUN, str(tmp_path_factory.mktemp("mesh"))],
+        input=json.dumps(SECTIONS),
+        env=env,
+        capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr[-3000:]
+    printed = json.loads(done.stdout.splitlines()[-1])
+
+    def of(name):
+        assert "Traceback" not in printed[name], printed[name]
+        return printed[name]
+
+    return of
+
+
+def test_posteriors_and_simulations_are_those_of_one_device(computed):
+    out = computed("posteriors")
+    (size, spread), *rows = map(json.loads, out.splitlines())
+    assert size > 5 and spread > 0.01
+    for batch, time, drawn, simulated, shards in rows:
+        assert drawn < 1e-3 * size, (batch, time)  # reordered sums, ten evaluations later
+        assert simulated < 1e-3 * size
+        assert shards == batch * time
+
+
+def test_weights_are_those_of_one_device_and_a_checkpoint_moves(computed):
+    """Ten steps on one device, on 8, and on 4 up to a checkpoint from which 2 go on, both sharing
+    the optimiser's moments."""
+    out = computed("weights")
+    assert len(out.split()) == 2
+    for difference in map(float, out.split()):
+        assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
+
+
+def test_devices_keep_a_share_of_the_optimisers_moments(computed):
+    out = computed("moments")
+    plain, shared = map(json.loads, out.splitlines())
+    assert plain[:3] == [1, 1, 1] and shared[1:3] == [1, 1]
+    assert shared[0] < 0.15  # an eighth, and what is too small to share
+    assert plain[3] == shared[3] < 0.2
+
+
+def test_a_long_trajectory_is_never_gathered(computed):
+    """The compiled sampler of 2048 states on 4 devices exchanges edges only, and its working memory
+    falls with the devices."""
+    out = computed("long")
+    one, four, found = out.splitlines()
+    assert int(four) < 0.4 * int(one)
+    exchanges = json.loads(found)
+    assert exchanges
+    for shape, kind in exchanges:
+        assert kind == "collective-permute"
+        assert np.prod([int(n) for n in re.findall(r"\d+", shape)] or [1]) < 2048 * 3 / 2
+
+
+def test_windows_along_time_exchange_edges_only(computed):
+    """Composed windows, the linear estimate of whole trajectories, Gibbs steps and gradients give
+    what they give on one device; nothing of the length of a trajectory is exchanged."""
+    out = computed("windows")
     memory, *differences, short, long = out.splitlines()
     one, four = map(int, memory.split())
     assert four < 0.4 * one
@@ -232,19 +272,12 @@ for text in (program.as_text(), longer.as_text()):
     assert volumes[0] == volumes[1]
 
 
-def test_what_a_mesh_cannot_share():
+def test_what_a_mesh_cannot_share(computed):
     with pytest.raises(ConfigError, match=r"mesh: got 64 x 2 .* devices"), sda.use_mesh(64, 2):
         pass
     with pytest.raises(ConfigError, match=r"mesh.batch.*at least 1"):
         sda.use_mesh(0)
-    out = run("""
-with sda.use_mesh(4, 2):
-    for wrong in (lambda: posterior(65), lambda: sda.simulate(jax.random.key(0), SYSTEM, 4, 6)):
-        try:
-            wrong()
-        except sda.ConfigError as error:
-            print(error)
-""")
+    out = computed("refused")
     first, second = out.splitlines()
     assert "length: got 65; expected a multiple of 2" in first
     assert "chunk: got 6; expected a multiple of 4" in second

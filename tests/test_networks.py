@@ -1,6 +1,6 @@
 """Networks: batching, receptive field, and our convolution against the library's."""
 
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -44,8 +44,8 @@ def test_receptive_radius():
     network = TemporalConv(width=8, dilations=(1, 2, 1))
     assert TemporalConv().radius == 14
     x = jax.random.normal(jax.random.key(1), (41, 2))
-    variables = network.init(jax.random.key(0), x, jnp.zeros(()))
-    centre = jax.grad(lambda x: network.apply(variables, x, jnp.zeros(()))[20].sum())(x)
+    variables = init(network, jax.random.key(0), x, jnp.zeros(()))
+    centre = jax.jit(jax.grad(lambda x: network.apply(variables, x, jnp.zeros(()))[20].sum()))(x)
     seen = np.flatnonzero(np.abs(centre).sum(1) > 0)
     assert (seen[0], seen[-1]) == (20 - network.radius, 20 + network.radius)
 
@@ -71,12 +71,19 @@ def unet_input(key, batch=3):
     return jax.random.normal(key, (batch, 5, 16, 8, 2)), jnp.linspace(0, 1, batch)
 
 
-UNET = UNet(channels=(8, 16), blocks=(1, 2))
+UNET = UNet(channels=(4, 8), blocks=(1, 2))
+
+
+@cache
+def unet_variables():
+    """Which are for grids of any size."""
+    x, level = unet_input(jax.random.key(0))
+    return init(UNET, jax.random.key(0), x[0], level[0])
 
 
 def test_unet_batches_and_dtypes(key):
     x, level = unet_input(key)
-    variables = init(UNET, key, x[0], level[0])
+    variables = unet_variables()
     out = apply(UNET, variables, x, level)
     assert out.shape == x.shape and out.dtype == jnp.float32
     one = jax.vmap(lambda x, u: apply(UNET, variables, x, u))(x, level)
@@ -88,7 +95,7 @@ def test_unet_batches_and_dtypes(key):
 
 def test_unet_rematerialised_is_the_same_network(key):
     x, level = unet_input(key)
-    variables = init(UNET, key, x[0], level[0])
+    variables = unet_variables()
 
     def gradient(network):
         return jax.jit(jax.grad(lambda v: jnp.mean(network.apply(v, x, level) ** 2)))(variables)
@@ -105,7 +112,7 @@ def test_unet_moves_with_the_flow(key):
     alike; a shift along y by less does not."""
     x = jax.random.normal(key, (5, 16, 16, 2))
     level = jnp.asarray(0.3)
-    variables = init(UNET, key, x, level)
+    variables = unet_variables()
     out = apply(UNET, variables, x, level)
     for shift, axis in ((2, 1), (4, 2)):
         moved = apply(UNET, variables, jnp.roll(x, shift, axis), level)

@@ -20,7 +20,7 @@ from sda_jax.prior._saving import description_digest
 
 def make(network, parameterisation=Preconditioned(), window=None, system=None):
     shape = (window or 9, 3)
-    variables = network.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(()))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros(shape), jnp.zeros(()))
     denoiser = NetworkDenoiser(network, variables, sda.Cosine(eta=2e-3), parameterisation)
     return sda.Prior(denoiser, sda.Standardisation((1.0, 2.0, 3.0), 2.0), (3,), window, system)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import evaluations
+from oracles import Independent
 
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
@@ -28,15 +29,40 @@ def gaussian(variance, schedule=Cosine(), n=1):
     return GaussianDenoiser.of(jnp.zeros((n, 1)), variance * jnp.eye(n), schedule)
 
 
+LONGEST = 512
+
+
+@jax.jit
+def path(predictor, denoiser, times, steps):
+    """Where predictor steps from a standard deviation of the first level end, in units of the
+    data; one program for any grid and number of steps."""
+    schedule = denoiser.schedule
+    x = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2) * jnp.ones((1, 1))
+
+    def step(i, carry):
+        t, s = times[i], times[i + 1]
+        return predictor.step(jax.random.key(0), denoiser, carry[0], t, s, carry[1])
+
+    x, _ = jax.lax.fori_loop(0, steps, step, (x, predictor.init(x)))
+    return (x / schedule.mu(times[steps]))[0, 0]
+
+
 def deterministic_gain(predictor, grid, steps, variance, schedule=Cosine()):
     """Standard deviation of the sampler's output for N(0, variance): without corrector it is linear
     in its start, so one path gives it."""
-    sampler = sda.PredictorCorrector(steps, grid, predictor, NONE)
+    times = jnp.pad(grid(schedule, steps), (0, LONGEST - steps))
+    return float(path(predictor, gaussian(variance, schedule), times, steps))
+
+
+def test_a_draw_is_the_predictors_path():
+    """From the noise of its key."""
     key = jax.random.key(0)
-    with jax.enable_x64(False):
-        start = jax.random.normal(jax.random.split(key)[0], (1, 1))
-        out = jax.jit(lambda k: draw(k, gaussian(variance, schedule), sampler, (1, 1)))(key)
-    return float(jnp.abs(out / start)[0, 0])
+    start = jax.random.normal(jax.random.split(key)[0], (1, 1))[0, 0]
+    for predictor in PREDICTORS:
+        sampler = sda.PredictorCorrector(32, LogSNR(), predictor, NONE)
+        out = jax.jit(draw, static_argnums=3)(key, gaussian(0.1), sampler, (1, 1))[0, 0]
+        gain = deterministic_gain(predictor, LogSNR(), 32, 0.1)
+        assert float(out / start) == pytest.approx(gain, rel=1e-5)
 
 
 def test_variance_kept_by_each_discretisation():
@@ -70,7 +96,7 @@ def test_second_order_steps_below_a_correctors_last_level_keep_the_variance(vari
 def test_a_multistep_predictor_forgets_where_the_corrector_moved(key, corrector):
     """With a correction after every step, nothing is left to extrapolate from."""
     first, second = (
-        draw(
+        jax.jit(draw, static_argnums=3)(
             key,
             gaussian(0.5),
             sda.PredictorCorrector(8, LogSNR(), predictor, corrector),
@@ -119,7 +145,8 @@ def test_scan_equals_loop(predictor, key):
             z = jax.random.normal(k, x.shape)
             x = x - schedule.sigma(s) * (delta * eps + jnp.sqrt(2 * delta) * z)
     x = denoiser(x, 0.0)
-    np.testing.assert_allclose(draw(key, denoiser, sampler, (4, 1)), x, rtol=2e-3, atol=1e-4)
+    found = jax.jit(draw, static_argnums=3)(key, denoiser, sampler, (4, 1))
+    np.testing.assert_allclose(found, x, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding(), RectifiedFlow()], ids=str)
@@ -195,6 +222,11 @@ def test_ancestral_variance_converges_at_first_order():
     assert np.log2(errors[1] / errors[2]) == pytest.approx(1, abs=0.1), errors
 
 
+@jax.jit
+def corrected(corrector, keys, denoiser, x, t):
+    return jax.vmap(lambda k, x: corrector(k, denoiser, x, t))(keys, x)
+
+
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("tau", [0.05, 0.25])
 def test_langevin_keeps_its_law_but_for_its_known_bias(tau, relative):
@@ -202,10 +234,9 @@ def test_langevin_keeps_its_law_but_for_its_known_bias(tau, relative):
     delta v = 1 / (1 - tau / 2); relative to the score, mean(eps^2) = v, so delta = tau / v and
     v = 1 + tau / (2 v)."""
     n = 400
-    denoiser = gaussian(1.0, n=n)
-    sampler = jax.jit(lambda k, x: sda.Langevin(200, tau, relative=relative)(k, denoiser, x, 1.0))
     keys = jax.random.split(jax.random.key(1), 50)
-    x = jax.vmap(sampler)(keys, jax.random.normal(jax.random.key(2), (50, n, 1)))
+    start = jax.random.normal(jax.random.key(2), (50, n, 1))
+    x = corrected(sda.Langevin(200, tau, relative=relative), keys, Independent(1.0), start, 1.0)
     variance = float(jnp.var(x))
     expected = (1 + np.sqrt(1 + 2 * tau)) / 2 if relative else 1 / (1 - tau / 2)
     assert variance == pytest.approx(expected, abs=5 * np.sqrt(2 / (50 * n)))
@@ -215,10 +246,10 @@ def test_langevin_keeps_its_law_but_for_its_known_bias(tau, relative):
 @pytest.mark.parametrize("steps", [10, 200])
 def test_leimkuhler_matthews_steps_keep_their_law(steps, tau):
     """The variance of Gaussian data stays as it is; `Langevin`'s rises by 5 to 14 per cent."""
-    n, denoiser = 400, gaussian(1.0, n=400)
-    sampler = jax.jit(lambda k, x: sda.LeimkuhlerMatthews(steps, tau)(k, denoiser, x, 1.0))
+    n = 400
     keys = jax.random.split(jax.random.key(1), 200)
-    x = jax.vmap(sampler)(keys, jax.random.normal(jax.random.key(2), (200, n, 1)))
+    start = jax.random.normal(jax.random.key(2), (200, n, 1))
+    x = corrected(sda.LeimkuhlerMatthews(steps, tau), keys, Independent(1.0), start, 1.0)
     assert float(jnp.var(x)) == pytest.approx(1, abs=4 * np.sqrt(2 / (200 * n)))
 
 
@@ -228,13 +259,13 @@ def test_leimkuhler_matthews_steps_of_a_stiff_law(steps):
     would be a step of 2. The variance is that of the recursion, with the longest step, 1."""
     n, wide = 300, 100.0
     stds = jnp.where(jnp.arange(n) % 10 == 0, 0.0, wide)[:, None]
-    denoiser = GaussianDenoiser.of(jnp.zeros((n, 1)), jnp.diag(stds[:, 0] ** 2), Cosine())
+    denoiser = Independent(stds**2)
     mu, sigma = denoiser.schedule.mu(0.5), denoiser.schedule.sigma(0.5)
     total = (mu * stds) ** 2 + sigma**2
     keys = jax.random.split(jax.random.key(1), 200)
     corrector = sda.LeimkuhlerMatthews(steps, 0.2)
     start = jnp.sqrt(total) * jax.random.normal(jax.random.key(2), (200, n, 1))
-    x = jax.vmap(lambda k, x: corrector(k, denoiser, x, 0.5))(keys, start)
+    x = corrected(corrector, keys, denoiser, start, 0.5)
     stiff = float(jnp.var(x[:, ::10])) / float(sigma**2)
     expected = 2.0 if steps == 1 else 1.0
     assert stiff == pytest.approx(expected, rel=5 * np.sqrt(2 / (200 * n / 10)))
@@ -333,8 +364,7 @@ def test_gibbs_keeps_the_law_and_forgets_its_start(key):
     start = np.sqrt(total) * jax.random.normal(key, (n, 1, 1))
     keys = jax.random.split(jax.random.key(1), n)
     for steps in (1, 3):
-        move = jax.vmap(lambda k, x: sda.Gibbs(steps, 0.0)(k, gaussian(v), x, t))  # noqa: B023
-        x = np.asarray(move(keys, start))
+        x = np.asarray(corrected(sda.Gibbs(steps, 0.0), keys, gaussian(v), start, t))
         assert np.var(x) == pytest.approx(total, rel=4 * np.sqrt(2 / n))
         correlation = np.corrcoef(x.ravel(), np.asarray(start).ravel())[0, 1]
         assert correlation == pytest.approx(share**steps, abs=4 / np.sqrt(n))

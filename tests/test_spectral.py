@@ -27,6 +27,11 @@ SCHEDULE = Cosine()
 NETWORK = UNet(channels=(8, 8), blocks=(1, 1), outputs=2)
 
 
+@jax.jit
+def at(denoiser, x, t):
+    return denoiser(x, t)
+
+
 @pytest.fixture(scope="module")
 def trajectories():
     """White noise smoothed along every axis and mixed between channels, 8 x 12 states."""
@@ -39,6 +44,14 @@ def trajectories():
 @pytest.fixture(scope="module")
 def spectral(trajectories):
     return SpectralPreconditioned().fitted(trajectories, SHAPE[0])
+
+
+@pytest.fixture(scope="module")
+def network(spectral):
+    """A denoiser with random weights."""
+    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
+    variables = jax.jit(lambda key: blank.init(key, SHAPE))(jax.random.key(0))
+    return dataclasses.replace(blank, variables=variables)
 
 
 @pytest.fixture(scope="module")
@@ -117,27 +130,22 @@ def test_with_the_identity_it_is_preconditioned(key):
         )
 
 
-def test_batched_times_equal_one_at_a_time(spectral, key):
-    x = jax.random.normal(key, (2, *SHAPE))
-    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
-    variables = blank.init(key, SHAPE)
-    denoiser = NetworkDenoiser(NETWORK, variables, SCHEDULE, spectral)
-    times = jnp.array([0.2, 0.8])
-    both = denoiser.output(x, times)
+def test_batched_times_equal_one_at_a_time(network, key):
+    x, times = jax.random.normal(key, (2, *SHAPE)), jnp.array([0.2, 0.8])
+    output = jax.jit(network.output)
+    both = output(x, times)
     for i in range(2):
-        np.testing.assert_allclose(denoiser.output(x[i], times[i]), both[i], atol=1e-5)
+        np.testing.assert_allclose(output(x[i], times[i]), both[i], atol=1e-5)
 
 
-def test_saved_with_the_prior(spectral, key, tmp_path):
-    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
-    denoiser = NetworkDenoiser(NETWORK, blank.init(key, SHAPE), SCHEDULE, spectral)
-    saved = Prior(denoiser, sda.Standardisation(), SHAPE[1:], SHAPE[0])
+def test_saved_with_the_prior(network, key, tmp_path):
+    saved = Prior(network, sda.Standardisation(), SHAPE[1:], SHAPE[0])
     save_prior(tmp_path / "prior", saved)
     assert "modes" in (text := (tmp_path / "prior" / "prior.json").read_text())
     assert len(text) < 5000  # the arrays are with the weights
     loaded = load_prior(tmp_path / "prior")
     x = jax.random.normal(key, SHAPE)
-    np.testing.assert_array_equal(loaded.denoiser(x, 0.4), denoiser(x, 0.4))
+    np.testing.assert_array_equal(at(loaded.denoiser, x, 0.4), at(network, x, 0.4))
 
 
 def test_without_a_covariance_or_with_anothers(spectral, key):
@@ -186,42 +194,42 @@ def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance
     states; of long trajectories each state is estimated from 17, far more than the correlation
     reaches."""
     blank = NetworkDenoiser(NETWORK, None, SCHEDULE, autoregressive(3))
-    silent = jax.tree.map(jnp.zeros_like, blank.init(key, SHAPE))
+    blanks = jax.eval_shape(lambda key: blank.init(key, SHAPE), key)
+    silent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blanks)
     prior = flow_prior(dataclasses.replace(blank, variables=silent))
     composed, exact = trajectory_denoiser(prior, length, chunk=4), autoregressive(length)
     x = jax.random.normal(key, (length, *SHAPE[1:]))
     for ratio in (1.0, 3.0, 30.0):
         t = SCHEDULE.time(ratio)
         mu = SCHEDULE.mu(t)
-        windows = ComposedDenoiser(prior.denoiser, 3)(x, t)
+        windows = at(ComposedDenoiser(prior.denoiser, 3), x, t)
         missing = exact.estimate(x, t, SCHEDULE) - windows
         expected = ratio**2 / (ratio**2 + SHARED**2) * missing
         assert np.abs(mu * expected).max() > 3 * tolerance
-        np.testing.assert_allclose(mu * (composed(x, t) - windows), mu * expected, atol=tolerance)
+        np.testing.assert_allclose(
+            mu * (at(composed, x, t) - windows), mu * expected, atol=tolerance
+        )
 
 
-def test_what_the_network_adds_is_composed_of_windows(spectral, key):
-    blank = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
-    network = dataclasses.replace(blank, variables=blank.init(key, SHAPE))
+def test_what_the_network_adds_is_composed_of_windows(network, spectral, key):
     x = jax.random.normal(key, (6, *SHAPE[1:]))
     whole = trajectory_denoiser(flow_prior(network), 6)
     for ratio in (0.5, 3.0, 30.0):
         t = SCHEDULE.time(ratio)
         mu = SCHEDULE.mu(t)
-        linear = ComposedDenoiser(LinearDenoiser(spectral, SCHEDULE), 3)(x, t)
-        added = whole(x, t) - ComposedDenoiser(network, 3)(x, t)
+        linear = at(ComposedDenoiser(LinearDenoiser(spectral, SCHEDULE), 3), x, t)
+        added = at(whole, x, t) - at(ComposedDenoiser(network, 3), x, t)
         estimate = LinearDenoiser(spectral.extended(3, 6), SCHEDULE)(x, t)
         expected = mu * ratio**2 / (ratio**2 + SHARED**2) * (estimate - linear)
         assert np.abs(expected).max() > 1e-3
         np.testing.assert_allclose(mu * added, expected, atol=1e-5)
 
 
-def test_the_law_of_whole_trajectories_is_made_on_the_host(spectral, key):
-    network = NetworkDenoiser(NETWORK, None, SCHEDULE, spectral)
-    prior = flow_prior(dataclasses.replace(network, variables=network.init(key, SHAPE)))
+def test_the_law_of_whole_trajectories_is_made_on_the_host(network):
+    prior = flow_prior(network)
     x = jnp.zeros((6, *SHAPE[1:]))
     inside = jax.jit(lambda x: trajectory_denoiser(prior, 6)(x, 0.4))(x)
-    np.testing.assert_allclose(inside, trajectory_denoiser(prior, 6)(x, 0.4), atol=1e-4)
+    np.testing.assert_allclose(inside, at(trajectory_denoiser(prior, 6), x, 0.4), atol=1e-4)
     with pytest.raises(ConfigError, match=r"prior: got an argument of a function under jax.jit"):
         jax.jit(lambda prior, x: trajectory_denoiser(prior, 6)(x, 0.4))(prior, x)
 

@@ -1,19 +1,20 @@
 """Ensembles drawn onto disk are those drawn in memory, however often they are interrupted."""
 
 import dataclasses
+import shutil
 
 import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interrupting import interrupted, interruptible
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.posterior import _to_file as stream
 from sda_jax.posterior._files import load_posterior
 from sda_jax.posterior._to_file import assimilate_to_file
 
@@ -80,27 +81,21 @@ def test_the_ensemble_is_the_one_in_memory(tmp_path, prior, observation, sampler
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-def test_interrupted_after_every_checkpoint(tmp_path, prior, observation, sampler, monkeypatch):
-    """Three checkpoints of each of three blocks: nine interruptions."""
+def test_interrupted_again_and_again(tmp_path, prior, observation, sampler):
+    """Three blocks of three checkpoints each: what lies between two is all that is lost."""
+    prior, switch = interruptible(prior)
+
+    def do():
+        return drawn(tmp_path / "p.h5", prior, observation, sampler)
+
     whole = drawn(tmp_path / "whole.h5", prior, observation, sampler)
-    save, levels, advance = stream.save, [], stream._advance
-
-    def save_and_stop(manager, step, state):
-        save(manager, step, state)
-        raise KeyboardInterrupt
-
-    def counted(*arguments):
-        levels.append(arguments[-1])
-        return advance(*arguments)
-
-    counted.lower = advance.lower
-    monkeypatch.setattr(stream, "save", save_and_stop)
-    monkeypatch.setattr(stream, "_advance", counted)
-    for _ in range(9):
-        with pytest.raises(KeyboardInterrupt):
-            drawn(tmp_path / "p.h5", prior, observation, sampler)
-    np.testing.assert_array_equal(drawn(tmp_path / "p.h5", prior, observation, sampler), whole)
-    assert sum(levels) == 3 * sampler.steps
+    all_calls, most = switch.calls, -(-switch.calls // 3 * 5 // sampler.steps)
+    interruptions = 0
+    while interrupted(switch, most + most // 2, do):
+        interruptions += 1
+    np.testing.assert_array_equal(do(), whole)
+    assert interruptions >= 5
+    assert switch.calls - all_calls < all_calls + interruptions * most
 
 
 def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior, observation):
@@ -127,56 +122,45 @@ def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior
         drawn(path, prior, louder, sampler)
 
 
-def test_parts_of_another_are_refused(tmp_path, prior, observation, monkeypatch):
-    sampler = SAMPLERS["one level after another"]
+@pytest.fixture
+def two_parts(tmp_path, prior, observation):
+    """What draws into a file, of which two of three blocks are there."""
+    prior, switch = interruptible(prior)
 
-    def stop(*arguments):
-        raise KeyboardInterrupt
+    def do(name="p.h5", **changes):
+        sampler = SAMPLERS["one level after another"]
+        return drawn(tmp_path / name, prior, observation, sampler, **changes)
 
-    monkeypatch.setattr(stream, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        drawn(tmp_path / "p.h5", prior, observation, sampler)
+    do("count.h5")
+    assert interrupted(switch, switch.calls * 5 // 6, do)
+    assert len(list((tmp_path / "p.h5.parts").rglob("*.npy"))) == 2
+    return do
+
+
+def test_parts_of_another_are_refused(two_parts):
     with pytest.raises(StorageError, match="parts of something else"):
-        drawn(tmp_path / "p.h5", prior, observation, sampler, key=jax.random.key(4))
+        two_parts(key=jax.random.key(4))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
-def test_a_damaged_part_is_refused(tmp_path, prior, observation, monkeypatch, damage):
-    sampler = SAMPLERS["one level after another"]
-
-    def stop(*arguments, **keywords):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(stream, "new_posterior", stop)
-        with pytest.raises(KeyboardInterrupt):
-            drawn(tmp_path / "p.h5", prior, observation, sampler)
-    parts = sorted((tmp_path / "p.h5.parts").rglob("*.npy"))
-    assert len(parts) == 3
-    parts[1].write_bytes(damage(parts[1].read_bytes()))
-    with pytest.raises(StorageError, match=f"{parts[1].parent} and run again"):
-        drawn(tmp_path / "p.h5", prior, observation, sampler)
-    for path in parts[1].parent.iterdir():
-        path.unlink()
-    parts[1].parent.rmdir()
-    whole = drawn(tmp_path / "whole.h5", prior, observation, sampler)
-    np.testing.assert_array_equal(drawn(tmp_path / "p.h5", prior, observation, sampler), whole)
+def test_a_damaged_part_is_refused(tmp_path, two_parts, damage):
+    path = sorted((tmp_path / "p.h5.parts").rglob("*.npy"))[1]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StorageError, match=f"{path.parent} and run again"):
+        two_parts()
+    shutil.rmtree(path.parent)
+    np.testing.assert_array_equal(two_parts(), two_parts("whole.h5"))
 
 
-def test_parts_of_a_finished_file_do_not_stay(tmp_path, prior, observation, monkeypatch):
-    """Killed between the file and the removal of its parts."""
-    sampler, path = SAMPLERS["one level after another"], tmp_path / "p.h5"
-
-    def stop(parts):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(stream.Parts, "remove", stop)
-        with pytest.raises(KeyboardInterrupt):
-            drawn(path, prior, observation, sampler)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.h5", "p.h5.parts"]
-    drawn(path, prior, observation, sampler)
-    assert [p.name for p in tmp_path.iterdir()] == ["p.h5"]
+def test_parts_of_a_finished_file_do_not_stay(tmp_path, two_parts):
+    """As after a kill between the file and the removal of its parts."""
+    parts = tmp_path / "p.h5.parts"
+    shutil.copytree(parts, tmp_path / "kept")
+    two_parts()
+    assert not parts.exists()
+    shutil.copytree(tmp_path / "kept", parts)
+    two_parts()
+    assert not parts.exists()
 
 
 def test_a_block_that_diverges_says_at_which_level(tmp_path, observation):

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from launch import environment, finish, results, start, start_two, write_config
+from launch import environment, finish, results, start_two, write_config
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.runtime._processes import join, on_process_zero, together, whole
+from sda_jax.runtime import _processes
+from sda_jax.runtime._processes import join, on_process_zero, together
 
 
 def said(printed):
@@ -17,16 +18,14 @@ def said(printed):
     return [line for line in printed.splitlines() if "peer rank" not in line]
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
-    config, one, two = write_config(tmp_path), tmp_path / "one", tmp_path / "two"
+def test_two_processes_give_what_one_gives(whole, tmp_path):
+    config, one, two = *whole, tmp_path / "two"
     meshes = {
         "simulate": ("--mesh.batch", 4),
         "train": ("--mesh.batch", 4, "--training.shard-optimiser"),
         "assimilate": ("--mesh.batch", 2, "--mesh.time", 2),
     }
     for command, mesh in meshes.items():
-        plain = mesh[2:] if command == "train" else ()
-        finish(start(command, config, one, *plain))
         first, second = finish(*start_two(command, config, two, *mesh))
         assert str(two) in first
         assert not said(second)
@@ -107,7 +106,7 @@ def test_one_process_waits_for_nobody():
         on_process_zero(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         together(lambda: 1 // 0)
-    np.testing.assert_array_equal(whole(np.arange(3)), np.arange(3))
+    np.testing.assert_array_equal(_processes.whole(np.arange(3)), np.arange(3))
 
 
 def test_the_others_must_be_named():

@@ -22,6 +22,7 @@ LESS = [
     (r"trajectories=256", "trajectories=6"),
     (r"4096, 64\)", "256, 8)"),
     (r"samples=\d+", "samples=8"),
+    (r"obs, 33, 16,", "obs, 33, 4,"),
     (r"dataset\(8000,", "dataset(900,"),
 ]
 

@@ -11,10 +11,7 @@ import dataclasses
 
 from kolmogorov_common import paper
 
-from sda_jax.diffusion._loss import LogNormalRatio
-from sda_jax.diffusion._spectral import SpectralPreconditioned
-from sda_jax.experiment._config import Data
-from sda_jax.networks import UNet
+from sda_jax import Data, LogNormalRatio, SpectralPreconditioned, UNet
 
 base = paper()
 config = dataclasses.replace(

@@ -7,35 +7,39 @@ for subsampling, which takes every n-th point of any grid.
 
 import dataclasses
 
-from sda_jax.diffusion._grids import EvenTime, LogSNR
-from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
-from sda_jax.diffusion._parameterisations import NoisePrediction
-from sda_jax.diffusion._spectral import SpectralPreconditioned
-from sda_jax.experiment._config import Assimilation, Case, Data, Experiment
-from sda_jax.guidance import SDA, GaussianCovariance
-from sda_jax.networks import UNet
-from sda_jax.observations._operators import (
+from sda_jax import (
+    SDA,
+    Assimilation,
     At,
+    Case,
     Chain,
     Coarsen,
     Crop,
+    Data,
+    DPMSolverPP2M,
+    EvenTime,
     Every,
+    Experiment,
+    ExponentialIntegrator,
     FirstMinusLast,
+    GaussianCovariance,
+    Gibbs,
+    KolmogorovFlow,
+    Langevin,
+    LogNormalRatio,
+    LogSNR,
+    Memory,
+    NoisePrediction,
+    PredictorCorrector,
     Ring,
     Saturate,
+    SpectralPreconditioned,
     Subsample,
+    Training,
+    UNet,
+    UniformTime,
     Vorticity,
 )
-from sda_jax.prior._training import Training
-from sda_jax.runtime import Memory
-from sda_jax.samplers import (
-    DPMSolverPP2M,
-    ExponentialIntegrator,
-    Gibbs,
-    Langevin,
-    PredictorCorrector,
-)
-from sda_jax.systems import KolmogorovFlow
 
 PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
 LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)

@@ -3,16 +3,26 @@
 Not an experiment by itself: the files beside it call these functions.
 """
 
-from sda_jax.diffusion._grids import EvenTime
-from sda_jax.diffusion._loss import LogNormalRatio, UniformTime
-from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
-from sda_jax.experiment._config import Assimilation, Data, Evaluation, Experiment
-from sda_jax.experiment._demo import demo_experiment
-from sda_jax.guidance import SDA
-from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior._training import Training
-from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
-from sda_jax.systems import Lorenz63
+from sda_jax import (
+    SDA,
+    Assimilation,
+    Data,
+    Evaluation,
+    EvenTime,
+    Experiment,
+    ExponentialIntegrator,
+    Langevin,
+    LogNormalRatio,
+    Lorenz63,
+    NoisePrediction,
+    Preconditioned,
+    PredictorCorrector,
+    ResidualMLP,
+    TemporalConv,
+    Training,
+    UniformTime,
+)
+from sda_jax.experiment import demo_experiment
 
 CASES = demo_experiment().cases
 

@@ -20,9 +20,7 @@ The README has the scores of these.
 
 from lorenz63_common import laptop
 
-from sda_jax.diffusion._loss import LogNormalRatio
-from sda_jax.networks import TemporalConv
-from sda_jax.prior._training import Training
+from sda_jax import LogNormalRatio, TemporalConv, Training
 
 config = laptop(
     TemporalConv(width=64, dilations=(1, 2, 4, 8, 8, 4, 2, 1), max_frequency=32.0),

@@ -11,6 +11,6 @@ corrections, lo and hi (digitised): 5.6 and 7.1, the truth's 5.1 and 6.5.
 
 from lorenz63_common import paper
 
-from sda_jax.networks import TemporalConv
+from sda_jax import TemporalConv
 
 config = paper(TemporalConv(), window=None, batch=64)

@@ -1,1 +1,1 @@
-"""What the scripts run."""
+"""The commands of `sda-jax`, one a file: they parse, call and print."""

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import jax
@@ -47,9 +48,10 @@ def add_components(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _parser(description: str, config_required: bool) -> argparse.ArgumentParser:
+def _parser(command: str, description: str, config_required: bool) -> argparse.ArgumentParser:
     """What every command takes."""
     parser = argparse.ArgumentParser(
+        prog=f"sda-jax {command}",
         description=description,
         epilog="Every field of the config can be set, as in --training.steps 100; "
         "--fields lists them.",
@@ -66,14 +68,14 @@ def _parser(description: str, config_required: bool) -> argparse.ArgumentParser:
         action="store_true",
         help="join the processes that Slurm, Open MPI, Kubernetes or a TPU pod started",
     )
-    group.add_argument("--coordinator", default=None, help="or: host:port of process 0,")
-    group.add_argument("--processes", type=int, default=None, help="how many processes there are")
-    group.add_argument("--process", type=int, default=None, help="and which one this is, from 0")
+    group.add_argument("--coordinator", default=None, help="or, all three: host:port of process 0")
+    group.add_argument("--processes", type=int, default=None, help="their number")
+    group.add_argument("--process", type=int, default=None, help="which one this is, from 0")
     return parser
 
 
 def run(
-    command: Callable[[Arguments], None],
+    command: FunctionType,
     description: str,
     arguments: list[str] | None = None,
     default: Experiment | None = None,
@@ -93,7 +95,7 @@ def run(
     Returns:
         The exit status: 0, or 2 after an error of this package.
     """
-    parser = _parser(description, config_required=default is None)
+    parser = _parser(command.__name__, description, config_required=default is None)
     add_options(parser)
     options, rest = parser.parse_known_args(arguments)
     process = ""

@@ -6,6 +6,7 @@ Every message names the argument, what it was, what it must be and what to do ab
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 
@@ -52,6 +53,14 @@ def require_at_least(argument: str, value: Any, minimum: float) -> None:
     """Raises `ConfigError` if the number `value` is below `minimum`; traced values pass."""
     if isinstance(value, (int, float)) and not value >= minimum:
         raise ConfigError(argument, value, f"at least {minimum}", f"Raise {argument}.")
+
+
+def require_whole(argument: str, value: Any) -> None:
+    """Raises `ConfigError` unless `value` is an integer, of Python or NumPy."""
+    try:
+        operator.index(value)
+    except TypeError as error:
+        raise ConfigError(argument, repr(value), "an integer", f"Pass int({argument}).") from error
 
 
 def require_at_most(argument: str, value: Any, maximum: float) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import require_choice
+from sda_jax.core._errors import ConfigError, require_choice
 
 PURPOSES = (
     "stored set",
@@ -24,6 +26,14 @@ PURPOSES = (
     "held-out noise",
     "forecast",
 )
+
+
+def require_key(key: Any) -> None:
+    """Raises `ConfigError` unless `key` is a random key of JAX."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape == (2,)
+    if not ((typed and key.ndim == 0) or raw):
+        raise ConfigError("key", repr(key), "a random key first", "Pass jax.random.key(0).")
 
 
 def stream(seed: int, purpose: str) -> PRNGKey:

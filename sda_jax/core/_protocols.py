@@ -72,6 +72,15 @@ class Schedule(Protocol):
 
 
 @runtime_checkable
+class Grid(Protocol):
+    """The times of a sampler's steps."""
+
+    def __call__(self, schedule: Schedule, steps: int) -> Array:
+        """`steps + 1` times, falling."""
+        ...
+
+
+@runtime_checkable
 class Denoiser(Protocol):
     """`denoiser(x_t, t) = E[x | x_t]` of one trajectory `(L, *S)` in standardised units."""
 

@@ -114,7 +114,7 @@ def import_named(
     try:
         found = importlib.import_module(module)
         return getattr(found, name), found
-    except (ImportError, AttributeError, SyntaxError, ValueError) as reason:
+    except Exception as reason:  # whatever the user's module raises
         raise error(argument, repr(text), expected, f"Importing it says: {reason}.") from reason
     finally:
         sys.path.remove(str(Path.cwd()))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import DivergenceError, require_at_least
+from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared
@@ -40,7 +40,15 @@ def advance(
     """`length` observed states from `s` on, and the simulator's state after the last."""
 
     def step(s: PyTree[Array], i: Array) -> tuple[PyTree[Array], Array]:
-        return system.step(jax.random.fold_in(key, i), s), system.state(s)
+        x = system.state(s)
+        if x.shape != system.state_shape:
+            raise ConfigError(
+                "system",
+                f"a {type(system).__name__} with states of shape {x.shape}",
+                f"its state_shape, {system.state_shape}",
+                "Correct init, step, state or state_shape, a tuple.",
+            )
+        return system.step(jax.random.fold_in(key, i), s), x
 
     return jax.lax.scan(step, s, jnp.arange(length))
 

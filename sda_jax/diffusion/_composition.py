@@ -1,4 +1,4 @@
-"""From a denoiser of segments to a denoiser of trajectories (the pseudo-composition)."""
+"""From a denoiser of segments to a denoiser of trajectories (the paper's pseudo-blanket)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Case:
         std: Of Gaussian noise, in physical units.
         imposed: A value that every element of y is given, where nothing is observed but a property
             asked for; None for an observation of a simulated truth.
-        noise: Instead of std, a distribution that is not Gaussian; see `distributions`.
+        noise: Instead of std, a noise model; see `sda_jax.observations.NoiseModel`.
     """
 
     length: int = 65

@@ -1,4 +1,4 @@
-"""Files of observations and posteriors (HDF5)."""
+"""Observation files (HDF5)."""
 
 from __future__ import annotations
 

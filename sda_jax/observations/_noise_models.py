@@ -174,6 +174,23 @@ def check_noise_model(noise: Any, y: np.ndarray) -> None:
     )
     if isinstance(noise, ChecksObservations):
         noise.check(y)
+    unseen = jax.ShapeDtypeStruct(y.shape, jnp.float32)
+    try:
+        given = jax.eval_shape(noise.log_prob, unseen, unseen)
+    except Exception as error:
+        raise ObservationError(
+            "noise",
+            f"a log_prob that raises {type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            f"a JAX function of y and prediction, both of shape {y.shape}",
+            "Use jax.numpy inside it.",
+        ) from error
+    if jnp.shape(given) != y.shape:
+        raise ObservationError(
+            "noise",
+            f"a log_prob of shape {jnp.shape(given)}",
+            f"that of every element of y, of shape {y.shape}",
+            "Return the elements' log densities, not their sum.",
+        )
     if isinstance(noise, JoinedNoise):
         return
     for shape in map(np.shape, jax.tree.leaves(noise)):

@@ -14,8 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
+from sda_jax.core._keys import require_key
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
+from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._laplace import gaussian_neighbour
 from sda_jax.observations._noise_models import (
     DrawsNoise,
@@ -284,11 +286,28 @@ def observe(
         truth: Trajectory `(L, *S)` in physical units.
         operator: See `Observation`.
         std, covariance, noise: Exactly one of them; see `Observation`.
+
+    Raises:
+        ConfigError: The key is none.
+        ObservationError: The operator or the noise does not fit; see `Observation`.
     """
+    require_key(key)
+    prediction_of(operator, jnp.shape(truth))
     clean = operator(truth)
     # of no y yet, which a noise model of counts would look at
     unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, noise)
     return dataclasses.replace(unseen, y=unseen.draw(key, clean))
+
+
+def require_observation(observation: Any) -> None:
+    """Raises `ObservationError` unless `observation` is one."""
+    if not isinstance(observation, Observation):
+        raise ObservationError(
+            "observation",
+            f"a {type(observation).__name__}",
+            "an Observation",
+            "Make one: sda_jax.Observation(y, operator, std=...).",
+        )
 
 
 @jax.jit

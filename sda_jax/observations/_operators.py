@@ -37,6 +37,12 @@ class Channels:
     indices: tuple[int, ...] = static((0,))
 
     def __call__(self, x: Float[Array, "*state"]) -> Float[Array, ...]:
+        last = x.shape[-1]
+        for index in self.indices:
+            if not -last <= index < last:
+                raise ObservationError(
+                    "indices", index, f"channels from 0 to {last - 1}", "Correct the indices."
+                )
         return x[..., jnp.array(self.indices)]
 
 
@@ -105,6 +111,10 @@ class At:
         object.__setattr__(self, "operator", as_pytree(self.operator))
 
     def __call__(self, x: Trajectory) -> Float[Array, ...]:
+        if not -len(x) <= self.index < len(x):
+            raise ObservationError(
+                "index", self.index, f"a state from 0 to {len(x) - 1}", "Correct the index."
+            )
         return self.operator(x[self.index])
 
 

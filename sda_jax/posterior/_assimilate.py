@@ -19,21 +19,38 @@ from sda_jax.core._errors import (
     ConfigError,
     DivergenceError,
     ObservationError,
-    SDAError,
     require_at_least,
+    require_whole,
 )
+from sda_jax.core._keys import require_key
 from sda_jax.core._protocols import Denoiser, Guidance, Sampler
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.guidance._base import explained
-from sda_jax.observations._observation import Observation
+from sda_jax.observations._checks import prediction_of, require_differentiable
+from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.posterior._presets import PRIOR_SAMPLER, default_guidance, default_sampler
-from sda_jax.prior._prior import Prior
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._devices import BATCH, TIME, constrain, require_shared, shares
-from sda_jax.runtime._memory import Memory, members_that_fit, needed_bytes, run_if_fits
+from sda_jax.runtime._memory import (
+    Memory,
+    members_that_fit,
+    needed_bytes,
+    require_memory,
+    run_if_fits,
+)
 from sda_jax.runtime._processes import finite_rows, whole
 from sda_jax.samplers._driver import draw_members, island
+
+GUIDANCE_REMEDY = (
+    "Use one such as sda_jax.SDA(), write what it lacks, or take both of a preset: "
+    'guidance, sampler = sda_jax.presets(prior)["fast"].'
+)
+SAMPLER_REMEDY = (
+    "Use one such as sda_jax.PredictorCorrector(), which takes predictor and corrector, or write "
+    "what it lacks."
+)
 
 
 def assimilate(
@@ -78,6 +95,7 @@ def assimilate(
         DivergenceError: Members that are not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
+    require_key(key)
     posterior, sampler = posterior_denoiser(
         prior, observation, length, guidance, sampler, memory, context
     )
@@ -95,8 +113,11 @@ def sample(
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws trajectories from the prior, without observation; arguments as in `assimilate`."""
+    require_key(key)
+    require_prior(prior)
     _check_length(prior, length)
-    require_protocol("sampler", sampler, Sampler)
+    require_memory(memory)
+    require_protocol("sampler", sampler, Sampler, SAMPLER_REMEDY)
     denoiser = trajectory_denoiser(prior, length, context, memory)
     return _ensemble(key, prior, denoiser, length, samples, sampler, memory, progress)
 
@@ -116,12 +137,13 @@ def posterior_denoiser(
     Raises:
         ConfigError, ObservationError: See `assimilate`.
     """
+    check_observation(prior, observation, length)
+    require_memory(memory)
     if guidance is None:
         guidance = default_guidance(prior, observation)
-    require_protocol("guidance", guidance, Guidance)
+    require_protocol("guidance", guidance, Guidance, GUIDANCE_REMEDY)
     if sampler is not None:
-        require_protocol("sampler", sampler, Sampler)
-    check_observation(prior, observation, length)
+        require_protocol("sampler", sampler, Sampler, SAMPLER_REMEDY)
     if not bool(jnp.any(observation.observed)):
         warnings.warn(
             "every value of the observation is missing: these are samples of the prior",
@@ -143,13 +165,15 @@ def guided(denoiser: Denoiser, observation: Observation, guidance: Guidance) -> 
     posterior = guidance(denoiser, observation)
     require_protocol("guidance's result", posterior, Denoiser, "Return a denoiser.")
     numbers = (jax.Array, np.ndarray, np.generic, float, int)
-    if not all(isinstance(leaf, numbers) for leaf in jax.tree.leaves(posterior)):
-        raise ConfigError(
-            "guidance's result",
-            f"a {type(posterior).__name__}",
-            "a component, whose numbers compiled functions can take",
-            "Decorate its class with sda_jax.component.",
-        )
+    for place, leaf in jax.tree_util.tree_leaves_with_path(posterior):
+        if not isinstance(leaf, numbers):
+            raise ConfigError(
+                f"guidance's result{jax.tree_util.keystr(place)}",
+                f"a {type(leaf).__name__}",
+                "numbers and arrays, which compiled functions can take",
+                "Decorate its class with sda_jax.component, and declare fields that are no numbers "
+                "with sda_jax.static.",
+            )
     return explained(posterior, denoiser, observation)
 
 
@@ -171,6 +195,7 @@ def check_sizes(
     Raises:
         ConfigError: Impossible numbers, or some that the mesh's devices cannot share.
     """
+    require_whole("samples", samples)
     require_at_least("samples", samples, 1)
     require_shared("length", length, TIME)
     together = island(sampler)
@@ -250,6 +275,7 @@ def _draw(
 
 
 def _check_length(prior: Prior, length: int) -> None:
+    require_whole("length", length)
     require_at_least("length", length, 1)
     if prior.window is not None and length < prior.window:
         raise ConfigError(
@@ -262,28 +288,11 @@ def _check_length(prior: Prior, length: int) -> None:
 
 def check_observation(prior: Prior, observation: Observation, length: int) -> None:
     """Raises if `observation` cannot be of trajectories of `length` states of `prior`."""
+    require_prior(prior)
+    require_observation(observation)
     _check_length(prior, length)
     shape = (length, *prior.state_shape)
-    struct = jax.ShapeDtypeStruct(shape, jnp.float32)
-    try:
-        out = jax.eval_shape(lambda x: observation.operator(x), struct)
-    except SDAError:  # an operator of ours that says what is wrong
-        raise
-    except Exception as error:
-        raise ObservationError(
-            "operator",
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            f"a JAX function of a trajectory of shape {shape}",
-            "Check the indices against the prior's state shape "
-            f"{prior.state_shape}, and use jax.numpy inside.",
-        ) from error
-    if not isinstance(out, jax.ShapeDtypeStruct) or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ObservationError(
-            "operator",
-            f"it returns {out}",
-            "one array of floating-point numbers",
-            "A thresholded or integer observation has no gradient: use a smooth one.",
-        )
+    out = prediction_of(observation.operator, shape)
     if out.shape != jnp.shape(observation.y):
         raise ObservationError(
             "y",
@@ -291,38 +300,4 @@ def check_observation(prior: Prior, observation: Observation, length: int) -> No
             f"the operator's shape {out.shape} for {length} states of shape {prior.state_shape}",
             "Reshape y, correct the operator or length, or use a prior of y's resolution.",
         )
-    try:
-        finite, moves = _probe(observation.operator, prior.standardisation, shape)
-    except (TypeError, ValueError) as error:
-        raise ObservationError(
-            "operator",
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            "a function that jax.vjp can differentiate",
-            "Replace while loops and callbacks inside it, or give it a custom derivative.",
-        ) from error
-    if not finite:
-        raise ObservationError(
-            "operator",
-            "values or gradients that are not finite",
-            "finite ones on trajectories of the prior's mean and spread",
-            "Guard logarithms, roots and divisions inside it.",
-        )
-    if not moves:
-        raise ObservationError(
-            "operator",
-            "a gradient of zero everywhere",
-            "a differentiable function of the trajectory",
-            "Rounding, comparing and stop_gradient inside it cut the gradient.",
-        )
-
-
-@partial(jax.jit, static_argnames="shape")
-def _probe(
-    operator: Any, standardisation: Standardisation, shape: tuple[int, ...]
-) -> tuple[Array, Array]:
-    """Whether value and gradient are finite, and whether the gradient is anywhere nonzero."""
-    x = standardisation.inverse(jax.random.normal(jax.random.key(0), shape))
-    y, pull = jax.vjp(operator, x)
-    (gradient,) = pull(jax.random.normal(jax.random.key(1), y.shape, y.dtype))
-    finite = jnp.all(jnp.isfinite(y)) & jnp.all(jnp.isfinite(gradient))
-    return finite, jnp.any(gradient != 0)
+    require_differentiable(observation.operator, prior.standardisation, shape)

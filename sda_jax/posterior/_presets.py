@@ -11,7 +11,7 @@ from sda_jax.diffusion._grids import Concentrated, LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation
-from sda_jax.prior._prior import Prior
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.samplers import (
     Candidates,
     DPMSolverPP2M,
@@ -64,6 +64,7 @@ def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
     network: with the shipped flow's, composed of windows, members run away. There more steps
     gain nothing for a linear observation, and a little for one that saturates.
     """
+    require_prior(prior)
     denoiser = prior.denoiser
     spectral = isinstance(denoiser, NetworkDenoiser) and isinstance(
         denoiser.parameterisation, SpectralPreconditioned

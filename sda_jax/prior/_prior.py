@@ -44,3 +44,14 @@ class Prior:
                 f"the prior's, {self.state_shape}",
                 "Give the layout of what it was trained on.",
             )
+
+
+def require_prior(prior: Any) -> None:
+    """Raises `ConfigError` unless `prior` is one."""
+    if not isinstance(prior, Prior):
+        raise ConfigError(
+            "prior",
+            repr(prior) if isinstance(prior, str) else f"a {type(prior).__name__}",
+            "a Prior",
+            'Load it: sda_jax.load_prior("lorenz63"). Keys come first, then the prior.',
+        )

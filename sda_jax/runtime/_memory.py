@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from sda_jax.core._component import component, static
-from sda_jax.core._errors import ResourceError, require_at_least
+from sda_jax.core._errors import ConfigError, ResourceError, require_at_least
 from sda_jax.runtime._processes import least
 
 GIB = 2**30
@@ -40,6 +40,14 @@ class Memory:
         for name in ("chunk", "window_chunk", "window_stride"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
+
+
+def require_memory(memory: Any) -> None:
+    """Raises `ConfigError` unless `memory` is a `Memory`."""
+    if not isinstance(memory, Memory):
+        raise ConfigError(
+            "memory", repr(memory), "a Memory", "Pass sda_jax.Memory(chunk=64), for instance."
+        )
 
 
 def members_that_fit(samples: int, unit: int, needed: Callable[[int], int]) -> int:

@@ -54,6 +54,10 @@ class Candidates:
     gap: float = 3.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.sampler, PredictorCorrector):
+            raise ConfigError(
+                "sampler", repr(self.sampler), "a PredictorCorrector", "Give one: it draws."
+            )
         require_at_least("count", self.count, 1)
         require_positive("share", self.share)
         require_at_most("share", self.share, 1)

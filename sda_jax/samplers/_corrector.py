@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from sda_jax.core import _protocols as protocols
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_below
 from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._schedules import noise_ratio
 
 
@@ -81,6 +83,10 @@ class Correctors:
     """
 
     parts: tuple = ()
+
+    def __post_init__(self) -> None:
+        for i, part in enumerate(self.parts):
+            require_protocol(f"parts[{i}]", part, protocols.Corrector)
 
     def __call__(self, key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Trajectory:
         """Moves x within its distribution at time t."""

@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._component import component, static
-from sda_jax.core._errors import require_at_least, require_at_most
-from sda_jax.core._protocols import Corrector, Denoiser, Predictor, SamplerState
+from sda_jax.core._errors import require_at_least, require_at_most, require_whole
+from sda_jax.core._protocols import Corrector, Denoiser, Grid, Predictor, SamplerState
 from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._grids import EvenTime
 from sda_jax.diffusion._schedules import noise_ratio
@@ -45,7 +45,9 @@ class PredictorCorrector:
     denoise: float = static(0.0)
 
     def __post_init__(self) -> None:
+        require_whole("steps", self.steps)
         require_at_least("steps", self.steps, 1)
+        require_protocol("grid", self.grid, Grid, "Use one such as LogSNR().")
         require_protocol("predictor", self.predictor, Predictor)
         require_protocol("corrector", self.corrector, Corrector)
         require_at_least("denoise", self.denoise, 0)

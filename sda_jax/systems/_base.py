@@ -44,8 +44,9 @@ def require_noise(system: GaussianSystem | GaussianTransition) -> None:
 class GaussianTransition(ABC):
     """`x_{i+1} = forecast(x_i) + transition_std * N(0, I)`; simulator and observed state coincide.
 
-    A subclass gives `forecast` and `transition_std` (a number, or an array that broadcasts
-    against the state).
+    A subclass gives `init(key)`, a first state; `forecast(x)`, the next one's mean; and four
+    attributes: `state_shape`, `standardisation`, `spinup`, the transitions before a trajectory
+    begins, and `transition_std`, a number or an array that broadcasts against the state.
     """
 
     @abstractmethod

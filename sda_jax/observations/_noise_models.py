@@ -174,6 +174,15 @@ def check_noise_model(noise: Any, y: np.ndarray) -> None:
     )
     if isinstance(noise, ChecksObservations):
         noise.check(y)
+    parameters = () if isinstance(noise, JoinedNoise) else jax.tree.leaves(noise)
+    for shape in map(np.shape, parameters):
+        if not broadcasts(shape, y.shape):
+            raise ObservationError(
+                "noise",
+                f"a parameter of shape {shape}",
+                f"() or the shape of y, {y.shape}",
+                "Reshape it.",
+            )
     unseen = jax.ShapeDtypeStruct(y.shape, jnp.float32)
     try:
         given = jax.eval_shape(noise.log_prob, unseen, unseen)
@@ -191,16 +200,6 @@ def check_noise_model(noise: Any, y: np.ndarray) -> None:
             f"that of every element of y, of shape {y.shape}",
             "Return the elements' log densities, not their sum.",
         )
-    if isinstance(noise, JoinedNoise):
-        return
-    for shape in map(np.shape, jax.tree.leaves(noise)):
-        if not broadcasts(shape, y.shape):
-            raise ObservationError(
-                "noise",
-                f"a parameter of shape {shape}",
-                f"() or the shape of y, {y.shape}",
-                "Reshape it.",
-            )
 
 
 def join(models: list[Any], shapes: list[tuple[int, ...]]) -> JoinedNoise:

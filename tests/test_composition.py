@@ -100,7 +100,7 @@ def test_a_prior_without_window_is_its_own_denoiser(local):
     whole = sda.Prior(local, sda.Standardisation(), (3,), None)
     assert trajectory_denoiser(whole, 9) is local
     with pytest.raises(ConfigError, match="window_chunk: got 4.*whole trajectories"):
-        trajectory_denoiser(whole, 9, None, 4)
+        trajectory_denoiser(whole, 9, None, sda.Memory(window_chunk=4))
     assert isinstance(
         trajectory_denoiser(sda.Prior(local, whole.standardisation, (3,), 5), 9), ComposedDenoiser
     )

@@ -31,9 +31,11 @@ NETWORK = TemporalConv(width=16, dilations=(1, 8))  # which sees an eighth of 64
 BUDGET = {"steps": 10, "block": 5, "checkpoint_every": 5, "validation_batches": 1}
 TRAINING = Training(batch=8, segment=16, **BUDGET)
 
-def untrained():
+def untrained():  # with small weights, of which draws of the size of data are made
     blank = NetworkDenoiser(NETWORK, None, sda.Cosine(), Preconditioned())
-    denoiser = dataclasses.replace(blank, variables=blank.init(jax.random.key(8), (64, 3)))
+    variables = jax.jit(lambda key: blank.init(key, (64, 3)))(jax.random.key(8))
+    variables = jax.tree.map(lambda leaf: 0.5 * leaf, variables)
+    denoiser = NetworkDenoiser(NETWORK, variables, sda.Cosine(), Preconditioned())
     return sda.Prior(denoiser, SYSTEM.standardisation, (3,))
 
 def posterior(length=64):

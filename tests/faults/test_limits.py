@@ -80,7 +80,7 @@ def test_too_little_memory_is_foreseen(whole, tmp_path):
     )
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2, errors[-2000:]
-    assert "memory: got a computation that needs" in errors and "Lower chunk" in errors
+    assert "memory: got a computation that needs" in errors and "Lower memory.chunk" in errors
 
 
 def test_one_run_in_a_folder_at_a_time(whole, tmp_path, capsys):

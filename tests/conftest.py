@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -39,6 +40,7 @@ def compiled():
     """Let go of programs after a file when they are many: they would exhaust a process's memory
     maps, of which Linux allows 65,530."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
+    sys.modules.pop("mine", None)  # a user's module, another in each file of tests
     yield
     maps = Path("/proc/self/maps")
     if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:

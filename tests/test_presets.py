@@ -19,12 +19,12 @@ def flow():
 
 def settings(prior, observation, guidance=None, sampler=None):
     """Guidance and sampler, given or chosen."""
-    length = 5 if prior.window is None else prior.window
+    length = 9 if prior.window is None else prior.window
     posterior, sampler = posterior_denoiser(prior, observation, length, guidance, sampler)
     return posterior.method, sampler
 
 
-LORENZ = sda.Observation(np.zeros((2, 1)), sda.Every(4, sda.Channels((0,))), std=0.4)
+LORENZ = sda.Observation(np.zeros((3, 1)), sda.Every(4, sda.Channels((0,))), std=0.4)
 OBSERVATION = sda.Observation(np.zeros((1, 4, 4, 2)), sda.Every(5, sda.Coarsen(8)), std=0.1)
 
 

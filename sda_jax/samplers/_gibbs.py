@@ -10,6 +10,7 @@ from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation
 from sda_jax.diffusion._gaussian import draw_error
+from sda_jax.guidance._base import Guided
 from sda_jax.samplers._corrector import RepeatedMoves
 
 
@@ -53,7 +54,7 @@ def _draw(key: PRNGKey, denoiser: Denoiser, x: Trajectory, t: Time) -> Array:
     if isinstance(denoiser, ExplainsObservation):
         raise ConfigError(
             "guidance",
-            type(denoiser).__name__,
+            type(denoiser.method if isinstance(denoiser, Guided) else denoiser).__name__,
             "guidance whose denoiser draws whole trajectories given x_t and y (DrawsPosterior)",
             "Use GaussianCovariance, or the Langevin corrector.",
         )

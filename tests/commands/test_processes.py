@@ -34,8 +34,9 @@ def test_two_processes_give_what_one_gives(whole, tmp_path):
     expected, found = results(one), results(two)
     assert sorted(found) == ["data", "posterior", "weights"]
     np.testing.assert_allclose(found["data"], expected["data"], atol=1e-5)
-    # of weights of order 0.1 that moved by 1e-3 a step
-    np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-4)
+    # of weights of order 0.1 that moved by 1e-3 a step; and of the errors' correlations, quotients
+    # of order 1 to 10
+    np.testing.assert_allclose(found["weights"], expected["weights"], rtol=1e-4, atol=1e-4)
     size = np.abs(expected["posterior"]).max()  # of a network that has learnt little
     np.testing.assert_allclose(found["posterior"], expected["posterior"], atol=1e-3 * size)
     assert found["posterior"].std(axis=0).min() > 0.05

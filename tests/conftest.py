@@ -47,6 +47,16 @@ def compiled():
         jax.clear_caches()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules(tmp_path_factory):
+    """What a file's tests wrote and imported is not the next file's."""
+    yield
+    written = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(vars(module).get("__file__")).startswith(written):
+            del sys.modules[name]
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

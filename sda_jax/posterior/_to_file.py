@@ -101,25 +101,34 @@ def assimilate_to_file(
             if parts.has(first, last):
                 bar.update(sampler.steps)
                 continue
-            # the last block is filled up, so that one compilation serves all
-            members = first + jnp.arange(chunk)
+            members = first + jnp.arange(chunk)  # the last block is filled up: one compilation
             under_way = parts.folder / "under_way" / f"{first:08d}"
             draws = run.block(members, under_way, save_every, remedy, bar)
             x, diverged_at = _end(denoiser, sampler, prior.standardisation, draws)
             require_finite(x, diverged_at, last - first)
             parts.write(first, last, x)
-            on_process_zero(lambda folder=under_way: shutil.rmtree(folder))
-
-    def assemble() -> None:
-        with new_posterior(path, description, truth=truth) as file:
-            file.attrs["identity"] = identity
-            data = create_array(file, "ensemble", (samples, *shape))
-            data.attrs["units"] = "physical"
-            parts.copy(todo, 0, data)
-        parts.remove()
-
-    on_process_zero(assemble)
+            on_process_zero(partial(shutil.rmtree, under_way))
+    size = samples, *shape
+    on_process_zero(lambda: _assemble(path, parts, todo, size, identity, description, truth))
     return path
+
+
+def _assemble(
+    path: Path,
+    parts: Parts,
+    todo: list[tuple[int, int]],
+    size: tuple[int, ...],
+    identity: str,
+    description: Any,
+    truth: Any,
+) -> None:
+    """The file of all blocks."""
+    with new_posterior(path, description, truth=truth) as file:
+        file.attrs["identity"] = identity
+        data = create_array(file, "ensemble", size)
+        data.attrs["units"] = "physical"
+        parts.copy(todo, 0, data)
+    parts.remove()
 
 
 class _Run(NamedTuple):

@@ -37,12 +37,12 @@ def evidence(observation):
     return scipy.stats.multivariate_normal.logpdf(y, mean, covariance)
 
 
-def test_exact_twists_give_the_posterior_with_equal_weights(observation):
+@pytest.mark.parametrize("n", [1024, pytest.param(4096, marks=pytest.mark.slow)])
+def test_exact_twists_give_the_posterior_with_equal_weights(observation, n):
     """Exact denoiser and twist: nothing to correct but what the steps leave, the smoother's
     evidence, its mean within 4 standard errors in every component; its covariance within 3 % beyond
     the Marchenko-Pastur edges, beyond 4 standard errors along each of its axes, and 1 % beyond them
     in the mean over these."""
-    n = 4096
     found = sda.twisted_smc(
         jax.random.key(3), exact_prior(CHAIN, LENGTH), observation, LENGTH, n, chunk=1024
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._cases import describe_run
 from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._origins import Report, silent
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
@@ -138,10 +139,6 @@ def require_layout(prior: Prior, remedy: str) -> Layout:
     return prior.layout
 
 
-def _silent(text: str) -> None:
-    """Says nothing."""
-
-
 def assimilate_files(
     path: str | Path,
     prior: Prior,
@@ -151,7 +148,7 @@ def assimilate_files(
     quantiles: Sequence[float] | None = None,
     save_every: int = 16,
     progress: bool = False,
-    report: Callable[[str], object] = _silent,
+    report: Report = silent,
 ) -> Path:
     """Writes the posterior of observations in files as a CF data set; called again after an
     interruption, it goes on where it stopped.

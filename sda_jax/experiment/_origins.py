@@ -43,6 +43,10 @@ from sda_jax.runtime._devices import scattered, sharding
 Report = Callable[[str], object]
 
 
+def silent(text: str) -> None:
+    """A report to nobody."""
+
+
 class Origin(Protocol):
     """Where data come from: what is known before any are read, and the data."""
 

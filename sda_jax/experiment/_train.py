@@ -21,7 +21,7 @@ from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import TrainingData
-from sda_jax.experiment._origins import Origin, Report, origin_of
+from sda_jax.experiment._origins import Origin, Report, origin_of, silent
 from sda_jax.prior._loop import train
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
@@ -30,16 +30,12 @@ from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import read_records
 
 
-def _silent(text: str) -> None:
-    """Says nothing."""
-
-
 def train_prior(
     data: Experiment | Files | str | Path | Sequence[str | Path] | Float[Array, "n length *state"],
     folder: str | Path,
     experiment: Experiment | None = None,
     progress: bool = False,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Prior:
     """Trains a prior and saves it.
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import require_at_least
 from sda_jax.core._json import dumps
+from sda_jax.core._keys import require_key
 from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
@@ -74,6 +75,7 @@ def assimilate_to_file(
         ConfigError, ObservationError, DivergenceError, ResourceError: See `assimilate`.
         StorageError: The file or its parts are of another ensemble, or cannot be written.
     """
+    require_key(key)
     path = Path(path)
     require_at_least("save_every", save_every, 1)
     guidance = default_guidance(prior, observation) if guidance is None else guidance

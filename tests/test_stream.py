@@ -193,3 +193,8 @@ def test_truth_and_description_are_kept(tmp_path, prior, observation):
 def test_levels_are_at_least_one(tmp_path, prior, observation):
     with pytest.raises(ConfigError, match="save_every: got 0"):
         drawn(tmp_path / "p.h5", prior, observation, sda.PredictorCorrector(4), save_every=0)
+
+
+def test_what_is_no_key_is_refused(tmp_path, prior, observation):
+    with pytest.raises(ConfigError, match="key: got 0"):
+        drawn(tmp_path / "p.h5", prior, observation, sda.PredictorCorrector(4), key=0)

@@ -27,7 +27,7 @@ from sda_jax.core._protocols import SamplerState
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.posterior._assimilate import posterior_denoiser
-from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRIOR_SAMPLER
+from sda_jax.posterior._presets import INDEPENDENT_GUIDANCE, INDEPENDENT_SAMPLER, PRIOR_SAMPLER
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.samplers._driver import Progress, advance
 
@@ -45,24 +45,24 @@ SAMPLERS = {
     ),
     "of `sample`": PRIOR_SAMPLER,
 }
-STEPPING = DEFAULT_SAMPLER.sampler
+STEPPING = INDEPENDENT_SAMPLER.sampler
 FINER = dataclasses.replace(STEPPING.corrector, steps=14, tau=0.25)
 Going = tuple[float, Any, sda.PredictorCorrector]  # from sigma/mu, with guidance and sampler
 STARTS: dict[str, Going] = {
-    f"from {level:g}": (level, DEFAULT_GUIDANCE, STEPPING) for level in LEVELS
+    f"from {level:g}": (level, INDEPENDENT_GUIDANCE, STEPPING) for level in LEVELS
 }
 CHANGES: dict[str, Going] = {
-    "default": (FROM, DEFAULT_GUIDANCE, STEPPING),
-    "guidance: MMPS, two iterations": (FROM, sda.MMPS(above=DEFAULT_GUIDANCE), STEPPING),
-    "guidance: MMPS, five iterations": (FROM, sda.MMPS(5, above=DEFAULT_GUIDANCE), STEPPING),
+    "default": (FROM, INDEPENDENT_GUIDANCE, STEPPING),
+    "guidance: MMPS, two iterations": (FROM, sda.MMPS(above=INDEPENDENT_GUIDANCE), STEPPING),
+    "guidance: MMPS, five iterations": (FROM, sda.MMPS(5, above=INDEPENDENT_GUIDANCE), STEPPING),
     "discretisation: half tau, 14 corrections": (
         FROM,
-        DEFAULT_GUIDANCE,
+        INDEPENDENT_GUIDANCE,
         dataclasses.replace(STEPPING, corrector=FINER),
     ),
     "discretisation: 64 steps": (
         FROM,
-        DEFAULT_GUIDANCE,
+        INDEPENDENT_GUIDANCE,
         dataclasses.replace(STEPPING, steps=64),
     ),
 }

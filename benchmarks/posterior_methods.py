@@ -13,7 +13,7 @@ from posterior_scores import REFERENCE, Case, exact
 import sda_jax as sda
 from sda_jax.core._json import encode
 from sda_jax.guidance import GaussianCovariance
-from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER, PRESETS
+from sda_jax.posterior._presets import INDEPENDENT_GUIDANCE, INDEPENDENT_SAMPLER, PRESETS
 
 
 class Assimilated(NamedTuple):
@@ -110,8 +110,10 @@ METHODS: dict[str, Assimilated | Weighted | Redrawn] = {
     "SMC, 1024 particles": Weighted(1024, 256, GaussianCovariance(iterations=10, inflation=4.0)),
     "paper C=1": Assimilated(sda.SDA(3e-2), paper(1)),
     "SDA 1e-2, EI 64, C=3": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(3, 0.15))),
-    "MMPS, default's sampler": Assimilated(sda.MMPS(above=DEFAULT_GUIDANCE), DEFAULT_SAMPLER),
-    "SDA 1e-2, default's sampler": Assimilated(sda.SDA(), DEFAULT_SAMPLER),
+    "MMPS, default's sampler": Assimilated(
+        sda.MMPS(above=INDEPENDENT_GUIDANCE), INDEPENDENT_SAMPLER
+    ),
+    "SDA 1e-2, default's sampler": Assimilated(sda.SDA(), INDEPENDENT_SAMPLER),
     "SDA 1e-2, EI 64, C=7": Assimilated(sda.SDA(), even(64, FIRST, sda.Langevin(7, 0.15))),
     "DPS C=1": Assimilated(sda.DPS(), paper(1)),
     "PiGDM, EI 64, C=3": Assimilated(sda.PiGDM(), even(64, FIRST, sda.Langevin(3, 0.15))),

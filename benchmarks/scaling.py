@@ -52,7 +52,7 @@ def case(name: str, length: int) -> tuple[Any, ...]:
 def compiled(name: str, length: int) -> Any:
     """The compiled draw of one trajectory and its arguments."""
     prior, observation, sampler = case(name, length)
-    posterior, _ = posterior_denoiser(prior, observation, length, GUIDANCE)
+    posterior, _ = posterior_denoiser(prior, observation, length, 1, GUIDANCE)
     given = (jax.random.key(0), jnp.arange(1), posterior, prior.standardisation)
     program = _draw.lower(*given, sampler, (length, *prior.state_shape)).compile()
     return program, lambda: jax.block_until_ready(program(*given, sampler))

@@ -9,7 +9,7 @@ from conftest import ROOT
 import sda_jax as sda
 from sda_jax.experiment._config import load_config
 from sda_jax.posterior._assimilate import posterior_denoiser
-from sda_jax.posterior._presets import DEFAULT_SAMPLER, FIELD_PRESETS, PRESETS
+from sda_jax.posterior._presets import FIELD_PRESETS, INDEPENDENT_SAMPLER, PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +40,17 @@ def test_the_flows_default_is_what_its_benchmarks_measured(flow):
 
 
 def test_what_is_given_is_kept_and_what_is_not_goes_with_it(flow):
-    assert settings(flow, OBSERVATION, sda.SDA()) == (sda.SDA(), DEFAULT_SAMPLER)
+    assert settings(flow, OBSERVATION, sda.SDA()) == (sda.SDA(), INDEPENDENT_SAMPLER)
     covariance = sda.GaussianCovariance(5)
     sampler = FIELD_PRESETS["default"][1]
     assert settings(flow, OBSERVATION, covariance) == (covariance, sampler)
-    assert settings(flow, OBSERVATION, None, DEFAULT_SAMPLER) == (
+    assert settings(flow, OBSERVATION, None, INDEPENDENT_SAMPLER) == (
         FIELD_PRESETS["default"][0],
-        DEFAULT_SAMPLER,
+        INDEPENDENT_SAMPLER,
     )
     lorenz = sda.load_prior("lorenz63")
     assert settings(lorenz, LORENZ) == PRESETS["default"]
-    assert settings(lorenz, LORENZ, covariance) == (covariance, DEFAULT_SAMPLER)
+    assert settings(lorenz, LORENZ, covariance) == (covariance, INDEPENDENT_SAMPLER)
 
 
 def test_other_noise_models_have_a_constant_inflation(flow):

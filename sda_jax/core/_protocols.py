@@ -231,10 +231,29 @@ class Sampler(Protocol):
 class PopulationSampler(Sampler, Protocol):
     """A sampler that steps `island` members together, which may be weighed and resampled.
 
-    Its `SamplerState.x` and what `finish` gives have the members as leading axis; `init` is still
-    given the shape of one. Members of an island depend on each other; islands are independent, and
-    the same whatever chunk and devices are.
+    What `finish` gives has the members as leading axis, and so has its `SamplerState.x`, behind
+    which more particles may follow; `init` is still given the shape of one. Members of an island
+    depend on each other; islands are independent, and the same whatever chunk and devices are.
     """
 
     @property
     def island(self) -> int: ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A sampler that says how its draws went, for the diagnosis of an ensemble."""
+
+    def report(self, state: SamplerState) -> dict[str, Array]:
+        """After the last step, of one island: its `log_evidence` by group, its least effective
+        sample size `effective` and its share of `distinct` members."""
+        ...
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    """What stands for a sampler that depends on what is drawn."""
+
+    def fitted(self, posterior: Denoiser, samples: int, shape: tuple[int, ...]) -> Sampler:
+        """The sampler of so many members of trajectories `(L, *S)` of this posterior."""
+        ...

@@ -5,7 +5,7 @@ from sda_jax.core._registry import register
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser
-from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
+from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
 from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import NoisePrediction, Parameterisation, Preconditioned
@@ -34,6 +34,7 @@ __all__ = [
     "NetworkDenoiser",
     "NoisePrediction",
     "Parameterisation",
+    "Piecewise",
     "Preconditioned",
     "RectifiedFlow",
     "SpectralPreconditioned",
@@ -52,6 +53,7 @@ register(
     Linear,
     LogNormalRatio,
     LogSNR,
+    Piecewise,
     NoisePrediction,
     Preconditioned,
     RectifiedFlow,

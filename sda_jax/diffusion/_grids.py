@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.core._component import component
-from sda_jax.core._errors import require_below, require_positive
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import ConfigError, require_below, require_positive
 from sda_jax.core._protocols import Schedule
 from sda_jax.diffusion._schedules import noise_ratio
 
@@ -82,3 +85,39 @@ class Concentrated:
         levels = jnp.stack([top, high, low, bottom])
         logs = jnp.interp(jnp.linspace(0.0, 1.0, steps + 1), places, levels)
         return _grid_from_ratios(schedule, jnp.exp(logs))
+
+
+@component
+class Piecewise:
+    """Steps even in log(sigma/mu) between levels, each with its share of them.
+
+    Attributes:
+        levels: Values of sigma/mu, falling; infinity is time 1 and 0 is time 0.
+        shares: Of the steps, rising: those down to each level, from 0 to 1.
+    """
+
+    levels: tuple[float, ...] = static()
+    shares: tuple[float, ...] = static((0.0, 1.0))
+
+    def __post_init__(self) -> None:
+        falling = all(a > b for a, b in itertools.pairwise(self.levels))
+        rising = all(a < b for a, b in itertools.pairwise(self.shares))
+        ends = (*self.shares[:1], *self.shares[-1:]) == (0.0, 1.0)
+        if not (falling and rising and ends and len(self.levels) == len(self.shares)):
+            raise ConfigError(
+                "levels, shares",
+                (self.levels, self.shares),
+                "as many falling levels as rising shares, which go from 0 to 1",
+                "Correct them.",
+            )
+
+    def __call__(self, schedule: Schedule, steps: int) -> Float[Array, " steps+1"]:
+        """Times from that of the first level to that of the last."""
+        top, bottom = (noise_ratio(schedule, end) for end in (1.0, 0.0))
+        logs = jnp.log(jnp.clip(jnp.asarray(self.levels), bottom, top))
+        ratios = jnp.exp(
+            jnp.interp(jnp.linspace(0.0, 1.0, steps + 1), jnp.asarray(self.shares), logs)
+        )
+        times = schedule.time(ratios)
+        times = times.at[0].set(1.0) if math.isinf(self.levels[0]) else times
+        return times.at[-1].set(0.0) if self.levels[-1] == 0 else times

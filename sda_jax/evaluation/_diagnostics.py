@@ -15,6 +15,7 @@ from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.evaluation._metrics import ranks
 from sda_jax.observations._observation import Observation, observe
 from sda_jax.posterior._assimilate import assimilate, check_observation, sample
+from sda_jax.posterior._diagnosis import squared_innovations
 from sda_jax.posterior._presets import PRIOR_SAMPLER
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._memory import Memory
@@ -59,17 +60,8 @@ def innovation_chi_square(
             "observation", "only missing values", "at least one that was observed", "Check y."
         )
 
-    found = _squares(observation, jnp.asarray(ensemble)) / m
+    found = squared_innovations(observation, jnp.asarray(ensemble)) / m
     return ChiSquare(np.asarray(found, np.float64), float(np.sqrt(2 / m)))
-
-
-@jax.jit
-def _squares(observation: Observation, members: Array) -> Float[Array, " samples"]:
-    def one(x: Array) -> Array:
-        residual = observation.residual(observation.operator(x))
-        return jnp.sum(observation.whitened(residual) ** 2)
-
-    return jax.lax.map(one, members)
 
 
 def held_out_ranks(

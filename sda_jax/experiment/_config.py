@@ -15,7 +15,7 @@ from sda_jax.data._files import Files
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.observations._operators import Channels, Every
-from sda_jax.posterior._presets import DEFAULT_GUIDANCE, DEFAULT_SAMPLER
+from sda_jax.posterior._presets import PRESETS
 from sda_jax.prior._training import Training
 from sda_jax.runtime._devices import Mesh
 from sda_jax.runtime._memory import Memory
@@ -79,8 +79,8 @@ class Assimilation:
 
     samples: int = 256
     memory: Memory = Memory(32)
-    guidance: Any = DEFAULT_GUIDANCE
-    sampler: Any = DEFAULT_SAMPLER
+    guidance: Any = PRESETS["default"][0]
+    sampler: Any = PRESETS["default"][1]
 
 
 @dataclass(frozen=True)

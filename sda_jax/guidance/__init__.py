@@ -7,6 +7,7 @@ from sda_jax.guidance._gaussian import GaussianCovariance
 from sda_jax.guidance._mmps import MMPS
 from sda_jax.guidance._pigdm import PiGDM
 from sda_jax.guidance._sda import SDA
+from sda_jax.guidance._statistical import StatisticalLinearization
 from sda_jax.guidance._tmpd import TMPD
 from sda_jax.guidance._tweedie import TweedieCovariance
 
@@ -19,7 +20,10 @@ __all__ = [
     "GuidanceMethod",
     "Guided",
     "PiGDM",
+    "StatisticalLinearization",
     "TweedieCovariance",
 ]
 
-register(DPS, GaussianCovariance, MMPS, PiGDM, SDA, TMPD, TweedieCovariance)
+register(
+    DPS, GaussianCovariance, MMPS, PiGDM, SDA, StatisticalLinearization, TMPD, TweedieCovariance
+)

@@ -86,7 +86,7 @@ class GaussianCovariance(GuidanceMethod):
     ) -> Array:
         """The gradient alone, of a posterior mean already known, with the VJP of the network
         there where the gradient is to pass through it."""
-        observation = self._near(denoiser, observation, x_hat, t)
+        observation, _ = self._near(denoiser, observation, x_hat, t)
         _, covariance = self._covariance(denoiser, observation, x_hat, t)
         w = innovation_gradient(observation, x_hat, covariance, self.iterations)
         schedule = denoiser.schedule
@@ -100,14 +100,14 @@ class GaussianCovariance(GuidanceMethod):
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
     ) -> Array:
         """`log p(y | x_t)`, whose posterior mean is `x_hat`; with a matrix of as many rows as y."""
-        observation = self._near(denoiser, observation, x_hat, t)
+        observation, log_scale = self._near(denoiser, observation, x_hat, t)
         _, covariance = self._covariance(denoiser, observation, x_hat, t)
         prediction, push = jax.linearize(observation.operator, x_hat)
         pull = jax.linear_transpose(push, x_hat)
         m = prediction.size
         basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)
         rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
-        return observation.log_prob(prediction, (rows + rows.T) / 2)
+        return observation.log_prob(prediction, (rows + rows.T) / 2) + log_scale
 
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
@@ -118,7 +118,7 @@ class GaussianCovariance(GuidanceMethod):
         Kalman filter). Without a gradient through the network."""
         key_error, key_noise = jax.random.split(key)
         x_hat = denoiser(x, t)
-        observation = self._near(denoiser, observation, x_hat, t)
+        observation, _ = self._near(denoiser, observation, x_hat, t)
         factor, covariance = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * draw_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.draw_noise(key_noise))
@@ -134,8 +134,8 @@ class GaussianCovariance(GuidanceMethod):
 
     def _near(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
-    ) -> Observation:
-        """A Gaussian observation that stands for this one near `x_hat`.
+    ) -> tuple[Observation, Scalar]:
+        """A Gaussian observation that stands for this one near `x_hat`; see `near_scaled`.
 
         Raises:
             ObservationError: The inflation is to follow innovations that are not Gaussian.
@@ -145,7 +145,7 @@ class GaussianCovariance(GuidanceMethod):
                 "the innovations of other distributions say nothing of the inflation",
                 "Give GaussianCovariance an inflation.",
             )
-        return observation.near(x_hat, noise_ratio(denoiser.schedule, t))
+        return observation.near_scaled(x_hat, noise_ratio(denoiser.schedule, t))
 
     def _inflation(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

@@ -42,13 +42,13 @@ class SDA(GuidanceMethod):
     ) -> Array:
         """`log p(y | x_t)`, whose posterior mean is `x_hat`."""
         ratio = noise_ratio(denoiser.schedule, t)
-        near = observation.near(x_hat, ratio)
+        near, log_scale = observation.near_scaled(x_hat, ratio)
         if self.gamma_obs is None:
             variance = self.gamma * row_norms_squared(observation.operator, x_hat)
         else:
             variance = self.gamma_obs
         extra = jax.lax.stop_gradient(variance * ratio**2)
-        return near.log_prob(observation.operator(x_hat), extra)
+        return near.log_prob(observation.operator(x_hat), extra) + log_scale
 
     def twist(
         self, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

@@ -18,10 +18,12 @@ REFINEMENTS, SHRINK = 6, 8.0
 
 
 class Neighbour(NamedTuple):
-    """`N(y; prediction, std^2)`, which stands for a noise model where the prediction is likely."""
+    """`scale N(y; prediction, std^2)`, which stands for a noise model where the prediction is
+    likely."""
 
     y: Float[Array, ...]
     std: Float[Array, ...]
+    log_scale: Float[Array, ...]
 
 
 def gaussian_neighbour(
@@ -66,4 +68,8 @@ def gaussian_neighbour(
     mode, _ = jax.lax.scan(refine, prediction, jnp.arange(REFINEMENTS))
     slope, curvature = jax.jvp(slope_of, (mode,), (jnp.ones_like(mode),))
     precision = jnp.maximum(-curvature, FLAT / variance)
-    return Neighbour(mode + slope / precision, 1 / jnp.sqrt(precision))
+    # equal to the noise's at the mode
+    log_scale = (
+        noise.log_prob(y, mode) + (slope**2 / precision + jnp.log(2 * jnp.pi / precision)) / 2
+    )
+    return Neighbour(mode + slope / precision, 1 / jnp.sqrt(precision), log_scale)

@@ -168,8 +168,12 @@ class Observation:
             ratio: sigma/mu of the noise level; the variance of the prediction is that of
                 standard normal states.
         """
+        return self.near_scaled(x_hat, ratio)[0]
+
+    def near_scaled(self, x_hat: Trajectory, ratio: Scalar) -> tuple[Observation, Scalar]:
+        """The same, and the logarithm of the factor that its likelihood lacks."""
         if self.noise is None:
-            return self
+            return self, jnp.zeros(())
         x_hat = jax.lax.stop_gradient(x_hat)
         prediction = self.operator(x_hat)
         variance = ratio**2 / (1 + ratio**2) * row_norms_squared(self.operator, x_hat)
@@ -177,7 +181,8 @@ class Observation:
         tiny = jnp.finfo(jnp.float32).tiny
         found = gaussian_neighbour(self.noise, y, prediction, jnp.maximum(variance, tiny))
         seen = jnp.where(self.observed, found.y, jnp.nan)
-        return Observation(seen, self.operator, std=jnp.where(self.observed, found.std, 1.0))
+        near = Observation(seen, self.operator, std=jnp.where(self.observed, found.std, 1.0))
+        return near, jnp.sum(jnp.where(self.observed, found.log_scale, 0.0))
 
     def draw_noise(self, key: PRNGKey) -> Float[Array, ...]:
         """A draw of Gaussian noise, an array like y."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -23,12 +22,13 @@ from sda_jax.core._errors import (
     require_whole,
 )
 from sda_jax.core._keys import require_key
-from sda_jax.core._protocols import Denoiser, Guidance, Sampler
+from sda_jax.core._protocols import Adapts, Denoiser, Guidance, Sampler
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.guidance._base import explained
 from sda_jax.observations._checks import prediction_of, require_differentiable
 from sda_jax.observations._observation import Observation, require_observation
+from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
 from sda_jax.posterior._presets import PRIOR_SAMPLER, default_guidance, default_sampler
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
@@ -67,8 +67,12 @@ def assimilate(
 ) -> Float[Array, "samples length *state"]:
     """Draws an ensemble of trajectories that explain an observation.
 
-    The simulator is not used. Member i's randomness is the key folded with i: chunk and ensemble
-    size leave it as it is. (A `PopulationSampler`'s members depend on those of their island alone.)
+    The simulator is not used. By default members are drawn from populations (`Population`), islands
+    of at most 256 that share the ensemble: they depend on those of their island and on how many
+    are asked for, not on chunk or devices. With a sampler of independent draws
+    (`presets(prior)["independent"]`) member i's randomness is the key folded with i: ensemble size
+    leaves it as it is, too. An ensemble that should not be trusted is warned of; `draw_posterior`
+    gives the diagnosis.
     A second call with the same shapes and operator compiles nothing. It checks and loops on the
     host, so it cannot be called under `jax.jit` or `jax.vmap`.
 
@@ -95,11 +99,57 @@ def assimilate(
         DivergenceError: Members that are not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
+    found = _posterior(
+        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+    )
+    warn(found.diagnosis)
+    return found.ensemble
+
+
+def draw_posterior(
+    key: PRNGKey,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    samples: int,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
+    memory: Memory = Memory(),
+    context: Any = None,
+    progress: bool = False,
+) -> Posterior:
+    """The ensemble of `assimilate`, with its diagnosis in place of warnings; arguments and errors
+    as there."""
+    return _posterior(
+        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+    )
+
+
+def _posterior(
+    key: PRNGKey,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    samples: int,
+    guidance: Guidance | None,
+    sampler: Sampler | None,
+    memory: Memory,
+    context: Any,
+    progress: bool,
+) -> Posterior:
     require_key(key)
     posterior, sampler = posterior_denoiser(
-        prior, observation, length, guidance, sampler, memory, context
+        prior, observation, length, samples, guidance, sampler, memory, context
     )
-    return _ensemble(key, prior, posterior, length, samples, sampler, memory, progress)
+    ensemble, report = _ensemble(key, prior, posterior, length, samples, sampler, memory, progress)
+    fit = fits(observation, ensemble)
+    return Posterior(ensemble, judged(*fit, jax.tree.map(whole, report)))
+
+
+def warn(diagnosis: Diagnosis) -> None:
+    """Warns the caller's caller of what is wrong with an ensemble."""
+    if not diagnosis.trusted:
+        warnings.warn(diagnosis.summary(), stacklevel=3)
 
 
 def sample(
@@ -119,13 +169,14 @@ def sample(
     require_memory(memory)
     require_protocol("sampler", sampler, Sampler, SAMPLER_REMEDY)
     denoiser = trajectory_denoiser(prior, length, context, memory)
-    return _ensemble(key, prior, denoiser, length, samples, sampler, memory, progress)
+    return _ensemble(key, prior, denoiser, length, samples, sampler, memory, progress)[0]
 
 
 def posterior_denoiser(
     prior: Prior,
     observation: Observation,
     length: int,
+    samples: int,
     guidance: Guidance | None = None,
     sampler: Sampler | None = None,
     memory: Memory = Memory(),
@@ -152,7 +203,12 @@ def posterior_denoiser(
     denoiser = trajectory_denoiser(prior, length, context, memory)
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
-    return posterior, default_sampler(prior, posterior) if sampler is None else sampler
+    sampler = default_sampler(prior, posterior) if sampler is None else sampler
+    require_whole("samples", samples)
+    require_at_least("samples", samples, 1)
+    if isinstance(sampler, Adapts):
+        sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape))
+    return posterior, sampler
 
 
 def guided(denoiser: Denoiser, observation: Observation, guidance: Guidance) -> Denoiser:
@@ -200,8 +256,10 @@ def check_sizes(
     require_shared("length", length, TIME)
     together = island(sampler)
     if chunk is None:
-        chunk = members_that_fit(samples, math.lcm(together, shares(BATCH)), needed)
+        chunk = members_that_fit(samples, together * shares(BATCH), needed)
     chunk = -(-min(chunk, samples) // together) * together
+    if together > 1:  # islands that nobody asked for are better than none for a device
+        chunk = -(-chunk // (together * shares(BATCH))) * together * shares(BATCH)
     require_shared("chunk", chunk // together, BATCH)
     remedies = [f"Lower memory.chunk, the members sampled at once ({chunk})"] * (chunk > 1)
     if prior.window is not None:
@@ -239,7 +297,7 @@ def _ensemble(
     sampler: Sampler,
     memory: Memory,
     progress: bool,
-) -> Array:
+) -> tuple[Array, dict[str, Array]]:
     shape = (length, *prior.state_shape)
 
     def arguments(start: int, chunk: int) -> tuple[Any, ...]:
@@ -255,9 +313,10 @@ def _ensemble(
     for start in tqdm(starts, desc="assimilate", unit="chunk", disable=not progress):
         # the last chunk is filled up, so that one compilation serves all
         parts.append(run_if_fits(_draw, remedy, *arguments(start, chunk)))
-    ensemble, diverged_at = (jnp.concatenate(part)[:samples] for part in zip(*parts, strict=True))
+    ensemble, diverged_at, report = jax.tree.map(lambda *part: jnp.concatenate(part), *parts)
     require_finite(ensemble, diverged_at, samples)
-    return ensemble
+    islands = -(-samples // island(sampler))
+    return ensemble[:samples], jax.tree.map(lambda a: a[:islands], report)
 
 
 @partial(jax.jit, static_argnames="shape")
@@ -268,10 +327,10 @@ def _draw(
     standardisation: Standardisation,
     sampler: Sampler,
     shape: tuple[int, ...],
-) -> tuple[Array, Array]:
-    """Members in physical units, and where each diverged."""
-    drawn, diverged_at = draw_members(key, members, denoiser, sampler, shape)
-    return constrain(standardisation.inverse(drawn), BATCH, TIME), diverged_at
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Members in physical units, where each diverged, and what the sampler reports."""
+    drawn, diverged_at, report = draw_members(key, members, denoiser, sampler, shape)
+    return constrain(standardisation.inverse(drawn), BATCH, TIME), diverged_at, report
 
 
 def _check_length(prior: Prior, length: int) -> None:

@@ -26,6 +26,7 @@ def count_evaluations(
     sampler: Sampler | None = None,
     memory: Memory = Memory(),
     context: Any = None,
+    samples: int = 256,
 ) -> Evaluations:
     """Evaluations of the prior's denoiser for one member of `assimilate` with these arguments.
 
@@ -37,7 +38,9 @@ def count_evaluations(
         ConfigError, ObservationError: See `assimilate`.
     """
     guidance = default_guidance(prior, observation) if guidance is None else guidance
-    _, sampler = posterior_denoiser(prior, observation, length, guidance, sampler, memory, context)
+    _, sampler = posterior_denoiser(
+        prior, observation, length, samples, guidance, sampler, memory, context
+    )
     denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
     counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
     run = jax.jit(partial(draw, shape=(length, *prior.state_shape)))

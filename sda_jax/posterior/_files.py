@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import dumps
+from sda_jax.posterior._diagnosis import Diagnosis
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 
 
@@ -53,6 +55,31 @@ def new_posterior(
                 file[name].attrs["units"] = "physical"
         file.attrs["description"] = text
         yield file
+
+
+def put_diagnosis(file: h5py.File, diagnosis: Diagnosis) -> None:
+    """Keeps a diagnosis in an open posterior file."""
+    file["fit"] = diagnosis.fit
+    file["fit"].attrs["units"] = "probability"
+    rest = {k: v for k, v in diagnosis._asdict().items() if k != "fit"}
+    file.attrs["diagnosis"] = json.dumps(rest)
+
+
+def load_diagnosis(path: str | Path) -> Diagnosis:
+    """Reads the diagnosis that `assimilate_to_file` made.
+
+    Raises:
+        StorageError: The file is missing, damaged or of another kind, or has none.
+    """
+    with read_hdf5(path, "posterior") as file:
+        if "diagnosis" not in file.attrs or "fit" not in file:
+            raise StorageError(
+                str(path), "no diagnosis", "one, as assimilate_to_file writes", "Make it again."
+            )
+        found = json.loads(file.attrs["diagnosis"])
+        fit = file["fit"][()]
+    found["warnings"] = tuple(found["warnings"])
+    return Diagnosis(fit=fit, **found)
 
 
 def load_posterior(path: str | Path) -> dict[str, np.ndarray]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, Guidance, Sampler
 from sda_jax.diffusion._denoisers import NetworkDenoiser
-from sda_jax.diffusion._grids import Concentrated, LogSNR
+from sda_jax.diffusion._grids import LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
-from sda_jax.guidance import GaussianCovariance
+from sda_jax.guidance import GaussianCovariance, StatisticalLinearization
 from sda_jax.observations._observation import Observation
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.samplers import (
@@ -17,6 +17,7 @@ from sda_jax.samplers import (
     DPMSolverPP2M,
     Gibbs,
     LeimkuhlerMatthews,
+    Population,
     PredictorCorrector,
 )
 
@@ -31,18 +32,25 @@ def _gibbs(steps: int) -> PredictorCorrector:
     return PredictorCorrector(steps, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.03))
 
 
-DEFAULT_GUIDANCE = GaussianCovariance(iterations=10)
-DEFAULT_SAMPLER = Candidates(_stepping(32, LogSNR(), 7, 0.5), count=2)
+DEFAULT_GUIDANCE = StatisticalLinearization()
+# of members that are drawn independently of each other
+INDEPENDENT_GUIDANCE = GaussianCovariance(iterations=10)
+INDEPENDENT_SAMPLER = Candidates(_stepping(32, LogSNR(), 7, 0.5), count=2)
 PRIOR_SAMPLER = _stepping(64, LogSNR(), 7, 0.5)
 # of rising cost: benchmarks/results/posterior.md
 PRESETS: dict[str, tuple[Any, Any]] = {
     "fast": (
         DEFAULT_GUIDANCE,
-        # hardly a step above 20, where the posterior is nearly Gaussian
-        Candidates(_stepping(22, Concentrated(0.001, 20.0, 0.9), 3, 1.0), count=2, share=0.5),
+        Population(particles=2, search=44, refinement=13, alone=INDEPENDENT_SAMPLER),
     ),
-    "default": (DEFAULT_GUIDANCE, DEFAULT_SAMPLER),
-    "accurate": (DEFAULT_GUIDANCE, dataclasses.replace(DEFAULT_SAMPLER, count=4)),
+    "default": (DEFAULT_GUIDANCE, Population(alone=INDEPENDENT_SAMPLER)),
+    "accurate": (
+        DEFAULT_GUIDANCE,
+        Population(
+            particles=12, search=72, refinement=24, corrections=3, alone=INDEPENDENT_SAMPLER
+        ),
+    ),
+    "independent": (INDEPENDENT_GUIDANCE, INDEPENDENT_SAMPLER),
 }
 # no gradient through windows put together: benchmarks/results/kolmogorov_calibration.md
 _INNOVATIONS = GaussianCovariance(20, inflation=None, through_network=False)
@@ -76,11 +84,16 @@ def default_guidance(prior: Prior, observation: Observation) -> Guidance:
     """The guidance where the user gives none."""
     usual, _ = presets(prior)["default"]
     # the innovations of other noise models say nothing of the inflation
-    return usual if observation.noise is None else dataclasses.replace(usual, inflation=1.0)
+    follows = isinstance(usual, GaussianCovariance) and usual.inflation is None
+    follows = follows and observation.noise is not None
+    return dataclasses.replace(usual, inflation=1.0) if follows else usual
 
 
 def default_sampler(prior: Prior, posterior: Denoiser) -> Sampler:
     """The sampler where the user gives none: the prior's, whose Gibbs steps some priors need, or
     one without these for a posterior's denoiser that does not draw."""
     _, usual = presets(prior)["default"]
-    return usual if isinstance(posterior, DrawsPosterior) else DEFAULT_SAMPLER
+    steps_draw = isinstance(usual, PredictorCorrector) and isinstance(usual.corrector, Gibbs)
+    return (
+        INDEPENDENT_SAMPLER if steps_draw and not isinstance(posterior, DrawsPosterior) else usual
+    )

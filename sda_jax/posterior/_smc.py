@@ -121,9 +121,6 @@ def twisted_smc(
     require_positive("threshold", threshold)
     require_at_most("threshold", threshold, 1)
     require_protocol("guidance", guidance, LikelihoodGuidance, "Use GaussianCovariance or SDA.")
-    observation.require_gaussian(
-        "twists of other distributions are known up to a factor only", "Use assimilate."
-    )
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)

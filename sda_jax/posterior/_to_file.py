@@ -23,8 +23,14 @@ from sda_jax.core._keys import require_key
 from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
-from sda_jax.posterior._assimilate import check_sizes, posterior_denoiser, require_finite
-from sda_jax.posterior._files import new_posterior
+from sda_jax.posterior._assimilate import (
+    check_sizes,
+    posterior_denoiser,
+    require_finite,
+    warn,
+)
+from sda_jax.posterior._diagnosis import fits, judged
+from sda_jax.posterior._files import load_diagnosis, new_posterior, put_diagnosis
 from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
@@ -32,8 +38,8 @@ from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._hdf5 import create_array
 from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
-from sda_jax.runtime._processes import on_process_zero, unaddressed
-from sda_jax.samplers._driver import advance_members, begin_members, finish_members
+from sda_jax.runtime._processes import on_process_zero, unaddressed, whole
+from sda_jax.samplers._driver import advance_members, begin_members, finish_members, island
 
 
 def assimilate_to_file(
@@ -80,7 +86,7 @@ def assimilate_to_file(
     require_at_least("save_every", save_every, 1)
     guidance = default_guidance(prior, observation) if guidance is None else guidance
     denoiser, sampler = posterior_denoiser(
-        prior, observation, length, guidance, sampler, memory, context
+        prior, observation, length, samples, guidance, sampler, memory, context
     )
     shape = (length, *prior.state_shape)
     run = _Run(key, denoiser, sampler, shape)
@@ -106,12 +112,17 @@ def assimilate_to_file(
             members = first + jnp.arange(chunk)  # the last block is filled up: one compilation
             under_way = parts.folder / "under_way" / f"{first:08d}"
             draws = run.block(members, under_way, save_every, remedy, bar)
-            x, diverged_at = _end(denoiser, sampler, prior.standardisation, draws)
+            x, diverged_at, report = _end(denoiser, sampler, prior.standardisation, draws)
             require_finite(x, diverged_at, last - first)
+            islands = -(-(last - first) // island(sampler))
+            parts.note(first, {k: whole(v)[:islands].tolist() for k, v in report.items()})
             parts.write(first, last, x)
             on_process_zero(partial(shutil.rmtree, under_way))
     size = samples, *shape
-    on_process_zero(lambda: _assemble(path, parts, todo, size, identity, description, truth))
+    on_process_zero(
+        lambda: _assemble(path, parts, todo, size, identity, description, truth, observation)
+    )
+    warn(load_diagnosis(path))
     return path
 
 
@@ -123,13 +134,19 @@ def _assemble(
     identity: str,
     description: Any,
     truth: Any,
+    observation: Observation,
 ) -> None:
-    """The file of all blocks."""
+    """The file of all blocks, and the diagnosis of what it holds."""
     with new_posterior(path, description, truth=truth) as file:
         file.attrs["identity"] = identity
         data = create_array(file, "ensemble", size)
         data.attrs["units"] = "physical"
         parts.copy(todo, 0, data)
+        each = [fits(observation, jnp.asarray(data[a:b])) for a, b in todo]
+        notes = [parts.noted(first) for first, _ in todo]
+        report = {name: np.concatenate([n[name] for n in notes]) for name in notes[0]}
+        fit, misfit = (np.concatenate(part) for part in zip(*each, strict=True))
+        put_diagnosis(file, judged(fit, misfit, report))
     parts.remove()
 
 
@@ -206,9 +223,9 @@ def _advance(
 @jax.jit
 def _end(
     denoiser: Denoiser, sampler: Sampler, standardisation: Standardisation, draws: PyTree[Array]
-) -> tuple[Array, Array]:
-    x, diverged_at = finish_members(denoiser, sampler, draws)
-    return constrain(standardisation.inverse(x), BATCH, TIME), diverged_at
+) -> tuple[Array, Array, dict[str, Array]]:
+    x, diverged_at, report = finish_members(denoiser, sampler, draws)
+    return constrain(standardisation.inverse(x), BATCH, TIME), diverged_at, report
 
 
 def _pinned(draws: PyTree[Array], shape: tuple[int, ...]) -> PyTree[Array]:

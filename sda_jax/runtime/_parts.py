@@ -3,6 +3,7 @@ there and one file takes them."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zlib
@@ -53,6 +54,23 @@ class Parts:
     def has(self, first: int, last: int) -> bool:
         """Whether rows `first ... last` are finished."""
         return bool(on_process_zero(self._block(first, last).is_dir))
+
+    def note(self, first: int, words: Any) -> None:
+        """Keeps what is to be said of the block from row `first` on, as JSON."""
+        text = json.dumps(words)
+        on_process_zero(lambda: write_text(self.folder / f"{first:08d}.json", text))
+
+    def noted(self, first: int) -> Any:
+        """What `note` kept.
+
+        Raises:
+            StorageError: It is gone or damaged.
+        """
+        path = self.folder / f"{first:08d}.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise _damaged(path, f"{error}") from error
 
     def write(self, first: int, last: int, x: jax.Array) -> None:
         """Keeps `x`, whose rows from 0 are rows `first ... last`, and perhaps more to be left out;

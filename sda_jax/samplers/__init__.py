@@ -11,6 +11,7 @@ from sda_jax.samplers._gibbs import Gibbs
 from sda_jax.samplers._heun import Heun
 from sda_jax.samplers._langevin import Langevin
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
+from sda_jax.samplers._population import Population
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Langevin",
     "LeimkuhlerMatthews",
     "Memoryless",
+    "Population",
     "PredictorCorrector",
     "RepeatedMoves",
     "draw",
@@ -40,5 +42,6 @@ register(
     Heun,
     Langevin,
     LeimkuhlerMatthews,
+    Population,
     PredictorCorrector,
 )

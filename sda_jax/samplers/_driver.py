@@ -6,6 +6,7 @@ A draw under way is a `Progress`, which can be saved between any two steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._protocols import Denoiser, PopulationSampler, Sampler, SamplerState
-from sda_jax.runtime._devices import over_batch
+from sda_jax.core._protocols import Denoiser, PopulationSampler, Reports, Sampler, SamplerState
+from sda_jax.runtime._devices import BATCH, over_batch, shares
 
 
 class Progress(NamedTuple):
@@ -72,19 +73,20 @@ def island(sampler: Any) -> int:
 
 def draw_members(
     key: PRNGKey, members: Array, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]
-) -> tuple[Array, Array]:
-    """Whole draws of these members `(members, L, *S)`, and where each diverged.
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Whole draws of these members `(members, L, *S)`, where each diverged, and what the sampler
+    reports of each island.
 
     Member i of independent draws has the key folded with i; island j, the members from
     `j * island` on, the key folded with j. `members` are whole islands, in order.
     """
 
-    def one(unit: Array) -> tuple[Array, Array]:
+    def one(unit: Array) -> tuple[Array, Array, dict[str, Array]]:
         own = jax.random.fold_in(key, unit)
         progress = advance(own, denoiser, sampler, begin(own, denoiser, sampler, shape), 0)
-        return sampler.finish(denoiser, progress.state), progress.diverged_at
+        return _ended(denoiser, sampler, progress)
 
-    return _flat(sampler, *over_batch(one, _units(members, sampler)))
+    return _flat(sampler, *_each(sampler, one, _units(members, sampler)))
 
 
 def begin_members(
@@ -95,7 +97,7 @@ def begin_members(
     def one(unit: Array) -> Progress:
         return begin(jax.random.fold_in(key, unit), denoiser, sampler, shape)
 
-    return over_batch(one, _units(members, sampler))
+    return _each(sampler, one, _units(members, sampler))
 
 
 def advance_members(
@@ -113,15 +115,29 @@ def advance_members(
         unit, before = given
         return advance(jax.random.fold_in(key, unit), denoiser, sampler, before, first, steps)
 
-    return over_batch(one, (_units(members, sampler), progress))
+    return _each(sampler, one, (_units(members, sampler), progress))
 
 
 def finish_members(
     denoiser: Denoiser, sampler: Sampler, progress: PyTree[Array]
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, dict[str, Array]]:
     """What `draw_members` gives, of draws after their last step."""
-    x = over_batch(partial(sampler.finish, denoiser), progress.state)
-    return _flat(sampler, x, progress.diverged_at)
+    return _flat(sampler, *_each(sampler, partial(_ended, denoiser, sampler), progress))
+
+
+def _ended(
+    denoiser: Denoiser, sampler: Sampler, progress: Progress
+) -> tuple[Array, Array, dict[str, Array]]:
+    report = sampler.report(progress.state) if isinstance(sampler, Reports) else {}
+    return sampler.finish(denoiser, progress.state), progress.diverged_at, report
+
+
+def _each(sampler: Sampler, one: Callable[..., Any], units: PyTree[Array]) -> Any:
+    """`one` of each unit: of draws side by side, of islands, which are many already, in turn but
+    for those of other devices."""
+    if isinstance(sampler, PopulationSampler) and shares(BATCH) == 1:
+        return jax.lax.map(one, units)
+    return over_batch(one, units)
 
 
 def _units(members: Array, sampler: Sampler) -> Array:
@@ -130,8 +146,10 @@ def _units(members: Array, sampler: Sampler) -> Array:
     return members if size == 1 else members[::size] // size
 
 
-def _flat(sampler: Sampler, x: Array, diverged_at: Array) -> tuple[Array, Array]:
+def _flat(
+    sampler: Sampler, x: Array, diverged_at: Array, report: dict[str, Array]
+) -> tuple[Array, Array, dict[str, Array]]:
     """Members of all islands one after the other."""
     if isinstance(sampler, PopulationSampler):
-        return x.reshape(-1, *x.shape[2:]), diverged_at.reshape(-1)
-    return x, diverged_at
+        return x.reshape(-1, *x.shape[2:]), diverged_at[:, : x.shape[1]].reshape(-1), report
+    return x, diverged_at, report

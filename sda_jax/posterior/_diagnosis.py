@@ -1,0 +1,177 @@
+"""Whether an ensemble can be trusted, from what was seen and from how it was drawn: no truth."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import stats
+
+from sda_jax.core._errors import ConfigError
+from sda_jax.observations._noise_models import DrawsNoise, NoiseModel
+from sda_jax.observations._observation import Observation, require_observation
+
+DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit's size is known
+UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
+# where benchmarks/operators.py finds that bounds break
+ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 1.5, 0.5
+
+
+class Diagnosis(NamedTuple):
+    """Diagnostics of an ensemble that need no truth.
+
+    Attributes:
+        fit: Of each member, the probability that what it predicts is seen with residuals as large
+            as those of y, or larger; for Gaussian noise the tail of chi-square.
+        misfit: Of all members' fits in the mean, standard deviations from what y's noise allows.
+        astray: Share of the members that cannot have made y: with a fit below 1e-4.
+        disagreement: Between populations, in nats of their estimates of `log p(y)`; NaN for
+            independent draws.
+        effective: Least effective sample size of a population, as a share; NaN likewise.
+        distinct: Share of the members that are particles of their own; NaN likewise.
+        warnings: What is wrong, and what to do; empty for an ensemble to be trusted.
+    """
+
+    fit: Float[np.ndarray, " samples"]
+    misfit: float
+    astray: float
+    disagreement: float
+    effective: float
+    distinct: float
+    warnings: tuple[str, ...]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing was found wrong."""
+        return not self.warnings
+
+    def summary(self) -> str:
+        """In a line or two."""
+        known = [f"misfit {self.misfit:+.1f} standard deviations", f"astray {self.astray:.1%}"]
+        if np.isfinite(self.disagreement):
+            known += [
+                f"populations disagree by {self.disagreement:.2f} nats",
+                f"least effective sample size {self.effective:.1%}",
+                f"distinct {self.distinct:.0%}",
+            ]
+        verdict = "The ensemble looks trustworthy" if self.trusted else "Do not trust the ensemble"
+        return f"{verdict}: {', '.join(known)}." + "".join(f"\n{w}" for w in self.warnings)
+
+
+class Posterior(NamedTuple):
+    """An ensemble `(samples, L, *S)` in physical units, and its diagnosis."""
+
+    ensemble: Float[Array, "samples length *state"]
+    diagnosis: Diagnosis
+
+
+def diagnose(
+    observation: Observation,
+    ensemble: Float[Array, "samples length *state"],
+    report: dict[str, Any] | None = None,
+) -> Diagnosis:
+    """What can be said of an ensemble without a truth.
+
+    An ensemble that passes may still be wrong in what was not observed: held-out values
+    (`evaluation.held_out_ranks`) see more.
+
+    Args:
+        observation: What was assimilated, in physical units.
+        ensemble: Members in physical units.
+        report: What the sampler says of its populations: `log_evidence` of each group,
+            `effective` and `distinct` of each island; None for independent draws.
+
+    Raises:
+        ConfigError: No members.
+        ObservationError: No observation.
+    """
+    require_observation(observation)
+    if not len(ensemble):
+        raise ConfigError("ensemble", "no members", "at least one", "Draw some.")
+    return judged(*fits(observation, jnp.asarray(ensemble)), report)
+
+
+def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None = None) -> Diagnosis:
+    """The diagnosis of members with these `fits`; `report` as in `diagnose`."""
+    misfit = float(misfits.mean())
+    astray = float(np.mean(~(fit >= UNLIKELY)))
+    report = report or {}
+    evidence = np.asarray(report.get("log_evidence", ()))
+    disagreement = float(np.ptp(evidence)) if evidence.size > 1 else float("nan")
+    effective, distinct = (
+        float(np.min(report[name])) if name in report else float("nan")
+        for name in ("effective", "distinct")
+    )
+    found = []
+    if astray > ASTRAY:
+        found.append(
+            f"{astray:.1%} of the members cannot have made what was seen: take more particles or "
+            'steps (the preset "accurate"), or leave them out.'
+        )
+    if abs(misfit) > MISFIT:
+        kind = "worse" if misfit > 0 else "better"
+        found.append(
+            f"Members fit y {kind} than its noise allows ({misfit:+.1f} standard deviations): "
+            "check std and the operator's units, or the prior cannot make what was seen."
+        )
+    if disagreement > DISAGREEMENT:
+        found.append(
+            f"Populations disagree on the evidence by {disagreement:.1f} nats: modes may be lost "
+            'or their shares wrong. Take more particles (the preset "accurate").'
+        )
+    if distinct < COPIES:
+        found.append(
+            f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
+        )
+    return Diagnosis(fit, misfit, astray, disagreement, effective, distinct, tuple(found))
+
+
+def fits(observation: Observation, ensemble: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Tail probabilities of the members' fits, and how much worse these are than expected, in
+    standard deviations."""
+    count = int(jnp.sum(observation.observed))
+    indifferent = np.ones(len(ensemble)), np.zeros(len(ensemble))
+    if count == 0:
+        return indifferent
+    if isinstance(observation.noise, NoiseModel) and not isinstance(observation.noise, DrawsNoise):
+        return indifferent  # of what cannot be drawn nothing is expected
+    if observation.noise is None:
+        squares = np.asarray(squared_innovations(observation, ensemble), np.float64)
+        return stats.chi2.sf(squares, count), (squares - count) / np.sqrt(2 * count)
+    own, mean, std = (np.asarray(a, np.float64) for a in _compared(observation, ensemble))
+    away = (mean - own) / np.maximum(std, np.finfo(np.float32).tiny)
+    return stats.norm.sf(away), away
+
+
+@jax.jit
+def squared_innovations(
+    observation: Observation, members: Float[Array, "samples length *state"]
+) -> Float[Array, " samples"]:
+    """`|L^-1 (y - A(x))|^2` of every member, `L L^T` the noise's covariance."""
+
+    def one(x: Array) -> Array:
+        residual = observation.residual(observation.operator(x))
+        return jnp.sum(observation.whitened(residual) ** 2)
+
+    return jax.lax.map(one, members)
+
+
+@jax.jit
+def _compared(observation: Observation, members: Array) -> tuple[Array, Array, Array]:
+    """Of each member, `log p(y | x)` of y and its mean and deviation over draws of y."""
+    seen, keys = observation.observed, jax.random.split(jax.random.key(0), DRAWS)
+
+    def one(x: Array) -> tuple[Array, Array, Array]:
+        prediction = observation.operator(x)
+
+        def of(y: Array) -> Array:
+            return jnp.sum(jnp.where(seen, observation.noise.log_prob(y, prediction), 0.0))
+
+        drawn = jax.vmap(lambda key: of(observation.noise.sample(key, prediction)))(keys)
+        own = of(jnp.where(seen, jnp.asarray(observation.y, jnp.float32), 1.0))
+        return own, jnp.mean(drawn), jnp.std(drawn)
+
+    return jax.lax.map(one, members)

@@ -1,0 +1,376 @@
+"""A population of particles, weighed where modes are decided, refined independently below."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.special import logsumexp
+from jaxtyping import Array
+
+from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._component import component, static
+from sda_jax.core._errors import (
+    ConfigError,
+    require_at_least,
+    require_at_most,
+    require_below,
+    require_positive,
+)
+from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
+from sda_jax.core._resampling import ordered_resampling
+from sda_jax.diffusion._grids import Piecewise
+from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.guidance._base import Guided
+from sda_jax.guidance._statistical import (
+    Level,
+    StatisticalLinearization,
+    is_dense,
+    log_normal,
+)
+from sda_jax.samplers._dpm import DPMSolverPP2M
+from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
+from sda_jax.samplers._predictor_corrector import PredictorCorrector
+
+# noise levels of the search and the share of its steps down to each: modes are decided between
+# sigma/mu of 8 and 0.4
+LEVELS, SHARES = (float("inf"), 20.0, 8.0, 0.4), (0.0, 0.08, 0.2, 0.86)
+MEMBERS, FEWEST = 256, 256  # of an island at most; particles at least
+HALVINGS = 12
+
+
+class Place(NamedTuple):
+    """Where a particle is, and what guidance makes of it: its posterior mean, how far y moves that,
+    and `log p(y | x_t)`."""
+
+    x: Trajectory
+    x_hat: Trajectory
+    shift: Trajectory
+    log_twist: Array
+
+
+class Particles(NamedTuple):
+    """What a population remembers.
+
+    Attributes:
+        places: Of the particles; of the members once these go on alone, in the first rows.
+        log_weights: `(particles,)`; those of a group add up to its estimate of p(y), times its
+            size.
+        effective: The least effective sample size so far, as a share of a group.
+        distinct: Share of the members that are particles of their own, where they go on alone.
+        predictor: What the predictor of each member remembers.
+    """
+
+    places: Place
+    log_weights: Array
+    effective: Array
+    distinct: Array
+    predictor: Any
+
+
+@component
+class Population:
+    """Draws the members of an island together: particles that guided steps move are weighed down
+    to the noise level below which an operator is as good as linear; as many as there are members
+    are drawn from them and go on independently of each other.
+
+    What guidance is wrong about, weights put right (twisted sequential Monte Carlo, Wu et al.,
+    2023): the shares of modes are the posterior's, not the guidance's. A step draws from the
+    Gaussian that x given x_t and y would have (`StatisticalLinearization`), without a gradient
+    through the network, and the weights know its density. Groups of particles are resampled by
+    themselves and meet in the end by their evidence: where they disagree, modes were lost by
+    chance. Refinement is a predictor-corrector's, guided through the network.
+
+    Members depend on all others of their island. Other guidance, and trajectories or observations
+    that are too large for matrices of their size, are drawn independently, by `alone`.
+
+    Attributes:
+        island: Members; at most as many as are asked for, see `fitted`.
+        particles: For each member, or more where there are few members.
+        search: Weighed steps.
+        until: sigma/mu at which members go on alone.
+        refinement: Steps of members, with `corrections` each.
+        groups: Of particles.
+        threshold: Effective sample size, as a share of a group, below which it is resampled.
+        inflation: Factor of V in the search's twist, down to sigma/mu of 0.4: an approximation that
+            is too sure of itself costs more particles than one that is not.
+        at_once: Particles moved at once; the members are the same whatever it is.
+        alone: Sampler of independent draws.
+
+    Raises:
+        ConfigError: Impossible numbers.
+    """
+
+    island: int = static(MEMBERS)
+    particles: int = static(4)
+    search: int = static(60)
+    until: float = static(0.15)
+    refinement: int = static(18)
+    corrections: int = static(2)
+    groups: int = static(2)
+    threshold: float = 0.5
+    inflation: float = 1.5
+    at_once: int = static(64)
+    alone: Any = PredictorCorrector()
+
+    def __post_init__(self) -> None:
+        for name in ("island", "particles", "search", "refinement", "groups", "at_once"):
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("corrections", self.corrections, 0)
+        require_at_least("inflation", self.inflation, 1)
+        require_positive("until", self.until)
+        require_below("until", self.until, LEVELS[-1])
+        require_positive("threshold", self.threshold)
+        require_at_most("threshold", self.threshold, 1)
+
+    @property
+    def steps(self) -> int:
+        """Of the search and of the refinement."""
+        return self.search + self.refinement
+
+    def fitted(self, posterior: Denoiser, samples: int, shape: tuple[int, ...]) -> Sampler:
+        """What draws so many members of trajectories `(L, *S)`: with islands that share them, or
+        independent draws where the posterior is no population's."""
+        known = isinstance(posterior, Guided) and isinstance(
+            posterior.method, StatisticalLinearization
+        )
+        if not known or not is_dense(int(np.prod(shape)), np.size(posterior.observation.y)):
+            return self.alone
+        islands = -(-samples // self.island)
+        island = -(-samples // islands)
+        return dataclasses.replace(self, island=island)
+
+    def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
+        """Particles of noise."""
+        posterior = _guided(denoiser)
+        schedule = posterior.schedule
+        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
+        x = spread * jax.random.normal(jax.random.split(key)[0], (self._count, *shape))
+        time = self._times(posterior)[0]
+        level = posterior.method.level(posterior.denoiser, shape, time)
+        places = self._map(lambda x: self._looked_at(posterior, level, x, time), x)
+        predictor = jax.vmap(self._refining.predictor.init)(x[: self.island])
+        nothing = jnp.ones(()), jnp.ones(()), predictor
+        memory = Particles(places, _usable(places.log_twist), *nothing)
+        return SamplerState(x, noise_ratio(schedule, time), memory)
+
+    def step(
+        self, key: PRNGKey, denoiser: Denoiser, state: SamplerState, i: Array | int
+    ) -> SamplerState:
+        """A step of all particles, or of the members."""
+        posterior = _guided(denoiser)
+        return jax.lax.cond(
+            jnp.asarray(i) < self.search,
+            lambda: self._searched(key, posterior, state, i),
+            lambda: self._refined(key, posterior, state, i),
+        )
+
+    def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
+        """The members."""
+        schedule, x = denoiser.schedule, state.x[: self.island]
+        time = self._times(_guided(denoiser))[-1]
+        x_hat = self._map(lambda x: denoiser(x, time), x)
+        return (x / schedule.mu(time) + x_hat) / 2
+
+    def report(self, state: SamplerState) -> dict[str, Array]:
+        """How the search went."""
+        weights = state.memory.log_weights.reshape(self.groups, -1)
+        log_evidence = logsumexp(weights, axis=1) - jnp.log(weights.shape[1])
+        memory = state.memory
+        return {
+            "log_evidence": log_evidence,
+            "effective": memory.effective,
+            "distinct": memory.distinct,
+        }
+
+    @property
+    def _count(self) -> int:
+        least = max(self.particles * self.island, FEWEST)
+        return -(-least // self.groups) * self.groups
+
+    @property
+    def _refining(self) -> PredictorCorrector:
+        corrector = LeimkuhlerMatthews(self.corrections, 0.5, above=0.005)
+        grid = Piecewise((self.until, 0.0))
+        return PredictorCorrector(self.refinement, grid, DPMSolverPP2M(), corrector)
+
+    def _times(self, posterior: Guided) -> Array:
+        """Of all steps."""
+        schedule, refining = posterior.schedule, self._refining
+        search = Piecewise((*LEVELS, self.until), (*SHARES, 1.0))(schedule, self.search)
+        return jnp.concatenate([search[:-1], refining.grid(schedule, refining.steps)])
+
+    def _inflation(self, posterior: Guided, t: Time) -> Array:
+        """Of V at time t: none where members go on alone."""
+        high, low = jnp.log(LEVELS[-1]), jnp.log(self.until)
+        place = (jnp.log(noise_ratio(posterior.schedule, t)) - low) / (high - low)
+        return 1 + (self.inflation - 1) * jnp.clip(place, 0.0, 1.0)
+
+    def _map(self, one: Any, x: Any) -> Any:
+        return jax.lax.map(one, x, batch_size=min(self.at_once, jax.tree.leaves(x)[0].shape[0]))
+
+    def _looked_at(self, posterior: Guided, level: Level, x: Trajectory, t: Time) -> Place:
+        """What guidance makes of one particle."""
+        x_hat = posterior.denoiser(x, t)
+        near = posterior.method.linearised(posterior.observation, x_hat, level)
+        factor = jnp.linalg.cholesky(near.covariance(level, self._inflation(posterior, t)))
+        w = level.variances * (near.jacobian.T @ cho_solve((factor, True), near.residual))
+        shift = (level.basis @ w).reshape(x.shape)
+        return Place(x, x_hat, shift, log_normal(near, factor))
+
+    def _searched(
+        self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
+    ) -> SamplerState:
+        """A step of all particles, from t to s, weighed and resampled."""
+        memory, shape = state.memory, state.x.shape[1:]
+        times, count = self._times(posterior), self._count
+        t, s = times[i], times[i + 1]
+        key_move, key_resample, key_members = jax.random.split(
+            jax.random.fold_in(jax.random.split(key)[1], i), 3
+        )
+        above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
+
+        def one(both: tuple[PRNGKey, Place]) -> tuple[Place, Array]:
+            x, log_ratio = self._moved(both[0], posterior, above, both[1], t, s)
+            place = self._looked_at(posterior, below, x, s)
+            return place, log_ratio + place.log_twist - both[1].log_twist
+
+        keys = jax.random.split(key_move, count)
+        places, gained = self._map(one, (keys, memory.places))
+        each = count // self.groups
+        weights = _usable(memory.log_weights + gained).reshape(self.groups, each)
+        effective = jax.vmap(_effective)(weights)
+        grouped = places.x_hat.reshape(self.groups, each, *shape)
+        keys = jax.random.split(key_resample, self.groups)
+        index, weights = jax.vmap(self._resampled)(keys, grouped, weights)
+        index = (index + each * jnp.arange(self.groups)[:, None]).reshape(-1)
+        memory = memory._replace(
+            places=jax.tree.map(lambda a: a[index], places),
+            log_weights=weights.reshape(-1),
+            effective=jnp.minimum(memory.effective, jnp.min(effective)),
+        )
+        last = jnp.asarray(i) == self.search - 1
+        memory = jax.lax.cond(last, lambda: self._chosen(key_members, memory), lambda: memory)
+        return SamplerState(memory.places.x, noise_ratio(posterior.schedule, s), memory)
+
+    def _resampled(self, key: PRNGKey, x_hat: Array, log_weights: Array) -> tuple[Array, Array]:
+        """Ancestors of a group's particles and their weights.
+
+        Drawn by a power of the weights, of which enough particles are left; the rest they keep. An
+        approximation that is wrong about one particle at one level is not so at the next, which
+        gives back what this one takes: a single level cannot decide everything.
+        """
+        power = _power(log_weights, self.threshold)
+        part = power * log_weights
+        total = logsumexp(part)
+        index = ordered_resampling(key, x_hat, jnp.exp(part - total), len(log_weights))
+        kept = (1 - power) * log_weights[index] + total - jnp.log(len(log_weights))
+        due = power > 0
+        return jnp.where(due, index, jnp.arange(len(index))), jnp.where(due, kept, log_weights)
+
+    def _chosen(self, key: PRNGKey, memory: Particles) -> Particles:
+        """The members in the first rows: drawn from all groups, each with its evidence, which its
+        weights add up to."""
+        weights = jnp.exp(memory.log_weights - logsumexp(memory.log_weights))
+        key_draw, key_order = jax.random.split(key)
+        index = ordered_resampling(key_draw, memory.places.x_hat, weights, self.island)
+        index = jax.random.permutation(key_order, index)
+        others = jnp.sum(index[:, None] == index[None, :], axis=1)
+        rows = jnp.arange(self._count).at[: self.island].set(index)
+        places = jax.tree.map(lambda a: a[rows], memory.places)
+        return memory._replace(places=places, distinct=jnp.mean(1 / others))
+
+    def _refined(
+        self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
+    ) -> SamplerState:
+        """A step of the members, each by itself."""
+        sampler, own = self._refining, jnp.asarray(i) - self.search
+
+        def one(given: tuple[Array, Array, Any]) -> SamplerState:
+            member, x, memory = given
+            mine = jax.random.fold_in(jax.random.split(key)[0], member)
+            return sampler.step(mine, posterior, SamplerState(x, state.ratio, memory), own)
+
+        members = jnp.arange(self.island)
+        found = self._map(one, (members, state.x[: self.island], state.memory.predictor))
+        x = state.x.at[: self.island].set(found.x)
+        memory = state.memory._replace(predictor=found.memory)
+        return SamplerState(x, found.ratio[0], memory)
+
+    def _moved(
+        self, key: PRNGKey, posterior: Guided, level: Level, place: Place, t: Time, s: Time
+    ) -> tuple[Trajectory, Array]:
+        """A draw of x_s given x_t and y, were the data Gaussian, and the log ratio of the prior's
+        kernel to that one's density there.
+
+        In V's basis the prior's kernel has the covariance `D = v + c^2 V`, the other one
+        `D - c^2 V H^T S^-1 H V`, H the operator's Jacobian and S the residual's covariance.
+        """
+        schedule, variances = posterior.schedule, level.variances
+        share = (noise_ratio(schedule, s) / noise_ratio(schedule, t)) ** 2
+        c = schedule.mu(s) * (1 - share)
+        v = schedule.sigma(s) ** 2 * (1 - share)
+        prior = v + c**2 * variances
+        near = posterior.method.linearised(posterior.observation, place.x_hat, level)
+        inflation = self._inflation(posterior, t)
+        h, s_prior = near.jacobian, near.covariance(level, inflation)
+        factor = jnp.linalg.cholesky(s_prior)
+        keys = jax.random.split(key, 3)
+        # by Matheron's rule: an error of x_hat, one of y, and the update for both
+        error = jnp.sqrt(variances) * jax.random.normal(keys[0], variances.shape)
+        rest = jnp.linalg.cholesky(near.covariance(level, inflation - 1))
+        seen = h @ error + rest @ jax.random.normal(keys[1], near.residual.shape)
+        error = error - variances * (h.T @ cho_solve((factor, True), seen))
+        delta = c * error + jnp.sqrt(v) * jax.random.normal(keys[2], variances.shape)
+        shift = c * (level.basis.T @ place.shift.reshape(-1))
+        narrow = jnp.linalg.cholesky(s_prior - (h * (c**2 * variances**2 / prior)) @ h.T)
+        across = solve_triangular(narrow, h @ (c * variances * delta / prior), lower=True)
+        log_ratio = (
+            -jnp.sum(shift * (delta + shift / 2) / prior)
+            + (across @ across) / 2
+            + jnp.sum(jnp.log(jnp.diagonal(narrow)) - jnp.log(jnp.diagonal(factor)))
+        )
+        mean = share * schedule.mu(s) / schedule.mu(t) * place.x + c * place.x_hat
+        moved = (level.basis @ (shift + delta)).reshape(mean.shape)
+        return mean + moved, log_ratio
+
+
+def _guided(denoiser: Any) -> Guided:
+    known = isinstance(denoiser, Guided) and isinstance(denoiser.method, StatisticalLinearization)
+    if known:
+        return denoiser
+    raise ConfigError(
+        "guidance",
+        type(getattr(denoiser, "method", denoiser)).__name__,
+        "StatisticalLinearization, whose covariances particles are weighed with",
+        "Use it, or a sampler of independent draws such as PredictorCorrector.",
+    )
+
+
+def _effective(log_weights: Array) -> Array:
+    """Effective sample size, as a share."""
+    total, squares = logsumexp(log_weights), logsumexp(2 * log_weights)
+    return jnp.exp(2 * total - squares) / len(log_weights)
+
+
+def _power(log_weights: Array, threshold: Array | float) -> Array:
+    """The power of weights whose effective sample size is the threshold; 1 where that is still
+    more, 0 where the weights' own is."""
+    finite = jnp.where(jnp.isfinite(log_weights), log_weights, -1e30)
+
+    def halved(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        enough = _effective(middle * finite) >= threshold
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, HALVINGS, halved, (jnp.zeros(()), jnp.ones(())))
+    return jnp.where(_effective(finite) >= threshold, 0.0, low)
+
+
+def _usable(log_weights: Array) -> Array:
+    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)

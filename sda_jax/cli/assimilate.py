@@ -29,7 +29,8 @@ from sda_jax.experiment._files import (
 )
 from sda_jax.observations._files import save_observation
 from sda_jax.posterior._assimilate import check_observation
-from sda_jax.posterior._to_file import assimilate_to_file
+from sda_jax.posterior._files import load_diagnosis
+from sda_jax.posterior._to_file import draw_to_file
 from sda_jax.runtime._claims import claim
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import is_process_zero, on_process_zero, whole
@@ -119,7 +120,7 @@ def _case(arguments: Arguments) -> None:
     check_observation(prior, test.observation, test.length)
     folder = claim(options.output / options.case, dumps(description))
     start = time.perf_counter()
-    path = assimilate_to_file(
+    path = draw_to_file(
         path=folder / "posterior.h5",
         **sampling_arguments(prior, test, config.assimilation),
         save_every=options.save_every,
@@ -136,6 +137,7 @@ def _case(arguments: Arguments) -> None:
             f"posterior: {path} ({config.assimilation.samples} members of {test.length} states, "
             f"spread {_spread(path):.3f}, {seconds:.1f} s)"
         )
+        print(load_diagnosis(path).summary())
 
 
 def _spread(path: Path) -> float:

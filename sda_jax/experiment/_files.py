@@ -22,8 +22,9 @@ from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._export import provenance, require_format, write_posterior
+from sda_jax.posterior._files import load_diagnosis
 from sda_jax.posterior._summary import summarise
-from sda_jax.posterior._to_file import assimilate_to_file, digest
+from sda_jax.posterior._to_file import digest, draw_to_file
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._claims import claim
 from sda_jax.runtime._files import atomic
@@ -190,7 +191,7 @@ def assimilate_files(
     )
     if not _is_there(path, description):
         attributes = provenance(prior_name, description, config.seed, sda_observations=used.report)
-        _draw(path, prior, used, (start, length), config, attributes, save_every, progress)
+        _draw(path, prior, used, (start, length), config, attributes, save_every, progress, report)
     if quantiles is not None:
         on_process_zero(lambda: _summarise(path, summary_path(path), quantiles))
     return path
@@ -229,6 +230,7 @@ def _draw(
     attributes: dict[str, str],
     save_every: int,
     progress: bool,
+    report: Report,
 ) -> None:
     """Samples into a folder beside `path`, and makes the file of it."""
     layout, (start, length) = prior.layout, period
@@ -236,7 +238,7 @@ def _draw(
     folder = claim(path.with_name(path.name + ".parts"), attributes["sda_config"], "--posterior")
     settings = config.assimilation
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
-    drawn = assimilate_to_file(
+    drawn = draw_to_file(
         stream(config.seed, "assimilation"),
         folder / "posterior.h5",
         prior,
@@ -251,10 +253,14 @@ def _draw(
         progress=progress,
     )
 
+    summary = load_diagnosis(drawn).summary()
+    report(summary)
+
     def export() -> None:
         with read_hdf5(drawn, "posterior") as file:
             members = (file["ensemble"][i] for i in range(settings.samples))
-            write_posterior(path, members, settings.samples, layout, start, attributes)
+            known = attributes | {"sda_diagnosis": summary}
+            write_posterior(path, members, settings.samples, layout, start, known)
         shutil.rmtree(folder)
 
     on_process_zero(export)

@@ -58,9 +58,9 @@ class Linearised(NamedTuple):
     log_scale: Scalar
     count: Scalar
 
-    def covariance(self, level: Level, inflation: Scalar | float = 1.0) -> Array:
+    def covariance(self, level: Level) -> Array:
         """Of the residual."""
-        return self.noise + inflation * (self.jacobian * level.variances) @ self.jacobian.T
+        return self.noise + (self.jacobian * level.variances) @ self.jacobian.T
 
 
 def is_dense(trajectory: int, observed: int) -> bool:

@@ -75,12 +75,38 @@ def assimilate_to_file(
         progress: Shows a bar over the noise levels of all blocks.
 
     Returns:
-        `path`.
+        `path`. The file has the ensemble's diagnosis (`load_diagnosis`), which is warned of where
+        the ensemble should not be trusted.
 
     Raises:
         ConfigError, ObservationError, DivergenceError, ResourceError: See `assimilate`.
         StorageError: The file or its parts are of another ensemble, or cannot be written.
     """
+    found = draw_to_file(
+        key, path, prior, observation, length, samples, guidance, sampler, memory, context,
+        save_every, description, truth, progress,
+    )  # fmt: skip
+    warn(load_diagnosis(found))
+    return found
+
+
+def draw_to_file(
+    key: PRNGKey,
+    path: str | Path,
+    prior: Prior,
+    observation: Observation,
+    length: int,
+    samples: int,
+    guidance: Guidance | None = None,
+    sampler: Sampler | None = None,
+    memory: Memory = Memory(),
+    context: Any = None,
+    save_every: int = 16,
+    description: Any = None,
+    truth: Any = None,
+    progress: bool = False,
+) -> Path:
+    """`assimilate_to_file` without a warning."""
     require_key(key)
     path = Path(path)
     require_at_least("save_every", save_every, 1)
@@ -122,7 +148,6 @@ def assimilate_to_file(
     on_process_zero(
         lambda: _assemble(path, parts, todo, size, identity, description, truth, observation)
     )
-    warn(load_diagnosis(path))
     return path
 
 

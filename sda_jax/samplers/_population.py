@@ -96,8 +96,6 @@ class Population:
         refinement: Steps of members, with `corrections` each.
         groups: Of particles.
         threshold: Effective sample size, as a share of a group, below which it is resampled.
-        inflation: Factor of V in the search's twist, down to sigma/mu of 0.4: an approximation that
-            is too sure of itself costs more particles than one that is not.
         at_once: Particles moved at once; the members are the same whatever it is.
         alone: Sampler of independent draws.
 
@@ -106,14 +104,13 @@ class Population:
     """
 
     island: int = static(MEMBERS)
-    particles: int = static(4)
-    search: int = static(60)
+    particles: int = static(6)
+    search: int = static(44)
     until: float = static(0.15)
-    refinement: int = static(18)
-    corrections: int = static(2)
+    refinement: int = static(12)
+    corrections: int = static(4)
     groups: int = static(2)
     threshold: float = 0.5
-    inflation: float = 1.5
     at_once: int = static(64)
     alone: Any = PredictorCorrector()
 
@@ -121,7 +118,6 @@ class Population:
         for name in ("island", "particles", "search", "refinement", "groups", "at_once"):
             require_at_least(name, getattr(self, name), 1)
         require_at_least("corrections", self.corrections, 0)
-        require_at_least("inflation", self.inflation, 1)
         require_positive("until", self.until)
         require_below("until", self.until, LEVELS[-1])
         require_positive("threshold", self.threshold)
@@ -204,12 +200,6 @@ class Population:
         search = Piecewise((*LEVELS, self.until), (*SHARES, 1.0))(schedule, self.search)
         return jnp.concatenate([search[:-1], refining.grid(schedule, refining.steps)])
 
-    def _inflation(self, posterior: Guided, t: Time) -> Array:
-        """Of V at time t: none where members go on alone."""
-        high, low = jnp.log(LEVELS[-1]), jnp.log(self.until)
-        place = (jnp.log(noise_ratio(posterior.schedule, t)) - low) / (high - low)
-        return 1 + (self.inflation - 1) * jnp.clip(place, 0.0, 1.0)
-
     def _map(self, one: Any, x: Any) -> Any:
         return jax.lax.map(one, x, batch_size=min(self.at_once, jax.tree.leaves(x)[0].shape[0]))
 
@@ -217,7 +207,7 @@ class Population:
         """What guidance makes of one particle."""
         x_hat = posterior.denoiser(x, t)
         near = posterior.method.linearised(posterior.observation, x_hat, level)
-        factor = jnp.linalg.cholesky(near.covariance(level, self._inflation(posterior, t)))
+        factor = jnp.linalg.cholesky(near.covariance(level))
         w = level.variances * (near.jacobian.T @ cho_solve((factor, True), near.residual))
         shift = (level.basis @ w).reshape(x.shape)
         return Place(x, x_hat, shift, log_normal(near, factor))
@@ -316,13 +306,12 @@ class Population:
         v = schedule.sigma(s) ** 2 * (1 - share)
         prior = v + c**2 * variances
         near = posterior.method.linearised(posterior.observation, place.x_hat, level)
-        inflation = self._inflation(posterior, t)
-        h, s_prior = near.jacobian, near.covariance(level, inflation)
+        h, s_prior = near.jacobian, near.covariance(level)
         factor = jnp.linalg.cholesky(s_prior)
         keys = jax.random.split(key, 3)
         # by Matheron's rule: an error of x_hat, one of y, and the update for both
         error = jnp.sqrt(variances) * jax.random.normal(keys[0], variances.shape)
-        rest = jnp.linalg.cholesky(near.covariance(level, inflation - 1))
+        rest = jnp.linalg.cholesky(near.noise)
         seen = h @ error + rest @ jax.random.normal(keys[1], near.residual.shape)
         error = error - variances * (h.T @ cho_solve((factor, True), seen))
         delta = c * error + jnp.sqrt(v) * jax.random.normal(keys[2], variances.shape)

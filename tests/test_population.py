@@ -1,0 +1,190 @@
+"""Populations and statistical linearisation, where the answer is known."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import sda_jax as sda
+from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
+from sda_jax.core._errors import ConfigError
+from sda_jax.observations._noise_models import Normal
+
+CHAIN, LENGTH = sda.DampedSpring(), 16
+EVERY = sda.Every(2, sda.Channels((0,)))
+SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=5)
+LINEAR = sda.StatisticalLinearization()
+
+
+def squares(x):
+    return x[::2, :1] ** 2
+
+
+def flow(x):
+    return jnp.abs(x[::3, :1])
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return exact_prior(CHAIN, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def observation():
+    truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
+    return sda.observe(jax.random.key(2), truth, EVERY, std=0.2)
+
+
+def standardised(prior, observation):
+    return observation.standardised(prior.standardisation)
+
+
+@pytest.mark.parametrize("ratio", [20.0, 1.0, 0.05])
+def test_linear_operators_have_the_twist_of_the_gaussian_covariance(prior, observation, ratio):
+    """And so has a noise model that is Gaussian, whatever stands for it; of values that are missing
+    nothing is known."""
+    t = prior.denoiser.schedule.time(ratio)
+    x = prior.denoiser.schedule.mu(t) * jax.random.normal(jax.random.key(3), (LENGTH, 4))
+    y = observation.y.at[1].set(jnp.nan)
+    seen = standardised(prior, sda.Observation(y, EVERY, std=0.2))
+    expected_twist = sda.GaussianCovariance(40)
+    x_hat, gradient = expected_twist.twist(prior.denoiser, seen, x, t)
+    expected = expected_twist.log_twist(prior.denoiser, seen, x_hat, t)
+    for one in (seen, standardised(prior, sda.Observation(y, EVERY, noise=Normal(0.2)))):
+        found = LINEAR.log_twist(prior.denoiser, one, x_hat, t)
+        assert abs(found - expected) < 1e-3 * abs(expected) + 2e-3
+        _, slope = LINEAR.twist(prior.denoiser, one, x, t)
+        np.testing.assert_allclose(slope, gradient, rtol=1e-2, atol=1e-2 * np.abs(gradient).max())
+
+
+def test_a_square_is_seen_with_its_mean_and_covariance(prior):
+    """Of `u = x_hat + e`, `E u^2 = x_hat^2 + V` and `Cov(u_i^2, u_j^2) = 4 x_i x_j V_ij + 2 V_ij^2`;
+    the second to the error of so many draws."""
+    draws, t = 4096, prior.denoiser.schedule.time(2.0)
+    method = sda.StatisticalLinearization(draws=draws)
+    y = jnp.ones((8, 1))
+    seen = standardised(prior, sda.Observation(y, squares, std=0.1))
+    level = method.level(prior.denoiser, (LENGTH, 4), t)
+    x_hat = jax.random.normal(jax.random.key(5), (LENGTH, 4))
+    near = method.linearised(seen, x_hat, level)
+    errors = np.asarray(level.errors, np.float64)[:, ::2, 0]
+    v = errors.T @ errors / draws  # as drawn
+    scale = np.asarray(prior.standardisation.std, np.float64).reshape(-1)
+    scale = scale[0] if scale.size else 1.0
+    u = np.asarray(prior.standardisation.inverse(x_hat), np.float64)[::2, 0]
+    v = v * scale**2
+    np.testing.assert_allclose(near.residual, 1 - (u**2 + np.diag(v)), rtol=1e-3, atol=1e-3)
+    exact = np.diag(np.full(8, 0.01)) + 4 * np.outer(u, u) * v + 2 * v**2
+    found = np.asarray(near.covariance(level), np.float64)
+    shrunk = found.copy()
+    np.fill_diagonal(shrunk, 0)
+    error = 4 * np.sqrt(np.outer(np.diag(exact), np.diag(exact)) * 4 / draws)
+    assert (np.abs(np.diag(found - exact)) < 2 * np.diag(error)).all()
+    # of what is not linear, a fifth of what is off the diagonal is taken away
+    apart = exact - 0.2 * 2 * v**2
+    np.fill_diagonal(apart, 0)
+    assert (np.abs(shrunk - apart) < 2 * error).all()
+
+
+def evidence(observation):
+    distribution = trajectory_distribution(CHAIN, LENGTH)
+    matrix = np.asarray(jax.jacobian(EVERY)(jnp.zeros((LENGTH, 4)))).reshape(8, -1)
+    covariance = matrix @ distribution.covariance @ matrix.T + 0.04 * np.eye(8)
+    mean = matrix @ distribution.mean.reshape(-1)
+    y = np.asarray(observation.y, float).reshape(-1)
+    return scipy.stats.multivariate_normal.logpdf(y, mean, covariance)
+
+
+def test_a_population_is_the_kalman_smoothers(prior, observation):
+    """Mean within 4 standard errors in every component, covariance along each of its axes within
+    4 standard errors and 3 %, and every group's evidence."""
+    n = 1024
+    sampler = sda.Population(n, particles=1, inflation=1.0, corrections=1)
+    found = sda.draw_posterior(jax.random.key(3), prior, observation, LENGTH, n, LINEAR, sampler)
+    exact = kalman_smoother(CHAIN, observation, LENGTH)
+    flat = np.asarray(found.ensemble, np.float64).reshape(n, -1)
+    mean = exact.mean.reshape(-1)
+    z = (flat.mean(0) - mean) / np.sqrt(np.diag(exact.covariance) / n)
+    assert np.abs(z).max() < 4, z
+    variances, axes = np.linalg.eigh(exact.covariance)
+    along = ((flat - mean) @ axes).var(axis=0, ddof=1) / variances
+    assert np.abs(along - 1).max() < 0.03 + 4 * np.sqrt(2 / n), along
+    assert found.diagnosis.trusted and found.diagnosis.disagreement < 0.2
+
+
+def test_modes_have_their_shares():
+    """A coordinate seen up to its sign at one place, and a weak hint of the sign: the share of the
+    positive mode is that of the hint."""
+    prior = exact_prior(sda.VectorAutoregression(), 8)
+    distribution = trajectory_distribution(sda.VectorAutoregression(), 8)
+    std = np.sqrt(distribution.covariance[0, 0])
+
+    def both(x):
+        return jnp.stack([jnp.abs(x[0, 0]) / std, x[0, 0] / std])
+
+    seen = sda.Observation(jnp.array([1.5, 0.5]), both, std=jnp.array([0.1, 1.5]))
+    x = sda.assimilate(jax.random.key(0), prior, seen, 8, 512, LINEAR, sda.Population(512))
+    grid = np.linspace(-6, 6, 4001)
+    log_p = scipy.stats.norm.logpdf(grid, float(distribution.mean[0, 0]) / std)
+    log_p += scipy.stats.norm.logpdf(1.5, np.abs(grid), 0.1)
+    log_p += scipy.stats.norm.logpdf(0.5, grid, 1.5)
+    p = np.exp(log_p)
+    share = p[grid > 0].sum() / p.sum()
+    found = float(np.mean(np.asarray(x)[:, 0, 0] > 0))
+    # resampling from fewer particles than there are levels costs more than independent draws
+    assert abs(found - share) < 6 * np.sqrt(share * (1 - share) / 512), (found, share)
+
+
+def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, observation):
+    """Islands of 4, of which 10 members are two and a half; particles moved 5 at once."""
+    sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4))
+    given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
+    whole = sda.draw_posterior(*given)
+    size = float(jnp.abs(whole.ensemble).max())
+    for memory in (sda.Memory(4), sda.Memory(12)):
+        part = sda.assimilate(*given, memory=memory)
+        np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-4 * size)
+    other = dataclasses.replace(sampler, at_once=64)
+    part = sda.assimilate(*given[:-1], other)
+    np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-3 * size)
+    path = tmp_path / "p.h5"
+    key, *rest = given
+    sda.assimilate_to_file(key, path, *rest, memory=sda.Memory(4), save_every=4)
+    found = sda.load_posterior(path)["ensemble"]
+    np.testing.assert_allclose(found, whole.ensemble, rtol=0, atol=1e-4 * size)
+    known = sda.load_diagnosis(path)
+    np.testing.assert_allclose(known.fit, whole.diagnosis.fit, atol=1e-3)
+    assert known[3:] == pytest.approx(whole.diagnosis[3:], abs=1e-2)
+
+
+def test_what_is_no_populations_is_drawn_independently(prior, observation):
+    """Other guidance, and trajectories beyond matrices of their size."""
+    alone = sda.PredictorCorrector(4, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
+    sampler = dataclasses.replace(SMALL, alone=alone)
+    given = jax.random.key(0), prior, observation, LENGTH, 3
+    expected = sda.assimilate(*given, sda.GaussianCovariance(), alone)
+    found = sda.assimilate(*given, sda.GaussianCovariance(), sampler)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ConfigError, match="StatisticalLinearization"):
+        sampler.init(jax.random.key(0), prior.denoiser, (LENGTH, 4))
+
+
+def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
+    """Fits of exact draws have no tail; members moved off y, and an ensemble of copies, do."""
+    exact = kalman_smoother(CHAIN, observation, LENGTH)
+    root = np.linalg.cholesky(exact.covariance)
+    white = np.random.default_rng(0).normal(size=(256, len(root)))
+    x = (exact.mean.reshape(-1) + white @ root.T).reshape(256, LENGTH, 4).astype(np.float32)
+    assert sda.diagnose(observation, x).trusted
+    away = x.copy()
+    away[:8, ::2, 0] += 1.5
+    found = sda.diagnose(observation, away)
+    assert found.astray == 8 / 256 and "members cannot have made" in found.warnings[0]
+    report = {"log_evidence": [[0.0, 3.0]], "effective": [0.2], "distinct": [0.1]}
+    found = sda.diagnose(observation, x, report)
+    assert len(found.warnings) == 2 and not found.trusted and found.disagreement == 3.0
+    t = sda.Observation(observation.y, EVERY, noise=sda.StudentT(0.2, 30.0))
+    assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted

@@ -39,6 +39,9 @@ BOUNDS = {
 }
 
 
+SIGNALS = ("misfit", "disagreement", "effective", "distinct")
+
+
 class Reference(NamedTuple):
     """An observation of a truth and two ensembles of its posterior."""
 
@@ -141,13 +144,25 @@ def prior_of(label: str) -> sda.Prior:
     return sda.load_prior(label)
 
 
+def cost(prior: sda.Prior, preset: str) -> dict[str, int]:
+    """Evaluations for a member."""
+    some = sda.Observation(np.zeros((3, *prior.state_shape)), sda.Every(4, lambda x: x), std=1.0)
+    found = sda.count_evaluations(prior, some, 9, *sda.presets(prior)[preset])
+    return {"forwards": found.forwards, "vjps": found.vjps}
+
+
+def warned(r: dict[str, Any]) -> bool:
+    """Whether the ensemble was warned of."""
+    return bool(r["warnings"])
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """The share of operators for which all bounds hold, by system and preset, and the worst."""
     lines = [
         "| system | preset | operators | all bounds hold | "
         + " | ".join(f"{b} broken" for b in BOUNDS)
-        + " | forwards | VJPs | seconds |",
-        "|---" * (7 + len(BOUNDS)) + "|",
+        + " | warned of those that miss one | of those that hold | forwards | VJPs | seconds |",
+        "|---" * (9 + len(BOUNDS)) + "|",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for r in records:
@@ -155,6 +170,9 @@ def table(records: list[dict[str, Any]]) -> str:
     for (system, preset), rows in groups.items():
         held = sum(not broken(r) for r in rows)
         cells = [str(sum(b in broken(r) for r in rows)) for b in BOUNDS]
+        for wrong in (True, False):
+            some = [r for r in rows if bool(broken(r)) == wrong]
+            cells.append(f"{sum(map(warned, some))} of {len(some)}")
         cells += [f"{np.median([r[c] for r in rows]):.0f}" for c in ("forwards", "vjps", "seconds")]
         share = f"{held} ({100 * held / len(rows):.0f} %)"
         lines.append(f"| {system} | {preset} | {len(rows)} | {share} | " + " | ".join(cells) + " |")
@@ -164,14 +182,15 @@ def table(records: list[dict[str, Any]]) -> str:
 def listed(records: list[dict[str, Any]]) -> str:
     """Every operator on which a bound is broken."""
     lines = [
-        "| system | preset | seed | operator | " + " | ".join(BOUNDS) + " |",
-        "|---" * (4 + len(BOUNDS)) + "|",
+        "| system | preset | seed | operator | " + " | ".join(BOUNDS) + " | warned |",
+        "|---" * (5 + len(BOUNDS)) + "|",
     ]
     for r in records:
         if broken(r):
             cells = " | ".join(f"{r[b]:.3g}" for b in BOUNDS)
             lines.append(
-                f"| {r['system']} | {r['preset']} | {r['seed']} | {r['operator']} | {cells} |"
+                f"| {r['system']} | {r['preset']} | {r['seed']} | {r['operator']} | {cells} "
+                f"| {'yes' if warned(r) else 'no'} |"
             )
     return "\n".join(lines)
 
@@ -187,6 +206,7 @@ def main() -> None:
     options = parser.parse_args()
     path = RESULTS / f"{options.name}.jsonl"
     prior = prior_of(options.system)
+    costs = {name: cost(prior, name) for name in options.presets}
     settings = {name: repr(sda.presets(prior)[name]) for name in options.presets}
     records = [r for r in read_records(path) if r["settings"] == settings.get(r["preset"])]
     for seed in range(options.first, options.first + options.seeds):
@@ -201,10 +221,10 @@ def main() -> None:
             guidance, sampler = sda.presets(prior)[preset]
             key = jax.random.fold_in(jax.random.key(2626), seed)
             start = time.perf_counter()
-            ensemble = sda.assimilate(
+            posterior = sda.draw_posterior(
                 key, prior, known.observation, known.made.length, SAMPLES, guidance, sampler
             )
-            ensemble = np.asarray(ensemble)
+            diagnosis = posterior.diagnosis
             found = {
                 "system": options.system,
                 "seed": seed,
@@ -213,7 +233,10 @@ def main() -> None:
                 "family": known.made.family,
                 "settings": settings[preset],
                 "seconds": round(time.perf_counter() - start, 1),
-                **scores(prior.system, known, ensemble),
+                **scores(prior.system, known, np.asarray(posterior.ensemble)),
+                **{k: float(getattr(diagnosis, k)) for k in SIGNALS},
+                "warnings": list(diagnosis.warnings),
+                **costs[preset],
                 **measured(),
             }
             records.append(found)

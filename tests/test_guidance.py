@@ -30,6 +30,7 @@ METHODS = [
     sda.GaussianCovariance(),
     sda.GaussianCovariance(through_network=False),
     sda.GaussianCovariance(inflation=None, through_network=False),
+    sda.StatisticalLinearization(),
 ]
 EXACT = [
     sda.TweedieCovariance(),
@@ -38,6 +39,7 @@ EXACT = [
     sda.MMPS(6, limit=1e6, solver="gmres"),
     sda.GaussianCovariance(6),
     sda.GaussianCovariance(6, through_network=False),
+    sda.StatisticalLinearization(),
 ]
 each_method = pytest.mark.parametrize("method", METHODS, ids=str)
 CHAIN, LENGTH = sda.VectorAutoregression(), 6
@@ -305,6 +307,7 @@ VJPS = [
     (sda.GaussianCovariance(inflation=None, through_network=False), 0),
     (sda.MMPS(1, 1e6), 1), (sda.MMPS(3, 1e6), 3), (sda.MMPS(3, 1e-6), 1),
     (sda.MMPS(3, 1e-6, above=sda.GaussianCovariance(through_network=False)), 0),
+    (sda.StatisticalLinearization(), 1),
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import scipy.stats
 import sda_jax as sda
 from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
 from sda_jax.core._component import component
-from sda_jax.core._errors import ConfigError, DivergenceError, ObservationError
+from sda_jax.core._errors import ConfigError, DivergenceError
 from sda_jax.core._resampling import ordered_resampling
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.posterior._smc import Particles
@@ -146,13 +146,27 @@ def test_particles_that_diverge_are_counted_and_weigh_nothing(observation):
         sda.twisted_smc(jax.random.key(0), none, observation, LENGTH, 16, steps=32)
 
 
+@pytest.mark.parametrize("guidance", [sda.GaussianCovariance(), sda.StatisticalLinearization()])
+def test_counts_have_their_evidence(guidance):
+    """Of one count, whose logarithm of the mean is a coordinate, by quadrature."""
+    prior, distribution = exact_prior(CHAIN, LENGTH), trajectory_distribution(CHAIN, LENGTH)
+    counts = sda.Observation(jnp.array([7.0]), last_coordinate, noise=sda.Poisson())
+    found = sda.twisted_smc(jax.random.key(0), prior, counts, LENGTH, 512, guidance, steps=64)
+    place = (LENGTH - 1) * 4
+    mean, std = distribution.mean.reshape(-1)[place], distribution.covariance[place, place] ** 0.5
+    u = mean + std * np.linspace(-8, 8, 4001)
+    p = scipy.stats.norm.pdf(u, mean, std) * scipy.stats.poisson.pmf(7, np.exp(u))
+    assert abs(found.log_evidence - np.log(p.sum() * (u[1] - u[0]))) < 0.1
+
+
+def last_coordinate(x):
+    return x[-1, :1]
+
+
 def test_impossible_settings_are_refused(observation):
     prior = exact_prior(CHAIN, LENGTH)
     with pytest.raises(ConfigError, match="guidance: got DPS.*log_twist"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, sda.DPS())
-    counts = sda.Observation(np.ones((8, 1)), OPERATOR, noise=sda.Poisson())
-    with pytest.raises(ObservationError, match="noise.*Gaussian noise"):
-        sda.twisted_smc(jax.random.key(0), prior, counts, LENGTH, 8)
     with pytest.raises(ConfigError, match="threshold"):
         sda.twisted_smc(jax.random.key(0), prior, observation, LENGTH, 8, threshold=2.0)
     with pytest.raises(ConfigError, match="particles"):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Scalar, Time, Trajectory
@@ -50,6 +51,8 @@ class Linearised(NamedTuple):
         noise: `(m, m)`: y's, and that of what the line leaves of the operator.
         log_scale: Logarithm of the factor that the likelihood lacks.
         count: Elements observed.
+        log_mean: Logarithm of the mean of `p(y | x_hat + e)` over the draws of e.
+        bent: Share of the prediction's variance that the line leaves, in units of the noise.
     """
 
     jacobian: Array
@@ -57,6 +60,8 @@ class Linearised(NamedTuple):
     noise: Array
     log_scale: Scalar
     count: Scalar
+    log_mean: Scalar
+    bent: Scalar
 
     def covariance(self, level: Level) -> Array:
         """Of the residual."""
@@ -80,8 +85,8 @@ class StatisticalLinearization(GuidanceMethod):
     what they are certain of. For a linear operator both are the same.
 
     Expectations are means over `draws` errors, the same for all members: of the slope the mean
-    Jacobian, and of what it leaves the sampled covariance, shrunk. Where a trajectory or y has more
-    than 768 numbers it is `GaussianCovariance(iterations)`.
+    Jacobian, and of what it leaves the sampled covariance, shrunk; see also `log_likelihood`. Where
+    a trajectory or y has more than 768 numbers it is `GaussianCovariance(iterations)`.
 
     Attributes:
         draws: Errors, an evaluation of the operator each; even, each with its opposite.
@@ -90,7 +95,7 @@ class StatisticalLinearization(GuidanceMethod):
     """
 
     draws: int = static(64)
-    jacobians: int = static(16)
+    jacobians: int = static(8)
     iterations: int = static(10)
 
     def __post_init__(self) -> None:
@@ -125,7 +130,7 @@ class StatisticalLinearization(GuidanceMethod):
             return GaussianCovariance(self.iterations).log_twist(denoiser, observation, x_hat, t)
         level = self.level(denoiser, x_hat.shape, t)
         near = self.linearised(observation, x_hat, level)
-        return log_normal(near, jnp.linalg.cholesky(near.covariance(level)))
+        return log_likelihood(near, jnp.linalg.cholesky(near.covariance(level)))
 
     def level(self, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Level:
         """Of the noise level at time t."""
@@ -164,17 +169,35 @@ class StatisticalLinearization(GuidanceMethod):
         remainder = remainder + SHRINKAGE * (alone - remainder)
         predicted = remainder.diagonal() + (jacobian**2) @ level.variances
         y, noise, log_scale = _gaussian(observation, mean, predicted)
+        sizes = jnp.diagonal(noise)
+        left = jnp.sum(remainder.diagonal() / sizes)
+        shape = jnp.shape(observation.y)
+        each = jax.vmap(lambda p: observation.log_prob(p.reshape(shape)))(every)
         return Linearised(
-            jacobian, jnp.where(seen, y - mean, 0.0), noise + remainder, log_scale, jnp.sum(seen)
+            jacobian,
+            jnp.where(seen, y - mean, 0.0),
+            noise + remainder,
+            log_scale,
+            jnp.sum(seen),
+            logsumexp(each) - jnp.log(self.draws),
+            left / jnp.maximum(jnp.sum(predicted / sizes), jnp.finfo(jnp.float32).tiny),
         )
 
 
-def log_normal(near: Linearised, factor: Array) -> Array:
-    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance."""
+def log_likelihood(near: Linearised, factor: Array) -> Array:
+    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance.
+
+    Mostly the normal distribution's. Where the operator is bent, half of it is the mean over draws:
+    better where the prediction has tails and y says little, as far below a threshold, and nothing
+    where y is precise and no draw comes near.
+    """
     white = solve_triangular(factor, near.residual, lower=True)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
     known = near.count * jnp.log(2 * jnp.pi)
-    return near.log_scale - (white @ white + log_det + known) / 2
+    normal = near.log_scale - (white @ white + log_det + known) / 2
+    share = near.bent / 2
+    sampled = jnp.log(jnp.maximum(share, jnp.finfo(jnp.float32).tiny)) + near.log_mean
+    return jnp.logaddexp(jnp.log1p(-share) + normal, sampled)
 
 
 def _gaussian(observation: Observation, mean: Array, variance: Array) -> tuple[Any, Array, Array]:

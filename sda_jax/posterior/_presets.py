@@ -67,9 +67,9 @@ def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
 
     The first three draw a population of particles, two, six and sixteen for each member, which are
     weighed where modes are decided (`Population`): right for operators that nobody tuned for, at
-    120, 287 and 949 forwards a member. "independent" draws each member twice down to there and goes
-    on with one that explains the observation (`Candidates`): members that are functions of their
-    own key alone, of trajectories of any length, but wrong for many nonlinear operators.
+    119, 315 and 1053 forwards a member. "independent" draws each member twice down to there and
+    goes on with one that explains the observation (`Candidates`): members that are functions of
+    their own key alone, of trajectories of any length, but wrong for many nonlinear operators.
 
     Periodic fields whose covariance the prior knows (`SpectralPreconditioned`) have settings of
     their own: Gibbs steps, which draw errors with that covariance and take no gradient through the

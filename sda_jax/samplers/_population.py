@@ -30,7 +30,7 @@ from sda_jax.guidance._statistical import (
     Level,
     StatisticalLinearization,
     is_dense,
-    log_normal,
+    log_likelihood,
 )
 from sda_jax.samplers._dpm import DPMSolverPP2M
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
@@ -210,7 +210,7 @@ class Population:
         factor = jnp.linalg.cholesky(near.covariance(level))
         w = level.variances * (near.jacobian.T @ cho_solve((factor, True), near.residual))
         shift = (level.basis @ w).reshape(x.shape)
-        return Place(x, x_hat, shift, log_normal(near, factor))
+        return Place(x, x_hat, shift, log_likelihood(near, factor))
 
     def _searched(
         self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR
+from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
 from sda_jax.diffusion._schedules import (
     VARIANCES,
     Cosine,
@@ -29,7 +29,14 @@ SIGMAS = {
 }
 SCHEDULES = [cls(variance=v) for cls in ALPHAS for v in VARIANCES]
 SCHEDULES += [VarianceExploding(), RectifiedFlow()]
-GRIDS = [EvenTime(), LogSNR(), Karras(), Concentrated()]
+INFINITE = float("inf")
+GRIDS = [
+    EvenTime(),
+    LogSNR(),
+    Karras(),
+    Concentrated(),
+    Piecewise((INFINITE, 1.0, 0.0), (0, 0.5, 1)),
+]
 
 
 @pytest.mark.parametrize("cls", ALPHAS)
@@ -100,3 +107,17 @@ def test_a_share_of_the_steps_lies_between_two_levels():
     np.testing.assert_allclose(whole, LogSNR()(schedule, 40), atol=1e-5)
     with pytest.raises(ConfigError, match="low: got 3.0; expected below 1.0"):
         Concentrated(3.0, 1.0)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VarianceExploding()], ids=str)
+def test_a_piecewise_grid_keeps_its_levels_and_shares(schedule):
+    """Part of the way, even in the logarithm on either side of a level; the whole way is LogSNR."""
+    grid = Piecewise((8.0, 0.5, 0.1), (0.0, 0.75, 1.0))
+    ratios = np.asarray(noise_ratio(schedule, grid(schedule, 8)))
+    expected = np.concatenate([np.geomspace(8, 0.5, 7), np.geomspace(0.5, 0.1, 3)[1:]])
+    np.testing.assert_allclose(ratios, expected, rtol=1e-3)
+    whole = Piecewise((INFINITE, 0.0))(schedule, 16)
+    np.testing.assert_allclose(whole, LogSNR()(schedule, 16), atol=1e-6)
+    for levels, shares in (((1.0, 2.0), (0, 1)), ((2.0, 1.0), (0, 0.9)), ((2.0,), (0, 1))):
+        with pytest.raises(ConfigError, match="levels, shares"):
+            Piecewise(levels, shares)

@@ -254,6 +254,9 @@ class Reports(Protocol):
 class Adapts(Protocol):
     """What stands for a sampler that depends on what is drawn."""
 
-    def fitted(self, posterior: Denoiser, samples: int, shape: tuple[int, ...]) -> Sampler:
-        """The sampler of so many members of trajectories `(L, *S)` of this posterior."""
+    def fitted(
+        self, posterior: Denoiser, samples: int, shape: tuple[int, ...], chunk: int | None
+    ) -> Sampler:
+        """The sampler of so many members of trajectories `(L, *S)` of this posterior, `chunk` of
+        them at once."""
         ...

@@ -207,7 +207,7 @@ def posterior_denoiser(
     require_whole("samples", samples)
     require_at_least("samples", samples, 1)
     if isinstance(sampler, Adapts):
-        sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape))
+        sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape), memory.chunk)
     return posterior, sampler
 
 

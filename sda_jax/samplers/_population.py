@@ -32,6 +32,7 @@ from sda_jax.guidance._statistical import (
     is_dense,
     log_likelihood,
 )
+from sda_jax.runtime._memory import CPU_MEMBERS
 from sda_jax.samplers._dpm import DPMSolverPP2M
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
@@ -96,7 +97,8 @@ class Population:
         refinement: Steps of members, with `corrections` each.
         groups: Of particles.
         threshold: Effective sample size, as a share of a group, below which it is resampled.
-        at_once: Particles moved at once; the members are the same whatever it is.
+        at_once: Particles moved at once; the members are the same whatever it is. None for the
+            chunk of `Memory`, and where that is None too for 64 on CPU, elsewhere for all.
         alone: Sampler of independent draws.
 
     Raises:
@@ -111,12 +113,14 @@ class Population:
     corrections: int = static(4)
     groups: int = static(2)
     threshold: float = 0.5
-    at_once: int = static(64)
+    at_once: int | None = static(None)
     alone: Any = PredictorCorrector()
 
     def __post_init__(self) -> None:
-        for name in ("island", "particles", "search", "refinement", "groups", "at_once"):
+        for name in ("island", "particles", "search", "refinement", "groups"):
             require_at_least(name, getattr(self, name), 1)
+        if self.at_once is not None:
+            require_at_least("at_once", self.at_once, 1)
         require_at_least("corrections", self.corrections, 0)
         require_positive("until", self.until)
         require_below("until", self.until, LEVELS[-1])
@@ -128,9 +132,12 @@ class Population:
         """Of the search and of the refinement."""
         return self.search + self.refinement
 
-    def fitted(self, posterior: Denoiser, samples: int, shape: tuple[int, ...]) -> Sampler:
+    def fitted(
+        self, posterior: Denoiser, samples: int, shape: tuple[int, ...], chunk: int | None
+    ) -> Sampler:
         """What draws so many members of trajectories `(L, *S)`: with islands that share them, or
-        independent draws where the posterior is no population's."""
+        independent draws where the posterior is no population's; `chunk` particles at once where
+        nothing else is said."""
         known = isinstance(posterior, Guided) and isinstance(
             posterior.method, StatisticalLinearization
         )
@@ -138,7 +145,8 @@ class Population:
             return self.alone
         islands = -(-samples // self.island)
         island = -(-samples // islands)
-        return dataclasses.replace(self, island=island)
+        at_once = self.at_once if self.at_once is not None else chunk
+        return dataclasses.replace(self, island=island, at_once=at_once)
 
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
         """Particles of noise."""
@@ -201,7 +209,9 @@ class Population:
         return jnp.concatenate([search[:-1], refining.grid(schedule, refining.steps)])
 
     def _map(self, one: Any, x: Any) -> Any:
-        return jax.lax.map(one, x, batch_size=min(self.at_once, jax.tree.leaves(x)[0].shape[0]))
+        count = len(jax.tree.leaves(x)[0])
+        usual = CPU_MEMBERS if jax.default_backend() == "cpu" else count
+        return jax.lax.map(one, x, batch_size=min(self.at_once or usual, count))
 
     def _looked_at(self, posterior: Guided, level: Level, x: Trajectory, t: Time) -> Place:
         """What guidance makes of one particle."""

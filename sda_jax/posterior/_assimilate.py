@@ -198,7 +198,7 @@ def posterior_denoiser(
     if not bool(jnp.any(observation.observed)):
         warnings.warn(
             "every value of the observation is missing: these are samples of the prior",
-            stacklevel=3,
+            stacklevel=4,
         )
     denoiser = trajectory_denoiser(prior, length, context, memory)
     standardised = observation.standardised(prior.standardisation)

@@ -107,7 +107,7 @@ def main() -> None:
                     test = draw_case(config, name, index)
                     cost = cost_of(prior, test, config.assimilation)
                     start = time.perf_counter()
-                    ensemble = sample_posterior(prior, test, config.assimilation)
+                    ensemble, _ = sample_posterior(prior, test, config.assimilation)
                     found = {
                         "case": name,
                         "method": method,

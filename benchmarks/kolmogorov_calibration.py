@@ -147,7 +147,7 @@ def main() -> None:
                 observation = sda.observe(key, drawn[index], case.operator, std=case.std)
                 test = test._replace(truth=drawn[index], observation=observation)
             assert test.truth is not None
-            ensemble = sample_posterior(prior, test, config.assimilation)
+            ensemble, _ = sample_posterior(prior, test, config.assimilation)
             ranks = metrics.ranks(ensemble, test.truth) * BINS // (options.members + 1)
             found = {
                 "case": name,

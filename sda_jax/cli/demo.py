@@ -62,6 +62,7 @@ def demo(arguments: Arguments) -> None:
     title = f"Posterior of {members} members given {np.size(test.observation.y)} numbers"
     paths = draw_posterior(folder, test.observation, dt, arrays, title)
     print(_table(record, reference_seconds))
+    print(record["diagnosis"])
     print(f"posterior: {folder / 'posterior.h5'}")
     print(f"observation: {folder / 'observation.h5'} (give one like it with --observation)")
     print("\n".join(f"figure: {path}" for path in paths))

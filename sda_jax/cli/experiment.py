@@ -59,13 +59,13 @@ def _run_case(config: Experiment, prior: Prior, output: Path, name: str, index: 
     print(f"{name}: simulating a truth ...", flush=True)
     test = draw_case(config, name, index)
     start = time.perf_counter()
-    ensemble = sample_posterior(prior, test, config.assimilation, progress=True)
+    ensemble, diagnosis = sample_posterior(prior, test, config.assimilation, progress=True)
     seconds = time.perf_counter() - start
     save_observation(folder / "observation.h5", test.observation, test.length)
     save_posterior(folder / "posterior.h5", ensemble, description, test.truth)
     record = {**flow_scores(test, ensemble), "seconds": seconds}
     write_text(folder / "scores.json", json.dumps(record, indent=2) + "\n")
-    print(f"{name}\n{flow_table(record)}")
+    print(f"{name}\n{flow_table(record)}\n{diagnosis.summary()}")
     arrays = {"ensemble": ensemble}
     if test.truth is not None:
         arrays["truth"] = np.asarray(test.truth)

@@ -14,7 +14,7 @@ from sda_jax.core._errors import ObservationError, require_at_least
 from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.evaluation._metrics import ranks
 from sda_jax.observations._observation import Observation, observe
-from sda_jax.posterior._assimilate import assimilate, check_observation, sample
+from sda_jax.posterior._assimilate import check_observation, draw_posterior, sample
 from sda_jax.posterior._diagnosis import squared_innovations
 from sda_jax.posterior._presets import PRIOR_SAMPLER
 from sda_jax.prior._prior import Prior
@@ -132,7 +132,7 @@ def simulation_based_calibration(
     found = []
     for i, truth in enumerate(drawn):
         observation = observe(jax.random.fold_in(key_noise, i), truth, operator, std=std)
-        ensemble = assimilate(
+        ensemble = draw_posterior(
             jax.random.fold_in(key_members, i),
             prior,
             observation,
@@ -142,6 +142,6 @@ def simulation_based_calibration(
             sampler,
             memory,
             context,
-        )
+        ).ensemble
         found.append(ranks(np.asarray(ensemble), np.asarray(truth)))
     return np.stack(found)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import ConfigError
@@ -22,8 +21,9 @@ from sda_jax.diffusion._denoisers import with_context
 from sda_jax.experiment._config import Assimilation, Case, Experiment
 from sda_jax.observations._files import load_observation
 from sda_jax.observations._observation import Observation, observe
-from sda_jax.posterior._assimilate import assimilate
+from sda_jax.posterior._assimilate import draw_posterior
 from sda_jax.posterior._cost import count_evaluations
+from sda_jax.posterior._diagnosis import Diagnosis
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import Mesh
@@ -171,9 +171,10 @@ def sampling_arguments(prior: Prior, test: TestCase, settings: Assimilation) -> 
 
 def sample_posterior(
     prior: Prior, test: TestCase, settings: Assimilation, progress: bool = False
-) -> Float[np.ndarray, "samples length *state"]:
-    """The ensemble that the configured settings draw."""
-    return whole(assimilate(**sampling_arguments(prior, test, settings), progress=progress))
+) -> tuple[Float[np.ndarray, "samples length *state"], Diagnosis]:
+    """The ensemble that the configured settings draw, on every process, and its diagnosis."""
+    found = draw_posterior(**sampling_arguments(prior, test, settings), progress=progress)
+    return whole(found.ensemble), found.diagnosis
 
 
 def cost_of(prior: Prior, test: TestCase, settings: Assimilation) -> Evaluations:
@@ -186,4 +187,5 @@ def cost_of(prior: Prior, test: TestCase, settings: Assimilation) -> Evaluations
         settings.sampler,
         settings.memory,
         test.context,
+        settings.samples,
     )

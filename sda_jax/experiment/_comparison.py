@@ -26,6 +26,7 @@ from sda_jax.samplers import (
     Candidates,
     Correctors,
     Evaluations,
+    Population,
     PredictorCorrector,
     RepeatedMoves,
 )
@@ -33,6 +34,8 @@ from sda_jax.samplers import (
 
 def corrections_of(sampler: Sampler) -> int:
     """Corrector steps after every predictor step; 0 of a sampler that has no correctors."""
+    if isinstance(sampler, Population):
+        return sampler.corrections
     inner = sampler.sampler if isinstance(sampler, Candidates) else sampler
     corrector = inner.corrector if isinstance(inner, PredictorCorrector) else None
     parts = corrector.parts if isinstance(corrector, Correctors) else (corrector,)
@@ -45,6 +48,8 @@ def with_corrections(sampler: Sampler, steps: int) -> Sampler:
     Raises:
         ConfigError: It does not have one corrector, whose steps are repeated.
     """
+    if isinstance(sampler, Population):
+        return dataclasses.replace(sampler, corrections=steps)
     if isinstance(sampler, Candidates):
         return dataclasses.replace(sampler, sampler=with_corrections(sampler.sampler, steps))
     if not (
@@ -110,11 +115,12 @@ def score_case(
 
     Returns:
         The ensemble and its record: the fields of `Comparison`; if the truth is known `rmse`,
-        `crps`, and the smoother's `rmse_reference`, `crps_reference`; cost and seconds.
+        `crps`, and the smoother's `rmse_reference`, `crps_reference`; cost, seconds, and the
+        diagnosis in words.
     """
     settings = dataclasses.replace(config.assimilation, sampler=sampler)
     start = time.perf_counter()
-    ensemble = sample_posterior(prior, test, settings, progress)
+    ensemble, diagnosis = sample_posterior(prior, test, settings, progress)
     seconds = time.perf_counter() - start
     record: dict[str, Any] = compare(
         ensemble, *references, config.system, test.observation
@@ -133,6 +139,7 @@ def score_case(
         "forwards": cost.forwards,
         "vjps": cost.vjps,
         "seconds": round(seconds, 2),
+        "diagnosis": diagnosis.summary(),
     }
     return ensemble, record
 

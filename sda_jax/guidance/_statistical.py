@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
@@ -118,7 +118,7 @@ class StatisticalLinearization(GuidanceMethod):
         level = self.level(denoiser, x.shape, t)
         near = self.linearised(observation, x_hat, level)
         factor = jnp.linalg.cholesky(near.covariance(level))
-        w = near.jacobian.T @ cho_solve((factor, True), near.residual)
+        w = near.jacobian.T @ solved(near, factor)[1]
         (gradient,) = pull_x((level.basis @ w).reshape(x.shape))
         return x_hat, bounded(gradient, denoiser.schedule, t)
 
@@ -130,7 +130,8 @@ class StatisticalLinearization(GuidanceMethod):
             return GaussianCovariance(self.iterations).log_twist(denoiser, observation, x_hat, t)
         level = self.level(denoiser, x_hat.shape, t)
         near = self.linearised(observation, x_hat, level)
-        return log_likelihood(near, jnp.linalg.cholesky(near.covariance(level)))
+        factor = jnp.linalg.cholesky(near.covariance(level))
+        return log_likelihood(near, factor, solved(near, factor)[0])
 
     def level(self, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Level:
         """Of the noise level at time t."""
@@ -171,8 +172,7 @@ class StatisticalLinearization(GuidanceMethod):
         y, noise, log_scale = _gaussian(observation, mean, predicted)
         sizes = jnp.diagonal(noise)
         left = jnp.sum(remainder.diagonal() / sizes)
-        shape = jnp.shape(observation.y)
-        each = jax.vmap(lambda p: observation.log_prob(p.reshape(shape)))(every)
+        each = _log_probs(observation, every)
         return Linearised(
             jacobian,
             jnp.where(seen, y - mean, 0.0),
@@ -184,20 +184,40 @@ class StatisticalLinearization(GuidanceMethod):
         )
 
 
-def log_likelihood(near: Linearised, factor: Array) -> Array:
-    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance.
+def solved(near: Linearised, factor: Array) -> tuple[Array, Array]:
+    """`L^-1 r` and `S^-1 r` of the residual r, whose covariance is `S = L L^T`."""
+    white = solve_triangular(factor, near.residual, lower=True)
+    return white, solve_triangular(factor, white, lower=True, trans=1)
+
+
+def log_likelihood(near: Linearised, factor: Array, white: Array) -> Array:
+    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance and `white` the
+    residual divided by it.
 
     Mostly the normal distribution's. Where the operator is bent, half of it is the mean over draws:
     better where the prediction has tails and y says little, as far below a threshold, and nothing
     where y is precise and no draw comes near.
     """
-    white = solve_triangular(factor, near.residual, lower=True)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
     known = near.count * jnp.log(2 * jnp.pi)
     normal = near.log_scale - (white @ white + log_det + known) / 2
     share = near.bent / 2
     sampled = jnp.log(jnp.maximum(share, jnp.finfo(jnp.float32).tiny)) + near.log_mean
     return jnp.logaddexp(jnp.log1p(-share) + normal, sampled)
+
+
+def _log_probs(observation: Observation, predictions: Array) -> Array:
+    """`log p(y | prediction)` of flattened predictions `(draws, m)`."""
+    shape = jnp.shape(observation.y)
+    if observation.covariance is None:
+        return jax.vmap(lambda p: observation.log_prob(p.reshape(shape)))(predictions)
+    # by a matrix, not by solving for each: see `Population._moved`
+    factor = observation.cholesky(observation.noise_covariance())
+    inverse = solve_triangular(factor, jnp.eye(len(factor)), lower=True)
+    residuals = jax.vmap(lambda p: observation.residual(p.reshape(shape)).reshape(-1))(predictions)
+    known = jnp.sum(observation.observed) * jnp.log(2 * jnp.pi)
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+    return -(jnp.sum((residuals @ inverse.T) ** 2, axis=1) + log_det + known) / 2
 
 
 def _gaussian(observation: Observation, mean: Array, variance: Array) -> tuple[Any, Array, Array]:

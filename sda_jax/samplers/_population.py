@@ -31,6 +31,7 @@ from sda_jax.guidance._statistical import (
     StatisticalLinearization,
     is_dense,
     log_likelihood,
+    solved,
 )
 from sda_jax.runtime._memory import CPU_MEMBERS
 from sda_jax.samplers._dpm import DPMSolverPP2M
@@ -218,9 +219,9 @@ class Population:
         x_hat = posterior.denoiser(x, t)
         near = posterior.method.linearised(posterior.observation, x_hat, level)
         factor = jnp.linalg.cholesky(near.covariance(level))
-        w = level.variances * (near.jacobian.T @ cho_solve((factor, True), near.residual))
-        shift = (level.basis @ w).reshape(x.shape)
-        return Place(x, x_hat, shift, log_likelihood(near, factor))
+        white, whole = solved(near, factor)
+        shift = level.basis @ (level.variances * (near.jacobian.T @ whole))
+        return Place(x, x_hat, shift.reshape(x.shape), log_likelihood(near, factor, white))
 
     def _searched(
         self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
@@ -317,16 +318,17 @@ class Population:
         prior = v + c**2 * variances
         near = posterior.method.linearised(posterior.observation, place.x_hat, level)
         h, s_prior = near.jacobian, near.covariance(level)
-        factor = jnp.linalg.cholesky(s_prior)
+        s_narrow = s_prior - (h * (c**2 * variances**2 / prior)) @ h.T
+        # in one call: on CPU, batches that are factored side by side wait for each other's threads
+        factors = jnp.linalg.cholesky(jnp.stack([s_prior, near.noise, s_narrow]))
+        factor, rest, narrow = factors
         keys = jax.random.split(key, 3)
         # by Matheron's rule: an error of x_hat, one of y, and the update for both
         error = jnp.sqrt(variances) * jax.random.normal(keys[0], variances.shape)
-        rest = jnp.linalg.cholesky(near.noise)
         seen = h @ error + rest @ jax.random.normal(keys[1], near.residual.shape)
         error = error - variances * (h.T @ cho_solve((factor, True), seen))
         delta = c * error + jnp.sqrt(v) * jax.random.normal(keys[2], variances.shape)
         shift = c * (level.basis.T @ place.shift.reshape(-1))
-        narrow = jnp.linalg.cholesky(s_prior - (h * (c**2 * variances**2 / prior)) @ h.T)
         across = solve_triangular(narrow, h @ (c * variances * delta / prior), lower=True)
         log_ratio = (
             -jnp.sum(shift * (delta + shift / 2) / prior)

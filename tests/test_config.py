@@ -63,17 +63,17 @@ def test_overrides_are_typed(capsys):
     config, _ = load_config(ROOT / "configs" / "lorenz63_conv_laptop.py")
     arguments = (
         "--training.steps 7 --cases.lo.std 0.5 --system.dt 0.01 --network.width 8 "
-        "--assimilation.sampler.sampler.corrector.tau 0.1 --seed 3"
+        "--assimilation.sampler.alone.sampler.corrector.tau 0.1 --seed 3"
     )
     changed = override(config, arguments.split())
     assert (changed.training.steps, changed.cases["lo"].std, changed.seed) == (7, 0.5, 3)
     assert (changed.system.dt, changed.network.width) == (0.01, 8)
-    assert changed.assimilation.sampler.sampler.corrector.tau == 0.1
+    assert changed.assimilation.sampler.alone.sampler.corrector.tau == 0.1
     wrong = {
         "--training.stepz 7": "--training.steps",
         "--seed x": "invalid",
         "--training.steps 0": "steps: got 0; expected at least 1",
-        "--assimilation.sampler.sampler.corrector.steps -1": "corrections: got -1",
+        "--assimilation.sampler.corrections -1": "corrections: got -1",
     }
     for arguments, said in wrong.items():
         with pytest.raises(SystemExit):
@@ -96,7 +96,7 @@ TINY = (
     "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
     "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
     "--network.dilations 1 2 --assimilation.samples 6 --assimilation.memory.chunk 4 "
-    "--assimilation.sampler.sampler.steps 4 "
+    "--assimilation.sampler.search 4 --assimilation.sampler.refinement 2 "
     "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
 )
 
@@ -158,8 +158,10 @@ def test_demo_reads_an_observation_file(tmp_path, capsys, monkeypatch):
             "6",
             "--assimilation.memory.chunk",
             "6",
-            "--assimilation.sampler.sampler.steps",
+            "--assimilation.sampler.search",
             "4",
+            "--assimilation.sampler.refinement",
+            "2",
         ],
         *["--evaluation.particles", "2048"],
     ]

@@ -154,7 +154,7 @@ def test_an_observation_file_is_assimilated_without_a_config(capsys):
         "--output",
         "again",
     ]
-    given += ["--assimilation.samples", "2", "--assimilation.sampler.sampler.steps", "2"]
+    given += ["--assimilation.samples", "2", "--assimilation.sampler.search", "2"]
     assert main(["assimilate", *given]) == 2
     assert "a class of this package" in capsys.readouterr().err
     assert main(["assimilate", *given, *GIVEN]) == 0

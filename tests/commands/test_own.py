@@ -15,7 +15,16 @@ from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, s
 from sda_jax.experiment._config import override
 from sda_jax.prior._loading import load_prior
 
-QUICK = ["--assimilation.sampler.sampler.steps", "4", "--assimilation.samples", "3"]
+QUICK = [
+    "--assimilation.sampler.search",
+    "4",
+    "--assimilation.sampler.refinement",
+    "2",
+    "--assimilation.sampler.alone.sampler.steps",
+    "4",
+    "--assimilation.samples",
+    "3",
+]
 TRAINING = ["--training.steps", "6", "--training.block", "3", "--training.batch", "2"]
 TRAINING += ["--training.checkpoint-every", "3", "--training.validation-batches", "1"]
 

@@ -14,7 +14,8 @@ BLOCK = re.compile(r"^```(python|console)(?: file=(\S+))?\n(.*?)^```$", re.M | r
 QUICK = {
     "train": "--training.steps 4 --training.block 2 --training.batch 4 "
     "--training.validation-batches 1 --training.checkpoint-every 4",
-    "assimilate": "--assimilation.sampler.sampler.steps 2 --assimilation.samples 4",
+    "assimilate": "--assimilation.sampler.search 2 --assimilation.sampler.refinement 2 "
+    "--assimilation.sampler.alone.sampler.steps 2 --assimilation.samples 4",
 }
 LESS = [
     (r"--training\.steps \d+", ""),

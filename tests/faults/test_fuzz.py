@@ -169,7 +169,7 @@ def configs(count):
     config = Experiment(sda.Lorenz63(), None)
     fields = ["--training.steps", "--data.source", "--mesh.batch", "--cases.lo.std", "--seed"]
     fields += [
-        "--assimilation.sampler.sampler.grid",
+        "--assimilation.sampler.alone.sampler.grid",
         "--window",
         "--system.dt",
         "--prior",

@@ -24,6 +24,7 @@ from operators_reference import smoother
 
 import sda_jax as sda
 from sda_jax import evaluation as metrics
+from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, MISFIT
 from sda_jax.runtime._records import append_record, read_records
 
 SAMPLES, PARTICLES = 256, 32768
@@ -152,8 +153,9 @@ def cost(prior: sda.Prior, preset: str) -> dict[str, int]:
 
 
 def warned(r: dict[str, Any]) -> bool:
-    """Whether the ensemble was warned of."""
-    return bool(r["warnings"])
+    """Whether an ensemble with these signals is warned of."""
+    wrong = abs(r["misfit"]) > MISFIT or r["unlikely"] > ASTRAY
+    return wrong or r["disagreement"] > DISAGREEMENT or r["distinct"] < COPIES
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -235,7 +237,7 @@ def main() -> None:
                 "seconds": round(time.perf_counter() - start, 1),
                 **scores(prior.system, known, np.asarray(posterior.ensemble)),
                 **{k: float(getattr(diagnosis, k)) for k in SIGNALS},
-                "warnings": list(diagnosis.warnings),
+                "unlikely": diagnosis.astray,
                 **costs[preset],
                 **measured(),
             }

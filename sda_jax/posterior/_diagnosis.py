@@ -16,8 +16,9 @@ from sda_jax.observations._observation import Observation, require_observation
 
 DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit's size is known
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
-# where benchmarks/operators.py finds that bounds break
-ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 1.5, 0.5
+# beyond what ensembles that hold all bounds of benchmarks/operators.md have; small populations
+# disagree by 2 nats where nothing is wrong
+ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 3.0, 0.5
 
 
 class Diagnosis(NamedTuple):

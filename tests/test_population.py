@@ -184,8 +184,8 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     away[:8, ::2, 0] += 1.5
     found = sda.diagnose(observation, away)
     assert found.astray == 8 / 256 and "members cannot have made" in found.warnings[0]
-    report = {"log_evidence": [[0.0, 5.0]], "effective": [0.2], "distinct": [0.1]}
+    report = {"log_evidence": [[0.0, 8.0]], "effective": [0.2], "distinct": [0.1]}
     found = sda.diagnose(observation, x, report)
-    assert len(found.warnings) == 2 and not found.trusted and found.disagreement == 5.0
+    assert len(found.warnings) == 2 and not found.trusted and found.disagreement == 8.0
     t = sda.Observation(observation.y, EVERY, noise=sda.StudentT(0.2, 30.0))
     assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted

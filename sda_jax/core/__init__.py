@@ -5,6 +5,7 @@ from sda_jax.core._component import component, is_component, static
 from sda_jax.core._errors import (
     ConfigError,
     DivergenceError,
+    EnsembleWarning,
     ObservationError,
     ProcessError,
     ResourceError,
@@ -43,6 +44,7 @@ __all__ = [
     "Denoiser",
     "DivergenceError",
     "DrawsPosterior",
+    "EnsembleWarning",
     "ExplainsObservation",
     "GaussianSystem",
     "Guidance",

@@ -25,6 +25,10 @@ class SDAError(Exception):
         super().__init__(f"{argument}: got {value}; expected {expected}. {remedy}")
 
 
+class EnsembleWarning(UserWarning):
+    """An ensemble that should not be trusted; says what is wrong and what to do."""
+
+
 class ConfigError(SDAError, ValueError):
     """A configuration field or argument has an impossible value."""
 

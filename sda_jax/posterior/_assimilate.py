@@ -17,6 +17,7 @@ from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._errors import (
     ConfigError,
     DivergenceError,
+    EnsembleWarning,
     ObservationError,
     require_at_least,
     require_whole,
@@ -149,7 +150,7 @@ def _posterior(
 def warn(diagnosis: Diagnosis) -> None:
     """Warns the caller's caller of what is wrong with an ensemble."""
     if not diagnosis.trusted:
-        warnings.warn(diagnosis.summary(), stacklevel=3)
+        warnings.warn(diagnosis.summary(), EnsembleWarning, stacklevel=3)
 
 
 def sample(

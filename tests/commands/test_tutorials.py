@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from sda_jax.cli.main import main
+from sda_jax.core._errors import EnsembleWarning
 
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
 BLOCK = re.compile(r"^```(python|console)(?: file=(\S+))?\n(.*?)^```$", re.M | re.S)
@@ -59,4 +60,5 @@ def test_a_tutorial_runs(page, tmp_path, monkeypatch, recwarn):
                     command(shortened(line[2:]), quick)
     # those that Python shows a user
     hidden = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning)
+    hidden += (EnsembleWarning,)  # of fewer steps than the tutorial's
     assert not [str(w.message) for w in recwarn if not issubclass(w.category, hidden)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from sda_jax.core._arrays import PRNGKey
@@ -32,6 +33,12 @@ def ordered_resampling(
     axis = jax.lax.fori_loop(0, POWER_ITERATIONS, power, axis)
     order = jnp.argsort(flat @ axis)
     return order[systematic_resampling(key, weights[order], count)]
+
+
+def effective_share(log_weights: Float[Array, " n"]) -> Array:
+    """Effective sample size of weights, as a share of their number."""
+    total, squares = logsumexp(log_weights), logsumexp(2 * log_weights)
+    return jnp.exp(2 * total - squares) / len(log_weights)
 
 
 def systematic_resampling(key: PRNGKey, weights: Float[Array, " n"], count: int) -> Array:

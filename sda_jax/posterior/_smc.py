@@ -18,7 +18,7 @@ from sda_jax.core._errors import (
 )
 from sda_jax.core._protocols import Denoiser, LikelihoodGuidance
 from sda_jax.core._requirements import require_protocol
-from sda_jax.core._resampling import ordered_resampling
+from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._grids import LogSNR
 from sda_jax.diffusion._schedules import noise_ratio
@@ -215,8 +215,7 @@ def _weighed(log_weights: Array, gained: Array) -> tuple[Array, Array, Array, Ar
     usable = jnp.isfinite(new)
     new = jnp.where(usable, new, -jnp.inf)
     total = jax.scipy.special.logsumexp(new)
-    effective = jnp.exp(2 * total - jax.scipy.special.logsumexp(2 * new)) / len(new)
-    return new, total, effective, jnp.sum(~usable & jnp.isfinite(log_weights))
+    return new, total, effective_share(new), jnp.sum(~usable & jnp.isfinite(log_weights))
 
 
 def _move(

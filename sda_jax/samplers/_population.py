@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from sda_jax.core._errors import (
     require_positive,
 )
 from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
-from sda_jax.core._resampling import ordered_resampling
+from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._grids import Piecewise
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
@@ -139,10 +139,9 @@ class Population:
         """What draws so many members of trajectories `(L, *S)`: with islands that share them, or
         independent draws where the posterior is no population's; `chunk` particles at once where
         nothing else is said."""
-        known = isinstance(posterior, Guided) and isinstance(
-            posterior.method, StatisticalLinearization
-        )
-        if not known or not is_dense(int(np.prod(shape)), np.size(posterior.observation.y)):
+        if not _is_weighable(posterior):
+            return self.alone
+        if not is_dense(int(np.prod(shape)), np.size(posterior.observation.y)):
             return self.alone
         islands = -(-samples // self.island)
         island = -(-samples // islands)
@@ -244,7 +243,7 @@ class Population:
         places, gained = self._map(one, (keys, memory.places))
         each = count // self.groups
         weights = _usable(memory.log_weights + gained).reshape(self.groups, each)
-        effective = jax.vmap(_effective)(weights)
+        effective = jax.vmap(effective_share)(weights)
         grouped = places.x_hat.reshape(self.groups, each, *shape)
         keys = jax.random.split(key_resample, self.groups)
         index, weights = jax.vmap(self._resampled)(keys, grouped, weights)
@@ -340,9 +339,12 @@ class Population:
         return mean + moved, log_ratio
 
 
+def _is_weighable(posterior: Any) -> TypeGuard[Guided]:
+    return isinstance(posterior, Guided) and isinstance(posterior.method, StatisticalLinearization)
+
+
 def _guided(denoiser: Any) -> Guided:
-    known = isinstance(denoiser, Guided) and isinstance(denoiser.method, StatisticalLinearization)
-    if known:
+    if _is_weighable(denoiser):
         return denoiser
     raise ConfigError(
         "guidance",
@@ -350,12 +352,6 @@ def _guided(denoiser: Any) -> Guided:
         "StatisticalLinearization, whose covariances particles are weighed with",
         "Use it, or a sampler of independent draws such as PredictorCorrector.",
     )
-
-
-def _effective(log_weights: Array) -> Array:
-    """Effective sample size, as a share."""
-    total, squares = logsumexp(log_weights), logsumexp(2 * log_weights)
-    return jnp.exp(2 * total - squares) / len(log_weights)
 
 
 def _power(log_weights: Array, threshold: Array | float) -> Array:
@@ -366,11 +362,11 @@ def _power(log_weights: Array, threshold: Array | float) -> Array:
     def halved(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
-        enough = _effective(middle * finite) >= threshold
+        enough = effective_share(middle * finite) >= threshold
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     low, _ = jax.lax.fori_loop(0, HALVINGS, halved, (jnp.zeros(()), jnp.ones(())))
-    return jnp.where(_effective(finite) >= threshold, 0.0, low)
+    return jnp.where(effective_share(finite) >= threshold, 0.0, low)
 
 
 def _usable(log_weights: Array) -> Array:

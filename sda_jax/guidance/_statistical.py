@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Scalar, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._linalg import cholesky, solve_lower, solve_lower_transposed
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.guidance._base import GuidanceMethod
@@ -117,7 +117,7 @@ class StatisticalLinearization(GuidanceMethod):
         x_hat, pull_x = jax.vjp(lambda x: denoiser(x, t), x)
         level = self.level(denoiser, x.shape, t)
         near = self.linearised(observation, x_hat, level)
-        factor = jnp.linalg.cholesky(near.covariance(level))
+        factor = cholesky(near.covariance(level))
         w = near.jacobian.T @ solved(near, factor)[1]
         (gradient,) = pull_x((level.basis @ w).reshape(x.shape))
         return x_hat, bounded(gradient, denoiser.schedule, t)
@@ -130,7 +130,7 @@ class StatisticalLinearization(GuidanceMethod):
             return GaussianCovariance(self.iterations).log_twist(denoiser, observation, x_hat, t)
         level = self.level(denoiser, x_hat.shape, t)
         near = self.linearised(observation, x_hat, level)
-        factor = jnp.linalg.cholesky(near.covariance(level))
+        factor = cholesky(near.covariance(level))
         return log_likelihood(near, factor, solved(near, factor)[0])
 
     def level(self, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Level:
@@ -186,8 +186,8 @@ class StatisticalLinearization(GuidanceMethod):
 
 def solved(near: Linearised, factor: Array) -> tuple[Array, Array]:
     """`L^-1 r` and `S^-1 r` of the residual r, whose covariance is `S = L L^T`."""
-    white = solve_triangular(factor, near.residual, lower=True)
-    return white, solve_triangular(factor, white, lower=True, trans=1)
+    white = solve_lower(factor, near.residual)
+    return white, solve_lower_transposed(factor, white)
 
 
 def log_likelihood(near: Linearised, factor: Array, white: Array) -> Array:
@@ -211,9 +211,8 @@ def _log_probs(observation: Observation, predictions: Array) -> Array:
     shape = jnp.shape(observation.y)
     if observation.covariance is None:
         return jax.vmap(lambda p: observation.log_prob(p.reshape(shape)))(predictions)
-    # by a matrix, not by solving for each: see `Population._moved`
     factor = observation.cholesky(observation.noise_covariance())
-    inverse = solve_triangular(factor, jnp.eye(len(factor)), lower=True)
+    inverse = solve_lower(factor, jnp.eye(len(factor)))
     residuals = jax.vmap(lambda p: observation.residual(p.reshape(shape)).reshape(-1))(predictions)
     known = jnp.sum(observation.observed) * jnp.log(2 * jnp.pi)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))

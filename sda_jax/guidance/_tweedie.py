@@ -8,6 +8,7 @@ from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
 from sda_jax.core._component import component
+from sda_jax.core._linalg import solve_factored
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import GuidanceMethod
@@ -42,6 +43,6 @@ class TweedieCovariance(GuidanceMethod):
             covariance = (covariance + covariance.T) / 2
             factor = observation.cholesky(observation.noise_covariance() + covariance)
             residual = observation.residual(prediction).reshape(-1)
-            weights = jax.scipy.linalg.cho_solve((factor, True), residual)
+            weights = solve_factored(factor, residual)
             weights = jnp.where(observation.observed.reshape(-1), weights, 0.0)
             return x_hat, (weights @ pulled).reshape(x.shape)

@@ -15,6 +15,7 @@ from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._keys import require_key
+from sda_jax.core._linalg import cholesky, solve_lower
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._checks import prediction_of
@@ -189,7 +190,7 @@ class Observation:
         white = jax.random.normal(key, jnp.shape(self.y))
         if self.covariance is None:
             return jnp.asarray(self.std) * white
-        factor = jnp.linalg.cholesky(jnp.asarray(self.covariance))
+        factor = cholesky(jnp.asarray(self.covariance))
         return (factor @ white.reshape(-1)).reshape(white.shape)
 
     def noise_covariance(self) -> Float[Array, "m m"]:
@@ -211,7 +212,7 @@ class Observation:
         if self.covariance is None:
             return v / jnp.asarray(self.std)
         factor = self.cholesky(self.noise_covariance())
-        white = jax.scipy.linalg.solve_triangular(factor, v.reshape(-1), lower=True)
+        white = solve_lower(factor, v.reshape(-1))
         return white.reshape(v.shape)
 
     def log_prob(
@@ -237,7 +238,7 @@ class Observation:
         if not full:
             extra = jnp.diag(jnp.broadcast_to(extra, residual.shape).reshape(-1))
         factor = self.cholesky(self.noise_covariance() + extra)
-        white = jax.scipy.linalg.solve_triangular(factor, residual.reshape(-1), lower=True)
+        white = solve_lower(factor, residual.reshape(-1))
         log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
         return -0.5 * (white @ white + log_det + jnp.sum(observed) * jnp.log(2 * jnp.pi))
 
@@ -246,7 +247,7 @@ class Observation:
         seen = self.observed.reshape(-1)
         both = seen[:, None] & seen[None, :]
         restricted = jnp.where(both, covariance, 0.0) + jnp.diag(jnp.where(seen, 0.0, 1.0))
-        return jnp.linalg.cholesky(restricted)
+        return cholesky(restricted)
 
     def log_likelihood(self, x: Trajectory) -> Float[Array, ""]:
         """`log p(y | x)` of a physical trajectory."""

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
+from sda_jax.core._linalg import cholesky, solve_factored, solve_lower_transposed
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.observations._observation import Observation
 from sda_jax.runtime._memory import run_if_fits
@@ -119,11 +120,11 @@ def _refined(
         precision = jacobian.T @ jacobian
         # directions that nothing decides get a bound, far wider than the others
         precision += NEGLIGIBLE * jnp.mean(jnp.diagonal(precision)) * jnp.eye(len(start))
-        factor = jnp.linalg.cholesky(precision)
+        factor = cholesky(precision)
 
         def drift(x: Array) -> tuple[Array, Array]:
             value, gradient = jax.value_and_grad(log_posterior)(x)
-            return value, x + size**2 / 2 * jax.scipy.linalg.cho_solve((factor, True), gradient)
+            return value, x + size**2 / 2 * solve_factored(factor, gradient)
 
         def white(difference: Array) -> Array:
             return jnp.sum((factor.T @ difference) ** 2) / (2 * size**2)
@@ -132,7 +133,7 @@ def _refined(
             x, value, centre = carry
             key_move, key_accept = jax.random.split(jax.random.fold_in(key, i))
             z = jax.random.normal(key_move, x.shape)
-            moved = jax.scipy.linalg.solve_triangular(factor, z, trans=1, lower=True)
+            moved = solve_lower_transposed(factor, z)
             proposal = centre + size * moved
             new_value, new_centre = drift(proposal)
             ratio = new_value - value + white(proposal - centre) - white(x - new_centre)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
@@ -21,6 +20,7 @@ from sda_jax.core._errors import (
     require_below,
     require_positive,
 )
+from sda_jax.core._linalg import cholesky, solve_factored, solve_lower
 from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
 from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._grids import Piecewise
@@ -217,7 +217,7 @@ class Population:
         """What guidance makes of one particle."""
         x_hat = posterior.denoiser(x, t)
         near = posterior.method.linearised(posterior.observation, x_hat, level)
-        factor = jnp.linalg.cholesky(near.covariance(level))
+        factor = cholesky(near.covariance(level))
         white, whole = solved(near, factor)
         shift = level.basis @ (level.variances * (near.jacobian.T @ whole))
         return Place(x, x_hat, shift.reshape(x.shape), log_likelihood(near, factor, white))
@@ -318,17 +318,15 @@ class Population:
         near = posterior.method.linearised(posterior.observation, place.x_hat, level)
         h, s_prior = near.jacobian, near.covariance(level)
         s_narrow = s_prior - (h * (c**2 * variances**2 / prior)) @ h.T
-        # in one call: on CPU, batches that are factored side by side wait for each other's threads
-        factors = jnp.linalg.cholesky(jnp.stack([s_prior, near.noise, s_narrow]))
-        factor, rest, narrow = factors
+        factor, rest, narrow = cholesky(s_prior), cholesky(near.noise), cholesky(s_narrow)
         keys = jax.random.split(key, 3)
         # by Matheron's rule: an error of x_hat, one of y, and the update for both
         error = jnp.sqrt(variances) * jax.random.normal(keys[0], variances.shape)
         seen = h @ error + rest @ jax.random.normal(keys[1], near.residual.shape)
-        error = error - variances * (h.T @ cho_solve((factor, True), seen))
+        error = error - variances * (h.T @ solve_factored(factor, seen))
         delta = c * error + jnp.sqrt(v) * jax.random.normal(keys[2], variances.shape)
         shift = c * (level.basis.T @ place.shift.reshape(-1))
-        across = solve_triangular(narrow, h @ (c * variances * delta / prior), lower=True)
+        across = solve_lower(narrow, h @ (c * variances * delta / prior))
         log_ratio = (
             -jnp.sum(shift * (delta + shift / 2) / prior)
             + (across @ across) / 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, DivergenceError, StorageError
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
-from sda_jax.networks import ResidualMLP, TemporalConv
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.networks import ResidualMLP, TemporalConv, UNet
 from sda_jax.prior._loading import shipped_priors
 from sda_jax.prior._saving import description_digest
 
@@ -39,6 +41,25 @@ def test_round_trip(prior, tmp_path, key):
         np.testing.assert_array_equal(a, b)
     x = jax.random.normal(key, (5, 3))
     np.testing.assert_array_equal(loaded.denoiser(x, 0.3), prior.denoiser(x, 0.3))
+
+
+def test_half_precision_rounds_the_network_and_nothing_else(tmp_path):
+    law = SpectralPreconditioned().fitted(np.random.default_rng(0).normal(size=(4, 6, 4, 4, 1)), 3)
+    network = UNet((4,), (1,), outputs=1)
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((3, 4, 4, 2)), jnp.zeros(()))
+    denoiser = NetworkDenoiser(network, variables, sda.Cosine(), law)
+    prior = sda.Prior(denoiser, sda.Standardisation(0.0, 1.0), (4, 4, 1), 3, None)
+    full, half = (sda.save_prior(tmp_path / str(h), prior, half=h) for h in (False, True))
+    loaded = sda.load_prior(half).denoiser
+    for a, b in zip(jax.tree.leaves(loaded.variables), jax.tree.leaves(variables), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_array_equal(a, np.float32(np.float16(b)))
+    measured = jax.tree.leaves(loaded.parameterisation)
+    for a, b in zip(measured, jax.tree.leaves(law), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (half / "weights.safetensors").stat().st_size < (
+        full / "weights.safetensors"
+    ).stat().st_size
 
 
 @component
@@ -126,8 +147,21 @@ def test_unknown_names_list_the_shipped_ones():
         sda.load_prior("lorenz64")
 
 
-def test_shipped_priors_load_and_are_small():
-    assert "lorenz63" in shipped_priors()
-    prior = sda.load_prior("lorenz63")
-    assert prior.system == sda.Lorenz63(dt=0.025)
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(prior.denoiser.variables)) < 2e6
+SHIPPED = {
+    "kolmogorov": (sda.KolmogorovFlow(size=128, coarsening=4), (32, 32, 2), 11e6),
+    "kolmogorov64": (sda.KolmogorovFlow(size=256, coarsening=4), (64, 64, 2), 16e6),
+    "lorenz63": (sda.Lorenz63(dt=0.025), (3,), 2e6),
+}
+
+
+def test_every_shipped_prior_is_known():
+    assert shipped_priors() == list(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_priors_load_and_are_small(name):
+    system, shape, size = SHIPPED[name]
+    prior = sda.load_prior(name)
+    assert (prior.system, prior.state_shape) == (system, shape)
+    folder = Path(sda.__file__).parent / "weights" / name
+    assert sum(file.stat().st_size for file in folder.iterdir()) < size

@@ -25,13 +25,17 @@ from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
 
 
-def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = None) -> Path:
+def save_prior(
+    path: str | Path, prior: Prior, notes: dict[str, Any] | None = None, half: bool = False
+) -> Path:
     """Saves a prior in the folder `path`.
 
     Args:
         path: The folder, made if needed; a prior that is there is replaced.
         prior: With a `NetworkDenoiser`.
         notes: JSON-able remarks kept beside it (how it was trained, how it scored).
+        half: Whether the network's weights are rounded to float16, to 11 binary digits; they are
+            float32 again when loaded. What was measured of the data stays float32.
 
     Raises:
         StorageError: The folder cannot be written.
@@ -44,12 +48,17 @@ def save_prior(path: str | Path, prior: Prior, notes: dict[str, Any] | None = No
         for name, leaf in named_leaves(parameterisation).items()
         if np.ndim(leaf)
     }
-    leaves = named_leaves(denoiser.variables) | measured
-    weights = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    network = named_leaves(denoiser.variables)
+    kind = np.float16 if half else None
+    weights = {name: np.asarray(leaf, kind) for name, leaf in network.items()}
+    weights |= {name: np.asarray(leaf) for name, leaf in measured.items()}
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise DivergenceError(
-            "weights", f"values that are not finite in {bad[0]}", "finite weights", "Train again."
+            "weights",
+            f"values that are not finite{' in half precision' if half else ''} in {bad[0]}",
+            "finite weights",
+            "Save them in full precision, or train again." if half else "Train again.",
         )
     with atomic(path / "weights.safetensors") as temporary:
         safetensors.numpy.save_file(weights, temporary)

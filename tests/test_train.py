@@ -1,5 +1,6 @@
 """Training learns, resumes bit for bit after kills, and refuses to go on with NaN."""
 
+import dataclasses
 import json
 import os
 import random
@@ -23,9 +24,9 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior._loop import train
+from sda_jax.prior._loop import init_state, train, with_weights
 from sda_jax.prior._training import Training
-from sda_jax.runtime._checkpoints import checkpointer
+from sda_jax.runtime._checkpoints import checkpointer, restore
 
 CHAIN = sda.VectorAutoregression()
 SMALL = Training(
@@ -125,6 +126,34 @@ def test_resumed_equals_unbroken(tmp_path, source):
     assert steps == list(range(4, 49, 4))
     np.testing.assert_array_equal(leaves(run(tmp_path / "whole", source=source)), whole)
     assert (leaves(run(tmp_path / "other", source=source, seed=1)) != whole).any()
+
+
+def test_the_best_weights_are_those_of_the_checkpoint_with_the_lowest_loss(tmp_path):
+    """Of a training whose data are few: the loss on others falls, then rises."""
+    few = FromArray(sda.simulate(jax.random.key(3), CHAIN, 5, batch=2))
+    training = dataclasses.replace(SMALL, steps=600, block=30, checkpoint_every=30, keep="best")
+    training = dataclasses.replace(training, learning_rate=1e-2, decay="cosine")
+    start = blank(32)
+    found = run(tmp_path / "best", training, start, few)
+    losses = {r["step"]: r["validation_loss"] for r in metrics(tmp_path / "best")}
+    best = min(losses, key=losses.get)
+    assert best < 600 and losses[best] < 0.9 * losses[600]
+    last = dataclasses.replace(training, keep="last")
+    stopped = Interrupted(few, best)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "last", last, start, stopped)
+    with checkpointer(tmp_path / "last" / "checkpoints") as manager:
+        blank_state = jax.eval_shape(lambda: init_state(0, start, few, last, CHAIN.state_shape))
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), blank_state
+        )
+        state = restore(manager, best, like)
+    np.testing.assert_array_equal(leaves(found), leaves(with_weights(found, state.averaged)))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "resumed", training, start, Interrupted(few, best + 60))
+    resumed = run(tmp_path / "resumed", training, start, few)
+    np.testing.assert_array_equal(leaves(resumed), leaves(found))
 
 
 KILLED = """

@@ -16,6 +16,7 @@ from sda_jax.diffusion._schedules import (
     RectifiedFlow,
     VarianceExploding,
 )
+from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Piecewise",
     "Preconditioned",
     "RectifiedFlow",
+    "SeriesPreconditioned",
     "SpectralPreconditioned",
     "UniformTime",
     "VarianceExploding",
@@ -57,6 +59,7 @@ register(
     NoisePrediction,
     Preconditioned,
     RectifiedFlow,
+    SeriesPreconditioned,
     SpectralPreconditioned,
     UniformTime,
     VarianceExploding,

@@ -12,6 +12,7 @@ from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser
+from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.networks import Network
 
 
@@ -45,7 +46,16 @@ class NetworkDenoiser:
         self, context: Float[Array, "*batch length *space channel"] | None
     ) -> NetworkDenoiser:
         """The denoiser that knows this context."""
-        return dataclasses.replace(self, context=context)
+        told = self.parameterisation
+        if isinstance(told, Parameterisation):
+            told = told.conditioned(context)
+        return dataclasses.replace(self, context=context, parameterisation=told)
+
+    def of_length(self, length: int | None) -> NetworkDenoiser:
+        """The denoiser of segments of so many states, None for any; see `Parameterisation`."""
+        if not isinstance(self.parameterisation, Parameterisation):
+            return self
+        return dataclasses.replace(self, parameterisation=self.parameterisation.of_length(length))
 
     def init(self, key: PRNGKey, shape: tuple[int, ...]) -> PyTree[Array]:
         """Random weights for segments of shape `(L, *S)`."""

@@ -35,6 +35,14 @@ class Parameterisation(DenoisingErrors, ABC):
     def target(self, x: Array, noise: Array, t: Time, schedule: Schedule) -> Array:
         """What the network is to output for data `x` perturbed by `noise`."""
 
+    def of_length(self, length: int | None) -> Parameterisation:
+        """That of trajectories of so many states, None for any; prepared once for a posterior."""
+        return self
+
+    def conditioned(self, context: Array | None) -> Parameterisation:
+        """That of trajectories with this context, in standardised units."""
+        return self
+
     def unfitted(self) -> Parameterisation:
         """Without what was measured from data: as in a configuration."""
         return dataclasses.replace(self, errors=None, correlations=None)

@@ -17,6 +17,7 @@ from sda_jax.data._dataset import generate
 from sda_jax.data._layout import Layout
 from sda_jax.data._sources import FromArray, Source
 from sda_jax.diffusion._denoisers import with_context
+from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.prior._prior import Prior
@@ -36,6 +37,10 @@ class TrainingData:
         context: How many channels are context.
         system: What was simulated, or None.
         layout: What states look like that came from files, or None.
+        independent: How many validation segments would fit beside each other into what is held out;
+            None for as many as there are.
+        whole: The parameterisation as measured on all that is known, which the finished prior has;
+            None for the same.
     """
 
     source: Source
@@ -45,6 +50,8 @@ class TrainingData:
     context: int = 0
     system: Any = None
     layout: Layout | None = None
+    independent: int | None = None
+    whole: Any = None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -133,8 +140,18 @@ def fitted(
     `start`, another prior, as it is."""
     if start is not None:
         return start.denoiser.parameterisation
-    if not isinstance(experiment.parameterisation, SpectralPreconditioned):
-        return experiment.parameterisation
+    chosen = experiment.parameterisation
+    if not isinstance(chosen, SpectralPreconditioned | SeriesPreconditioned):
+        return chosen
     standardised = standardisation.forward(jnp.asarray(trajectories()))
-    states, _ = with_context(standardised, experiment.context)
-    return experiment.parameterisation.fitted(whole(states), experiment.training.segment)
+    states, known = with_context(standardised, experiment.context)
+    if isinstance(chosen, SpectralPreconditioned):
+        return chosen.fitted(whole(states), experiment.training.segment)
+    if states.ndim != 3:
+        raise ConfigError(
+            "parameterisation",
+            "SeriesPreconditioned",
+            f"one for fields: states have the shape {states.shape[2:]}",
+            "Choose Preconditioned.",
+        )
+    return chosen.fitted(whole(states), None if known is None else whole(known))

@@ -7,21 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from sda_jax.diffusion._loss import LogNormalRatio
+from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.networks import TemporalConv, UNet
 from sda_jax.prior._training import Training
 
-SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64)
-FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(mean=-1.2, std=1.8), block=32)
+SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, keep="best")
+FIELDS = Training(
+    segment=5, batch=16, times=LogNormalRatio(mean=-1.2, std=1.8), block=32, keep="best"
+)
 SMALLEST = 4  # points of the coarsest level of a U-Net
 
 Grid = Sequence[tuple[int, bool]]  # of each axis of space: its points, and whether it is periodic
 
 
-def network(grid: Grid) -> TemporalConv | UNet:
+def network(grid: Grid, channels: int) -> TemporalConv | UNet:
     """Convolutions along time for states without space, a U-Net for those with."""
     if not grid:
-        return TemporalConv(width=64, dilations=(1, 2, 4, 4, 2, 1), max_frequency=32.0)
+        return TemporalConv(64, (1, 2, 4, 4, 2, 1), outputs=channels, max_frequency=32.0)
     levels = 1
     while levels < 3 and all(
         points >= SMALLEST * 2**levels and (not periodic or points % 2**levels == 0)
@@ -37,9 +40,10 @@ def network(grid: Grid) -> TemporalConv | UNet:
     )
 
 
-def completed(config: Experiment, grid: Grid, context: int) -> Experiment:
-    """The experiment with a network for states on this grid, if it names none; and, with it, a
-    training whose fields are the user's where they are not the defaults."""
+def completed(config: Experiment, grid: Grid, channels: int, context: int) -> Experiment:
+    """The experiment with a network for states of so many channels on this grid, if it names none;
+    and, with it, a parameterisation and a training that are the user's where they are not the
+    defaults."""
     if config.network is not None:
         return dataclasses.replace(config, context=context)
     chosen, plain = (FIELDS if grid else SERIES), Training()
@@ -49,7 +53,14 @@ def completed(config: Experiment, grid: Grid, context: int) -> Experiment:
         if getattr(config.training, f.name) != getattr(plain, f.name)
     }
     training = dataclasses.replace(chosen, **theirs)
-    window = training.segment if grid else None
+    law = config.parameterisation
+    if not grid and law == Experiment().parameterisation:
+        law = SeriesPreconditioned()
     return dataclasses.replace(
-        config, network=network(grid), training=training, window=window, context=context
+        config,
+        network=network(grid, channels),
+        parameterisation=law,
+        training=training,
+        window=training.segment if grid else None,
+        context=context,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +24,9 @@ from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
-from sda_jax.data._survey import surveyed
+from sda_jax.data._survey import Survey, runs, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
+from sda_jax.diffusion._series_law import odd_states
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import (
     TrainingData,
@@ -41,6 +42,8 @@ from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import scattered, sharding
 
 Report = Callable[[str], object]
+SERIES_SEGMENTS = 2048  # that the distribution of series is measured on
+SERIES_NUMBERS = 2**26  # in them at most
 
 
 def silent(text: str) -> None:
@@ -160,13 +163,15 @@ class FileData:
             raise ConfigError(
                 "parameterisation",
                 type(experiment.parameterisation).__name__,
-                "Preconditioned or NoisePrediction, for states of any form",
+                "Preconditioned, NoisePrediction, or for series SeriesPreconditioned",
                 "Choose one of these.",
             )
         archive = open_archive(experiment.data.files)
         layout = archive.layout
         grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
-        return cls(completed(experiment, grid, layout.context_channels), archive)
+        return cls(
+            completed(experiment, grid, layout.state_shape[-1], layout.context_channels), archive
+        )
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -188,9 +193,34 @@ class FileData:
         held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
-        return TrainingData(
-            source, validation, both, config.parameterisation, known, layout=found.layout
+        law, whole = (
+            fitted(config, None, both, lambda parts=parts: self._series(found, parts))
+            for parts in (("train",), ("train", "valid"))
         )
+        states = sum(last - first for _, first, last in held.runs)
+        return TrainingData(
+            source, validation, both, law, known, None, found.layout, states // segment, whole
+        )
+
+    def _series(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
+        """Segments as long as the lags of series reach, or half of the longest stretch; from each
+        part as many as its states are worth."""
+        size = found.layout.state_shape[-1]
+        stretches = {
+            part: [last - first for _, first, last in runs(self.archive, found, part, 1)]
+            for part in ("train", *parts)
+        }
+        longest, segment = max(stretches["train"]), self.experiment.training.segment
+        length = odd_states(min(longest, max(longest // 2, segment)), size)
+        states = {part: sum(n for n in stretches[part] if n >= length) for part in parts}
+        most = min(SERIES_SEGMENTS, SERIES_NUMBERS // (length * size))
+        key, drawn = stream(self.experiment.seed, "parameterisation"), []
+        for part in parts:
+            if states[part]:
+                count = max(1, round(most * states[part] / sum(states.values())))
+                feed = Feed(self.archive, found, key, count, length, part)
+                drawn.append(feed.segments(0, 1)[0])
+        return np.concatenate(drawn)
 
 
 @dataclass(frozen=True)
@@ -227,7 +257,8 @@ class ArrayData:
             )
         require_at_least("data: trajectories", len(x), 3)
         grid = [(size, False) for size in x.shape[2:-1]]
-        return cls(completed(experiment, grid, experiment.context), x)
+        channels = x.shape[-1] - experiment.context
+        return cls(completed(experiment, grid, channels, experiment.context), x)
 
     @property
     def state_shape(self) -> tuple[int, ...]:

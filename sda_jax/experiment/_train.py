@@ -16,9 +16,11 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
 from sda_jax.data._files import Files
+from sda_jax.diffusion._calibration import gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
+from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import TrainingData
 from sda_jax.experiment._origins import Origin, Report, origin_of, silent
@@ -79,9 +81,12 @@ def train_prior(
         config.seed,
         progress,
     )
-    if isinstance(trained.parameterisation, Parameterisation):
-        held_out = found.standardisation.forward(found.validation)
-        key = stream(config.seed, "measured errors")
+    held_out = found.standardisation.forward(found.validation)
+    key = stream(config.seed, "measured errors")
+    if isinstance(trained.parameterisation, SeriesPreconditioned):
+        trained = gated(key, trained, held_out, found.independent).of_length(None)
+        trained = _with_law(trained, found.whole)
+    elif isinstance(trained.parameterisation, Parameterisation):
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {
@@ -90,6 +95,15 @@ def train_prior(
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
     return prior
+
+
+def _with_law(denoiser: NetworkDenoiser, law: SeriesPreconditioned | None) -> NetworkDenoiser:
+    """The denoiser with mean and lags of another measurement, if there is one."""
+    if law is None:
+        return denoiser
+    measured = {"lags": law.lags, "slopes": law.slopes}
+    parameterisation = dataclasses.replace(denoiser.parameterisation, **measured)
+    return dataclasses.replace(denoiser, parameterisation=parameterisation)
 
 
 def _require_network(origin: Origin) -> None:
@@ -141,7 +155,7 @@ def _untrained(config: Experiment, data: TrainingData, start: Prior | None) -> P
     weights: Any = None if start is None else start.denoiser.variables
     denoiser = NetworkDenoiser(
         config.network, weights, config.schedule, data.parameterisation, data.context
-    )
+    ).of_length(config.training.segment)
     jax.eval_shape(
         lambda: denoiser.init(jax.random.key(0), (config.training.segment, *data.state_shape))
     )

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Time, Trajectory
 from sda_jax.core._component import component
+from sda_jax.core._linalg import solve_factored
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation, Schedule
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
+SHARED_MATRIX = 256  # numbers in y up to which a linear operator's innovations are solved exactly
 Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
 
 
@@ -149,6 +151,7 @@ def innovation_gradient(
     covariance: Callable[[Array], Array],
     iterations: int,
     errors: tuple[Array, Array] | None = None,
+    inflation: Scalar = 1.0,
 ) -> Trajectory:
     """`J^T (Sigma_y + J V J^T)^-1 (y - A(x_hat) - J e - n)`, J the operator's Jacobian at `x_hat`.
 
@@ -156,16 +159,40 @@ def innovation_gradient(
         observation: With its operator on standardised trajectories.
         x_hat: Posterior mean.
         covariance: `w -> V w`, the covariance of x given x_t.
-        iterations: Of conjugate gradients, an evaluation of `covariance` each.
+        iterations: Of conjugate gradients, an evaluation of `covariance` each; linear operators of
+            few numbers are solved exactly, with a matrix that all members of an ensemble share.
         errors: e and n, of x_hat and of y; None for zeros.
+        inflation: Factor of V, which may differ from member to member.
     """
     prediction, push = jax.linearize(observation.operator, x_hat)
     pull = jax.linear_transpose(push, x_hat)
-    matrix = innovation_covariance(observation, push, pull, covariance)
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
-    (w,) = pull(conjugate_gradients(matrix, observation.residual(prediction), iterations))
-    return w
+    residual = observation.residual(prediction)
+    if residual.size <= SHARED_MATRIX and is_linear(observation.operator, x_hat):
+        m = residual.size
+        basis = jnp.eye(m, dtype=residual.dtype).reshape(m, *residual.shape)
+        rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
+        known = observation.noise_covariance() + inflation * (rows + rows.T) / 2
+        v = solve_factored(observation.cholesky(known), residual.reshape(-1))
+        v = jnp.where(observation.observed, v.reshape(residual.shape), 0.0)
+    else:
+        inflated = lambda w: inflation * covariance(w)  # noqa: E731
+        matrix = innovation_covariance(observation, push, pull, inflated)
+        v = conjugate_gradients(matrix, residual, iterations)
+    return pull(v)[0]
+
+
+def is_linear(operator: Operator, x: Trajectory) -> bool:
+    """Whether the operator has the same Jacobian everywhere, as far as JAX sees."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    y = jax.eval_shape(operator, shape)
+    try:
+        jax.eval_shape(lambda v: jax.linear_transpose(operator, shape)(v), y)
+    except Exception:
+        # whatever a nonlinear operator's rules raise when they are transposed
+        return False
+    return True
 
 
 def innovation_covariance(

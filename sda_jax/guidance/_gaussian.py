@@ -87,13 +87,13 @@ class GaussianCovariance(GuidanceMethod):
         """The gradient alone, of a posterior mean already known, with the VJP of the network
         there where the gradient is to pass through it."""
         observation, _ = self._near(denoiser, observation, x_hat, t)
-        _, covariance = self._covariance(denoiser, observation, x_hat, t)
-        w = innovation_gradient(observation, x_hat, covariance, self.iterations)
+        factor, covariance = self._covariance(denoiser, observation, x_hat, t)
+        w = innovation_gradient(observation, x_hat, covariance, self.iterations, inflation=factor)
         schedule = denoiser.schedule
         if self.through_network and pull_x is not None:
             gradient = pull_x(w)[0]
         else:
-            gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * covariance(w)
+            gradient = schedule.mu(t) / schedule.sigma(t) ** 2 * factor * covariance(w)
         return bounded(gradient, schedule, t)
 
     def log_twist(
@@ -101,13 +101,13 @@ class GaussianCovariance(GuidanceMethod):
     ) -> Array:
         """`log p(y | x_t)`, whose posterior mean is `x_hat`; with a matrix of as many rows as y."""
         observation, log_scale = self._near(denoiser, observation, x_hat, t)
-        _, covariance = self._covariance(denoiser, observation, x_hat, t)
+        factor, covariance = self._covariance(denoiser, observation, x_hat, t)
         prediction, push = jax.linearize(observation.operator, x_hat)
         pull = jax.linear_transpose(push, x_hat)
         m = prediction.size
         basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)
         rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
-        return observation.log_prob(prediction, (rows + rows.T) / 2) + log_scale
+        return observation.log_prob(prediction, factor * (rows + rows.T) / 2) + log_scale
 
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time
@@ -122,15 +122,15 @@ class GaussianCovariance(GuidanceMethod):
         factor, covariance = self._covariance(denoiser, observation, x_hat, t)
         error = jnp.sqrt(factor) * draw_error(key_error, denoiser, x.shape, t)
         errors = (error, observation.draw_noise(key_noise))
-        w = innovation_gradient(observation, x_hat, covariance, self.iterations, errors=errors)
-        return x_hat + error + covariance(w)
+        w = innovation_gradient(observation, x_hat, covariance, self.iterations, errors, factor)
+        return x_hat + error + factor * covariance(w)
 
     def _covariance(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time
     ) -> tuple[Scalar, Callable[[Array], Array]]:
-        """The inflation, and `w -> V w` with it."""
+        """The inflation, and `w -> V w` without it."""
         factor = self._inflation(denoiser, observation, x_hat, t)
-        return factor, lambda w: factor * covariance_times(denoiser, w, t)
+        return factor, lambda w: covariance_times(denoiser, w, t)
 
     def _near(
         self, denoiser: Denoiser, observation: Observation, x_hat: Trajectory, t: Time

@@ -48,6 +48,7 @@ class TemporalConv(nn.Module):
         dilations: A residual block each: the dilation of its two convolutions. The paper has
             three blocks down and three up, none dilated.
         kernel: States that a convolution sees, odd.
+        outputs: Channels of the output; None for as many as the input's.
         embedding: Size of the noise-level embedding.
         max_frequency: See `NoiseEmbedding`.
     """
@@ -55,6 +56,7 @@ class TemporalConv(nn.Module):
     width: int = 64
     dilations: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     kernel: int = 3
+    outputs: int | None = None
     embedding: int = 32
     max_frequency: float = 1e3
 
@@ -69,7 +71,7 @@ class TemporalConv(nn.Module):
         x: Float[Array, "*batch length *state"],
         level: Float[Array, "*batch"],
         context: Float[Array, "*batch length *context"] | None = None,
-    ) -> Float[Array, "*batch length *state"]:
+    ) -> Float[Array, "*batch length *output"]:
         e = nn.silu(NoiseEmbedding(self.embedding, max_frequency=self.max_frequency)(level))
         features = x.reshape(*level.shape, x.shape[level.ndim], -1)
         seen = features
@@ -82,4 +84,6 @@ class TemporalConv(nn.Module):
             r = nn.LayerNorm(use_bias=False, use_scale=False)(h + modulation)
             r = nn.silu(Convolution(self.width, self.kernel, dilation)(r))
             h = h + Convolution(self.width, self.kernel, dilation)(r)
+        if self.outputs is not None:
+            return Convolution(self.outputs, self.kernel)(h)
         return Convolution(features.shape[-1], self.kernel)(h).reshape(x.shape)

@@ -42,13 +42,16 @@ Block = Callable[[PRNGKey, DeviceSource, "TrainState", int], tuple["TrainState",
 
 
 class TrainState(NamedTuple):
-    """Everything that a training needs to go on."""
+    """Everything that a training needs to go on. `best` are the averaged weights of the checkpoint
+    with the lowest validation loss; nothing where the last ones are kept."""
 
     step: Array
     variables: PyTree[Array]
     averaged: PyTree[Array]
     optimiser: PyTree[Array]
     source: PyTree[Array]
+    best: PyTree[Array]
+    best_loss: Array
 
 
 def streams(seed: int, training: Training) -> tuple[PRNGKey, PRNGKey, PRNGKey]:
@@ -77,7 +80,10 @@ def init_state(
     state = jax.jit(partial(source.init, batch=training.batch))(key_source)
     moments = training.optimiser().init(variables)
     averaged = jax.tree.map(jnp.array, variables)
-    return TrainState(jnp.zeros((), jnp.int32), variables, averaged, moments, state)
+    best = jax.tree.map(jnp.array, variables) if training.keep == "best" else ()
+    return TrainState(
+        jnp.zeros((), jnp.int32), variables, averaged, moments, state, best, jnp.asarray(jnp.inf)
+    )
 
 
 def shardings(state: TrainState, training: Training) -> TrainState:
@@ -120,7 +126,13 @@ def make_block(
         # a short average at first, so that the initial weights do not linger in it
         decay = jnp.minimum(training.ema, (1.0 + state.step) / (10.0 + state.step))
         averaged = optax.incremental_update(variables, state.averaged, 1.0 - decay)
-        after = TrainState(state.step + 1, variables, averaged, moments, drawn)
+        after = state._replace(
+            step=state.step + 1,
+            variables=variables,
+            averaged=averaged,
+            optimiser=moments,
+            source=drawn,
+        )
         return pinned(after), value
 
     @partial(jax.jit, static_argnames="steps", donate_argnums=2)
@@ -172,7 +184,7 @@ def train(
         progress: Shows a bar with the loss and the time left.
 
     Returns:
-        The denoiser with the averaged weights.
+        The denoiser with averaged weights: see `Training.keep`.
 
     Raises:
         ConfigError: The source lacks a method.
@@ -205,7 +217,7 @@ def train(
     with checkpointer(folder / "checkpoints") as manager:
         state = _first_state(manager, begin, training)
         state = _run(state, source, training, advance, validate, manager, folder, progress)
-    return with_weights(denoiser, state.averaged)
+    return with_weights(denoiser, state.best if training.keep == "best" else state.averaged)
 
 
 def _first_state(
@@ -269,7 +281,10 @@ def _run(
             }
             due = done - saved >= training.checkpoint_every or done == training.steps
             if due:
-                record["validation_loss"] = _checked(state, validate, done, folder, saved)
+                loss = record["validation_loss"] = _checked(state, validate, done, folder, saved)
+                if training.keep == "best" and loss < float(state.best_loss):
+                    best = jax.tree.map(jnp.array, state.averaged)
+                    state = state._replace(best=best, best_loss=jnp.asarray(loss))
             append_record(metrics, record)
             if due:
                 save(manager, done, state)

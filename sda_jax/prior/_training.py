@@ -28,6 +28,9 @@ class Training:
         block: Steps per compiled call; metrics and checks come once a block.
         checkpoint_every: Steps between checkpoints, rounded up to blocks.
         validation_batches: Batches of the fixed validation set.
+        keep: Whose averaged weights become the prior's: those of the "last" step, or those of the
+            checkpoint whose validation loss was "best", for records so short that a network begins
+            to learn them by heart.
         shard_optimiser: Whether devices along the mesh's batch keep a share each of the optimiser's
             moments, which update their share of the weights. Rajbhandari et al. (2020), stage 1.
         seed: Folded with the experiment's: a training that goes on from another's weights wants
@@ -46,6 +49,7 @@ class Training:
     block: int = static(128)
     checkpoint_every: int = static(1024)
     validation_batches: int = static(16)
+    keep: str = static("last")
     shard_optimiser: bool = static(False)
     seed: int = static(0)
 
@@ -55,6 +59,7 @@ class Training:
         require_at_least("validation_batches", self.validation_batches, 1)
         require_positive("learning_rate", self.learning_rate)
         require_choice("decay", self.decay, ("linear", "cosine"))
+        require_choice("keep", self.keep, ("last", "best"))
         if self.clip is not None:
             require_positive("clip", self.clip)
 

@@ -53,6 +53,8 @@ def trajectory_denoiser(
             "Bound the memory with memory.chunk, the members sampled at once.",
         )
     denoiser = prior.denoiser
+    if isinstance(denoiser, NetworkDenoiser):
+        denoiser = denoiser.of_length(prior.window or length)
     if context is not None or prior.context is not None:
         denoiser = denoiser.conditioned(_standardised(prior, length, context))
     if prior.window is None:

@@ -1,0 +1,171 @@
+"""The stationary Gaussian distribution of series, over windows whose covariance is decomposed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from sda_jax.core._arrays import PRNGKey
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._composition import ComposedDenoiser
+
+Series = Float[Array, "*batch length channel"]
+Ratio = Float[Array, "*batch #length #channel"]
+Gain = Callable[[Array, Array], Array]
+FLOOR = 1e-6  # of the smallest to the largest variance
+LARGEST = 2048  # numbers of a window at most
+HORIZON = 97  # states of it at most
+
+
+def odd_states(length: int, channels: int) -> int:
+    """The most states that a window of series of so many channels may have, and lags: odd, as
+    windows that are composed are."""
+    most = min(length, HORIZON, max(LARGEST // channels, 1))
+    return most - (most % 2 == 0)
+
+
+def unbiased_lags(x: Float[np.ndarray, "m length channel"]) -> Float[np.ndarray, "lags c c"]:
+    """`E x_i x_{i+l}^T`, the mean over all pairs of states that segments hold."""
+    count = len(x) * np.arange(x.shape[1], 0, -1)
+    pairs = [np.einsum("mia,mib->ab", x[:, : x.shape[1] - k], x[:, k:]) for k in range(x.shape[1])]
+    return np.stack(pairs) / count[:, None, None]
+
+
+@component
+class SeriesLaw:
+    """A Gaussian distribution of windows, of mean zero, that stands for that of series.
+
+    Series of as many states have this distribution. Longer ones are taken in windows: estimates
+    blended, covariances averaged over the windows that hold both states (`ComposedDenoiser`).
+
+    Attributes:
+        variances: Eigenvalues of the covariance over states and channels.
+        basis: Its eigenvectors in the columns.
+        shares: Of each eigenvalue in the variance of each channel, the mean over the states.
+    """
+
+    variances: Float[Array, " n"]
+    basis: Float[Array, "n n"]
+    shares: Float[Array, "channel n"]
+
+    @classmethod
+    def of(cls, lags: Float[Array, "lags channel channel"] | None, length: int) -> SeriesLaw:
+        """Of series of `length` states with these autocovariances; computed on the host.
+
+        Raises:
+            ConfigError: There are none, or they are arguments of a function that is compiled.
+        """
+        if lags is None or isinstance(lags, Tracer):
+            raise ConfigError(
+                "parameterisation",
+                "SeriesPreconditioned "
+                + ("without lags" if lags is None else "as an argument of a compiled function"),
+                "autocovariances measured from segments, as arrays on the host",
+                "Fit it first; use a prior inside a compiled function without passing it.",
+            )
+        known = np.asarray(lags, np.float64)
+        states, channels = min(length, len(known)), known.shape[1]
+        apart = np.arange(states)[None] - np.arange(states)[:, None]
+        blocks = known[np.abs(apart)]
+        blocks = np.where((apart < 0)[..., None, None], np.swapaxes(blocks, -1, -2), blocks)
+        whole = blocks.transpose(0, 2, 1, 3).reshape(states * channels, -1)
+        variances, basis = np.linalg.eigh((whole + whole.T) / 2)
+        variances = np.maximum(variances, FLOOR * variances.max())
+        shares = (basis**2).reshape(states, channels, -1).mean(axis=0)
+        return cls(*(jnp.asarray(a, jnp.float32) for a in (variances, basis, shares)))
+
+    @property
+    def states(self) -> int:
+        """Of a window."""
+        return len(self.variances) // len(self.shares)
+
+    def require_fit(self, shape: tuple[int, ...]) -> None:
+        """Raises `ConfigError` unless it is the law of series of this shape."""
+        length, channels = shape[-2:]
+        if channels != len(self.shares) or length < self.states:
+            raise ConfigError(
+                "parameterisation",
+                f"a covariance of {self.states} states of {len(self.shares)} channels",
+                f"one of at most {length} states, of {channels} channels",
+                "Take it for that many (of_length), fitted to such series.",
+            )
+
+    def estimate(self, x: Series, ratio: Ratio) -> Series:
+        """`C (C + r^2)^-1 x`."""
+        if x.shape[-2] == self.states:
+            return self._filtered(x, lambda v, r: v / (v + r**2), ratio)
+        windows = ComposedDenoiser(_Window(self), self.states, None, max(self.states // 4, 1))
+        flat = x.reshape(-1, *x.shape[-2:])
+        ratios = jnp.broadcast_to(ratio, (*x.shape[:-2], 1, 1)).reshape(-1)
+        return jax.vmap(windows)(flat, ratios).reshape(x.shape)
+
+    def missing(self, x: Series, ratio: Ratio) -> Series:
+        """`r^2 (C + r^2)^-1 x`."""
+        if x.shape[-2] == self.states:
+            return self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
+        return x - self.estimate(x, ratio)
+
+    def covariance_times(self, w: Series, ratio: Array) -> Series:
+        """The covariance of the estimate's error times `w`."""
+        if w.shape[-2] == self.states:
+            return self._filtered(w, _error, ratio)
+        return ComposedDenoiser(_Window(self), self.states).covariance_times(w, ratio)
+
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
+        """A draw of that error."""
+        if shape[-2] == self.states:
+            white = jax.random.normal(key, shape)
+            return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), ratio)
+        return ComposedDenoiser(_Window(self), self.states).draw_error(key, shape, ratio)
+
+    def seen_std(self, ratio: Ratio) -> Array:
+        """Standard deviations by channel of series with noise."""
+        return self._std(lambda v, r: v + r**2, ratio)
+
+    def estimate_std(self, ratio: Ratio) -> Array:
+        """Of the estimate."""
+        return self._std(lambda v, r: v**2 / (v + r**2), ratio)
+
+    def error_std(self, ratio: Ratio) -> Array:
+        """Of its error."""
+        return self._std(_error, ratio)
+
+    def _std(self, variance: Gain, ratio: Ratio) -> Array:
+        ratio = jnp.asarray(ratio)
+        found = jnp.sqrt(variance(self.variances, ratio.reshape(-1, 1)) @ self.shares.T)
+        return found.reshape(*ratio.shape[:-1], -1) if ratio.ndim else found[0]
+
+    def _filtered(self, x: Series, gain: Gain, ratio: Ratio) -> Series:
+        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
+        gains = gain(self.variances, jnp.asarray(ratio).reshape(-1, 1))
+        with jax.default_matmul_precision("highest"):
+            amplitudes = x.reshape(-1, len(self.variances)) @ self.basis
+            return ((gains * amplitudes) @ self.basis.T).reshape(x.shape)
+
+
+@component
+class _Window:
+    """The linear estimate as a denoiser of windows that is told sigma/mu in place of the time."""
+
+    law: SeriesLaw
+    schedule: None = None
+
+    def __call__(self, x: Series, ratio: Array) -> Series:
+        return self.law.estimate(x, ratio)
+
+    def covariance_times(self, w: Series, ratio: Array) -> Series:
+        return self.law.covariance_times(w, ratio)
+
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
+        return self.law.draw_error(key, shape, ratio)
+
+
+def _error(variance: Array, ratio: Array) -> Array:
+    """Variance of the linear estimate's error: `r^2 v / (v + r^2)`."""
+    return ratio**2 * variance / (variance + ratio**2)

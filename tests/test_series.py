@@ -1,0 +1,177 @@
+"""Series around a Gaussian distribution: the linear estimate, its errors, the network's gate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sda_jax as sda
+from sda_jax.core._component import component
+from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._calibration import gated
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._gaussian import GaussianDenoiser
+from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.diffusion._series import SeriesPreconditioned
+from sda_jax.networks import TemporalConv
+
+LENGTH, CHANNELS = 7, 2
+PERSISTENCE = np.array([[0.8, 0.3], [-0.2, 0.6]])
+SCHEDULE = sda.Cosine()
+
+
+def lags(count):
+    """Of `x_i+1 = A x_i + e`, whose stationary covariance solves `S = A S A^T + I`."""
+    a = PERSISTENCE
+    s = np.linalg.solve(np.eye(4) - np.kron(a, a), np.eye(2).ravel()).reshape(2, 2)
+    return np.stack([s @ np.linalg.matrix_power(a, k).T for k in range(count)])
+
+
+def covariance(length):
+    known = lags(length)
+    rows = [
+        [known[j - i] if j >= i else known[i - j].T for j in range(length)] for i in range(length)
+    ]
+    return np.block(rows)
+
+
+@pytest.fixture(scope="module")
+def law():
+    return dataclasses.replace(SeriesPreconditioned(), lags=jnp.asarray(lags(LENGTH), jnp.float32))
+
+
+@pytest.fixture(scope="module")
+def exact():
+    mean = jnp.zeros((LENGTH, CHANNELS))
+    return GaussianDenoiser.of(mean, jnp.asarray(covariance(LENGTH), jnp.float32), SCHEDULE)
+
+
+@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
+def test_without_a_network_it_is_the_gaussian_denoiser(law, exact, t):
+    x = jax.random.normal(jax.random.key(0), (LENGTH, CHANNELS))
+    own = law.of_length(LENGTH)
+    t = jnp.asarray(t)
+    np.testing.assert_allclose(
+        own.denoise(jnp.zeros_like(x), x, t, SCHEDULE), exact(x, t), atol=2e-5
+    )
+    np.testing.assert_allclose(
+        own.covariance_times(x, t, SCHEDULE), exact.covariance_times(x, t), atol=2e-5
+    )
+    draws = jax.vmap(lambda k: own.draw_error(k, x.shape, t, SCHEDULE))(
+        jax.random.split(jax.random.key(1), 20_000)
+    ).reshape(20_000, -1)
+    expected = jax.vmap(lambda w: exact.covariance_times(w.reshape(x.shape), t).ravel())(
+        jnp.eye(x.size)
+    )
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    # five standard errors of a covariance
+    assert np.max(np.abs(np.cov(draws.T) - expected) / scale) < 5 * np.sqrt(2 / 20_000)
+
+
+def test_the_mean_and_the_lags_are_measured():
+    rng = np.random.default_rng(0)
+    x = np.zeros((400, 40, 2))
+    x[:, 0] = rng.multivariate_normal(np.zeros(2), lags(1)[0], 400)
+    for i in range(1, 40):
+        x[:, i] = x[:, i - 1] @ PERSISTENCE.T + rng.normal(size=(400, 2))
+    phase = 2 * np.pi * (np.arange(40) + rng.integers(24, size=(400, 1))) / 24
+    context = np.stack([np.cos(phase), np.sin(phase)], axis=-1)
+    cycle = np.stack([2 + np.cos(phase), np.sin(2 * phase)], axis=-1)
+    found = SeriesPreconditioned().fitted(x + cycle, context)
+    told = found.conditioned(jnp.asarray(context, jnp.float32))
+    assert np.max(np.abs(told.mean - cycle)) < 0.1
+    assert len(found.lags) == 39
+    scale = np.sqrt(np.outer(*[np.diag(lags(1)[0])] * 2))
+    assert np.max(np.abs(found.lags[:10] - lags(10)) / scale) < 0.08
+
+
+def test_longer_trajectories_are_composed_of_windows(law):
+    x = jax.random.normal(jax.random.key(0), (40, CHANNELS))
+    t = jnp.asarray(0.3)
+    own, whole = (
+        law.of_length(40),
+        GaussianDenoiser.of(
+            jnp.zeros((40, CHANNELS)), jnp.asarray(covariance(40), jnp.float32), SCHEDULE
+        ),
+    )
+    assert own.law.states == LENGTH
+    found = own.denoise(jnp.zeros_like(x), x, t, SCHEDULE)
+    ratio = float(SCHEDULE.sigma(t) / SCHEDULE.mu(t))
+    # windows of seven states know nearly as much at this noise level
+    assert np.sqrt(np.mean((found - whole(x, t)) ** 2)) < 0.05 * ratio
+    moved = own.covariance_times(x, t, SCHEDULE)
+    expected = whole.covariance_times(x, t)
+    assert np.sqrt(np.mean((moved - expected) ** 2) / np.mean(expected**2)) < 0.15
+
+
+def test_target_is_what_denoise_adds(law):
+    keys = jax.random.split(jax.random.key(0))
+    x, noise = (jax.random.normal(k, (3, LENGTH, CHANNELS)) for k in keys)
+    t = jnp.array([0.1, 0.5, 0.9])[:, None, None]
+    own = law.of_length(LENGTH)
+    noisy = SCHEDULE.mu(t) * x + SCHEDULE.sigma(t) * noise
+    target = own.target(x, noise, t, SCHEDULE)
+    np.testing.assert_allclose(own.denoise(target, noisy, t, SCHEDULE), x, atol=1e-4)
+    assert own.inputs(noisy, t, SCHEDULE).shape == (3, LENGTH, 2 * CHANNELS)
+
+
+def test_the_loss_of_the_linear_estimate_is_one(law):
+    draws = jax.random.multivariate_normal(
+        jax.random.key(0), jnp.zeros(14), jnp.asarray(covariance(LENGTH), jnp.float32), (4000,)
+    ).reshape(-1, LENGTH, CHANNELS)
+    noise = jax.random.normal(jax.random.key(1), draws.shape)
+    for t in (0.2, 0.8):
+        target = law.of_length(LENGTH).target(draws, noise, jnp.full((4000, 1, 1), t), SCHEDULE)
+        assert np.mean(target**2) == pytest.approx(1, abs=0.04)
+
+
+@component
+class Oracle(NetworkDenoiser):
+    """In the network's place what the linear estimate lacks for data of four times the lags'
+    covariance, times a factor."""
+
+    factor: float = 1.0
+
+    def output(self, x, t):
+        def one(x, t):
+            whole = GaussianDenoiser.of(
+                jnp.zeros(x.shape), 4 * jnp.asarray(covariance(LENGTH), jnp.float32), SCHEDULE
+            )
+            law, ratio = self.parameterisation, noise_ratio(SCHEDULE, t)
+            lacking = whole(x, t) - law.denoise(jnp.zeros_like(x), x, t, SCHEDULE)
+            return self.factor * lacking / law.law.error_std(ratio)
+
+        return jax.vmap(one)(x, t)
+
+
+@pytest.mark.parametrize("factor, expected", [(1.0, 1.0), (2.0, 0.5), (0.5, 1.0), (-1.0, 0.0)])
+def test_the_gate_is_how_far_the_network_is_right(law, factor, expected):
+    denoiser = Oracle(None, None, SCHEDULE, law.of_length(LENGTH), factor=factor)
+    root = 2 * np.linalg.cholesky(covariance(LENGTH))
+    white = jax.random.normal(jax.random.key(0), (8, 256, LENGTH * CHANNELS))
+    x = (white @ root.T).reshape(8, 256, LENGTH, CHANNELS)
+    found = gated(jax.random.key(1), denoiser, x).parameterisation
+    differ = slice(11, 15)  # noise levels, sigma/mu from 0.6 to 3, at which the estimates do
+    np.testing.assert_allclose(found.gate[differ], expected, atol=0.12)
+    if factor == 1.0:  # the errors left are those of the exact denoiser
+        ratios = np.geomspace(*[float(noise_ratio(SCHEDULE, e)) for e in (0.0, 1.0)], 25)
+        values, vectors = np.linalg.eigh(covariance(LENGTH))
+        shares = (vectors**2).reshape(LENGTH, CHANNELS, -1).mean(axis=0)
+        left = [shares @ (r**2 * 4 * values / (r**2 + 4 * values)) for r in ratios]
+        foreseen = [shares @ (r**2 * values / (r**2 + values)) for r in ratios]
+        np.testing.assert_allclose(found.widths, np.sqrt(np.divide(left, foreseen)), rtol=0.05)
+
+
+def test_a_network_of_too_many_outputs_is_refused(law):
+    network = TemporalConv(width=4, dilations=(1,))
+    denoiser = NetworkDenoiser(network, None, SCHEDULE, law.of_length(LENGTH))
+    variables = denoiser.init(jax.random.key(0), (LENGTH, CHANNELS))
+    with pytest.raises(ConfigError, match="outputs to 2"):
+        dataclasses.replace(denoiser, variables=variables)(jnp.zeros((LENGTH, CHANNELS)), 0.5)
+
+
+def test_without_lags_it_says_so():
+    with pytest.raises(ConfigError, match="without lags"):
+        SeriesPreconditioned().of_length(5)

@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
+from sda_jax.data._conventions import with_texts
+from sda_jax.data._unreadable import unreadable
+
+FORMS = "NetCDF, HDF5 or Zarr"
 
 
 def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
-    """A NetCDF, HDF5 or Zarr file, lazily read.
+    """A NetCDF, HDF5 or Zarr file, lazily read, its times in microseconds or dates of `cftime`.
 
     Raises:
         StorageError: There is no such file, or it is of another kind or damaged.
     """
     path = Path(path)
     if not path.exists():
-        raise StorageError(str(path), "no such file", "a NetCDF, HDF5 or Zarr file", "Check it.")
-    options: dict[str, Any] = {
-        "engine": "zarr",
-        "chunks": None,
-        "consolidated": _is_consolidated(path),
-    }
-    if path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(4)
-        if head == b"\x89HDF":
-            options = {"engine": "h5netcdf", "phony_dims": "sort"}
-        elif head[:3] == b"CDF" and group is None:
-            options = {"engine": "scipy"}
-        else:
-            raise StorageError(
-                str(path),
-                f"a file that begins with {head!r}",
-                "NetCDF, HDF5 or Zarr",
-                "Convert it.",
-            )
-    if group is not None:
-        options["group"] = group
+        raise StorageError(str(path), "no such file", f"a {FORMS} file", "Check it.")
     try:
-        return xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
-    except Exception as error:
+        options = _of_file(path, group) if path.is_file() else _of_store(path, group)
+        if group is not None:
+            options["group"] = group
+        return with_texts(
+            xr.open_dataset(
+                path,
+                decode_times=xr.coders.CFDatetimeCoder(time_unit="us"),
+                decode_timedelta=False,
+                cache=False,
+                **options,
+            )
+        )
+    except StorageError:
+        raise
+    except Exception as error:  # whatever the readers make of it
+        raise unreadable(path, error, group) from error
+
+
+def _of_file(path: Path, group: str | None) -> dict[str, Any]:
+    """How a file is read."""
+    if h5py.is_hdf5(path):
+        return {"engine": "h5netcdf", "phony_dims": "sort"}
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head == b"CDF\x05":
         raise StorageError(
-            str(path),
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            "a whole NetCDF, HDF5 or Zarr file" + (f" with a group {group}" if group else ""),
-            "Check the file and its groups.",
-        ) from error
+            str(path), "NetCDF in the format CDF-5", FORMS + " of another format",
+            "Convert it: nccopy -k nc4 FILE NEW.",
+        )  # fmt: skip
+    if head[:3] != b"CDF":
+        raise StorageError(str(path), f"a file that begins with {head!r}", FORMS, "Convert it.")
+    if group is not None:
+        raise StorageError(
+            str(path), f"a group {group}", "none: NetCDF 3 has no groups", "Leave the group out."
+        )
+    return {"engine": "scipy"}
 
 
-def _is_consolidated(store: Path) -> bool:
-    """Whether a Zarr store keeps a copy of all its metadata in one place."""
-    third = store / "zarr.json"
-    return (store / ".zmetadata").exists() or (
-        third.is_file() and "consolidated_metadata" in third.read_text()
-    )
+def _of_store(path: Path, group: str | None) -> dict[str, Any]:
+    """How a Zarr store is read; whether it keeps a copy of all its metadata in one place."""
+    third = path / (group or "") / "zarr.json"
+    consolidated = (path / ".zmetadata").exists()
+    if third.is_file():
+        known = json.loads(third.read_text(encoding="utf-8"))
+        consolidated = isinstance(known, dict) and bool(known.get("consolidated_metadata"))
+    return {"engine": "zarr", "chunks": None, "consolidated": consolidated}

@@ -8,39 +8,64 @@ from typing import Any
 
 import cftime
 import numpy as np
-import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
 from sda_jax.core._errors import ObservationError, StorageError
 
 EPOCH = "seconds since 1970-01-01"
-STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+PROLEPTIC = "proleptic_gregorian"
+STANDARD = ("standard", "gregorian", PROLEPTIC)  # one instant has one number in all of them
+CHANGE = -12219292800.0  # 1582-10-15, from which on they also have the same dates
 DAY = 86400.0  # seconds
+LONGEST = 9e12  # seconds from 1970 that microseconds can count
 YEARS = {
     "360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0,
     "julian": 365.25,
 }  # fmt: skip
 ISO = re.compile(
-    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2}(?:\.\d+)?))?)?)?)?"
-    r"(Z|[+-]\d{2}:?\d{2})?"
+    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2})(\.\d+)?)?)?)?)?"
+    r"(Z|([+-])(\d{2}):?(\d{2}))?"
 )
 
 
+def alike(calendar: str | None) -> str | None:
+    """One name for calendars in which an instant has the same number."""
+    return STANDARD[0] if calendar in STANDARD else calendar
+
+
 def to_dates(numbers: Float[np.ndarray, " n"], calendar: str | None) -> np.ndarray:
-    """Times for files and people: `datetime64`, dates of another calendar, or numbers."""
+    """Times for files and people: `datetime64` in microseconds where its calendar, the proleptic
+    Gregorian one, gives the dates; otherwise dates of `cftime`, or numbers.
+
+    Raises:
+        ObservationError: A time is hundreds of thousands of years away.
+    """
+    numbers = np.asarray(numbers, float)
     if calendar is None:
-        return np.asarray(numbers, float)
-    if calendar in STANDARD:
-        return (np.round(np.asarray(numbers) * 1e6)).astype("datetime64[us]")
-    return cftime.num2date(np.asarray(numbers), EPOCH, calendar=calendar)
+        return numbers
+    if not (np.abs(numbers) < LONGEST).all():
+        far = float(numbers[np.argmin(np.abs(numbers) < LONGEST)])
+        raise ObservationError(
+            "time", f"{far:g} seconds from 1970", "a date that can be written", "Ask for another."
+        )
+    if calendar == PROLEPTIC or (calendar in STANDARD and (numbers >= CHANGE).all()):
+        return np.round(numbers * 1e6).astype("datetime64[us]")
+    return cftime.num2date(numbers, EPOCH, calendar=calendar)
+
+
+def months_of(dates: np.ndarray) -> np.ndarray:
+    """The calendar months of dates, counted through the years."""
+    if dates.dtype.kind == "M":
+        return dates.astype("datetime64[M]").astype(int)
+    return np.array([d.year * 12 + d.month for d in dates])
 
 
 def months_from(start: float, step: int, length: int, calendar: str) -> Float[np.ndarray, " n"]:
     """Times every `step` calendar months from `start` on, on the same day of each, or on the last
     day of each if the first is a last day."""
     first = to_dates(np.array([start]), calendar)[0]
-    if calendar in STANDARD:
+    if isinstance(first, np.datetime64):
         month = first.astype("datetime64[M]")
         later = month + step * np.arange(length)
         days = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(int)
@@ -50,8 +75,14 @@ def months_from(start: float, step: int, length: int, calendar: str) -> Float[np
     whole = first.year * 12 + first.month - 1 + step * np.arange(length)
     months = [first.replace(year=int(m // 12), month=int(m % 12) + 1, day=1) for m in whole]
     days = _same_day(first.day, np.array([m.daysinmonth for m in months]))
-    dates = [m.replace(day=int(d)) for m, d in zip(months, days, strict=True)]
+    dates = [_on_day(m, int(d)) for m, d in zip(months, days, strict=True)]
     return cftime.date2num(np.array(dates), EPOCH, calendar=calendar).astype(float)
+
+
+def _on_day(month: cftime.datetime, day: int) -> cftime.datetime:
+    """A day of a month; of those that the change of calendar left out, the next one there is."""
+    left_out = month.calendar in STANDARD and (month.year, month.month) == (1582, 10)
+    return month.replace(day=15 if left_out and 4 < day < 15 else day)
 
 
 def _same_day(day: int, days: np.ndarray) -> np.ndarray:
@@ -88,7 +119,11 @@ def to_numbers(
             "The states have dates: write the times as such.",
         )
     if values.dtype.kind == "M":
-        return _from_stamps(values, argument)
+        numbers = _from_stamps(values.ravel(), argument)
+        if calendar in STANDARD:
+            return numbers
+        # the same date there, which is another number
+        values = np.datetime_as_string(to_dates(numbers, PROLEPTIC))
     seconds, zones = [], set()
     for place, value in enumerate(values.ravel().tolist()):
         second, zone = _seconds(value, calendar, f"{argument}, row {place + 1}")
@@ -104,14 +139,26 @@ def to_numbers(
     return np.array(seconds, float)
 
 
+def _stamp_seconds(values: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Seconds since 1970 of `datetime64` of any unit; NaN where there is none, infinity where
+    microseconds cannot count that far."""
+    stamps = values.astype("datetime64[us]")
+    numbers = stamps.astype(np.int64) / 1e6
+    far = stamps.astype("datetime64[s]") != values.astype("datetime64[s]")
+    return np.where(np.isnat(values), np.nan, np.where(far, np.inf, numbers))
+
+
 def _from_stamps(values: np.ndarray, argument: str) -> Float[np.ndarray, " n"]:
-    stamps = values.astype("datetime64[ns]").ravel()
-    if np.isnat(stamps).any():
-        place = int(np.argmax(np.isnat(stamps)))
+    numbers = _stamp_seconds(values)
+    if not np.isfinite(numbers).all():
+        place = int(np.argmin(np.isfinite(numbers)))
         raise ObservationError(
-            f"{argument}, row {place + 1}", "no time", "a date", "Fill in or remove it."
+            f"{argument}, row {place + 1}",
+            "no time" if np.isnan(numbers[place]) else f"{values[place]}",
+            "a date",
+            "Fill in or remove it.",
         )
-    return stamps.astype(np.int64) / 1e9
+    return numbers
 
 
 def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.ndarray, " n"]:
@@ -131,25 +178,16 @@ def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.nd
 
 def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
     """Seconds since 1970, and whether the value named a zone."""
-    if isinstance(value, cftime.datetime):
-        return float(cftime.date2num(value, EPOCH, calendar=calendar)), False
     try:
+        if isinstance(value, cftime.datetime):
+            if alike(value.calendar) != alike(calendar):
+                raise ValueError(f"a date of the {value.calendar} calendar")
+            return float(cftime.date2num(value, EPOCH, calendar=value.calendar)), False
         text = value.isoformat() if isinstance(value, datetime.date) else str(value).strip()
         parts = ISO.fullmatch(text)
         if parts is None:
             raise ValueError("no date")
-        zone = parts[7]
-        if calendar in STANDARD:
-            stamp = pd.Timestamp(text)
-            naive = stamp.tz_convert("UTC").tz_localize(None) if zone else stamp
-            since = naive.to_pydatetime() - pd.Timestamp(0).to_pydatetime()
-            return since.total_seconds(), zone is not None
-        if zone not in (None, "Z"):
-            raise ValueError("a zone other than UTC")
-        numbers = [int(float(n)) for n in (*parts.groups(default="0")[:6],)]
-        numbers[2] = numbers[2] or 1
-        date = cftime.datetime(*numbers, calendar=calendar)
-        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone is not None
+        return _written_seconds(parts, calendar), parts[8] is not None
     except (ValueError, TypeError, OverflowError) as error:
         raise ObservationError(
             argument,
@@ -159,6 +197,27 @@ def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
         ) from error
 
 
+def _written_seconds(parts: re.Match[str], calendar: str) -> float:
+    """Seconds since 1970 of a date that `ISO` matched.
+
+    Raises:
+        ValueError: The calendar has no such date.
+    """
+    year, month, day, *clock = (int(n) if n else 0 for n in parts.groups()[:6])
+    day = day or 1
+    sign, hours, minutes = parts[9], int(parts[10] or 0), int(parts[11] or 0)
+    if hours > 23 or minutes > 59:
+        raise ValueError("no zone")
+    ahead = (3600 * hours + 60 * minutes) * (-1 if sign == "-" else 1)
+    if calendar == PROLEPTIC or (calendar in STANDARD and (year, month, day) >= (1582, 10, 15)):
+        date = datetime.datetime(year, month, day, *clock)  # much faster than cftime
+        whole = (date - datetime.datetime(1970, 1, 1)).total_seconds()
+    else:
+        date = cftime.datetime(year, month, day, *clock, calendar=calendar)
+        whole = float(cftime.date2num(date, EPOCH, calendar=calendar))
+    return whole - ahead + float(parts[7] or 0)
+
+
 def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str | None, str]:
     """Times as numbers (seconds since 1970 where they are dates), their calendar and their units.
 
@@ -166,16 +225,16 @@ def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str |
         StorageError: Some are missing, or they are texts.
     """
     values = coordinate.values
+    calendar, units = None, ""
     if values.dtype.kind == "M":
-        numbers, calendar, units = values.astype("datetime64[ns]").astype(np.int64) / 1e9, "", ""
-        if np.isnat(values).any():
-            numbers = np.where(np.isnat(values), np.nan, numbers)
-        calendar = STANDARD[0]
+        numbers, calendar = _stamp_seconds(values), PROLEPTIC
+        if "units" in coordinate.encoding:  # xarray gives stamps of instants whose dates are others
+            calendar = str(coordinate.encoding.get("calendar") or STANDARD[0]).lower()
     elif values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime):
         calendar = str(values.flat[0].calendar)
-        numbers, units = cftime.date2num(values, EPOCH, calendar=calendar).astype(float), ""
+        numbers = cftime.date2num(values, EPOCH, calendar=calendar).astype(float)
     elif values.dtype.kind in "iuf":
-        numbers, calendar, units = values.astype(float), None, coordinate.attrs.get("units", "")
+        numbers, units = values.astype(float), str(coordinate.attrs.get("units", ""))
     else:
         raise StorageError(
             f"{path}, {coordinate.name}",
@@ -189,12 +248,54 @@ def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str |
             f"{path}, {coordinate.name}", f"no time at index {place}", "a time for every state",
             "Remove the state or give its time.",
         )  # fmt: skip
-    return numbers, calendar, str(units)
+    if calendar in STANDARD and (calendar != PROLEPTIC or (numbers >= CHANGE).all()):
+        calendar = STANDARD[0]
+    return numbers, calendar, units
 
 
-def is_time(coordinate: xr.DataArray) -> bool:
-    values = coordinate.values
-    dated = values.dtype.kind == "M" or (
-        values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime)
-    )
-    return bool(dated) or "T" in coordinate.attrs.get("axis", "")
+def is_dated(variable: xr.DataArray) -> bool:
+    """Whether a variable holds dates."""
+    values = variable.values
+    cf = values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime)
+    return bool(values.dtype.kind == "M" or cf)
+
+
+def times_along(path: str, dataset: xr.Dataset, name: str) -> xr.DataArray | None:
+    """The times along a dimension: its coordinate; where there is none, the variable of dates along
+    it alone, such as `XTIME` or the texts `Times` of WRF; None where there is neither.
+
+    Raises:
+        StorageError: Several such variables differ.
+    """
+    if name in dataset.coords:
+        return dataset.coords[name]
+    found = []
+    for other, variable in dataset.variables.items():
+        if variable.dims == (name,):
+            dates = _as_dates(dataset[other])
+            if is_dated(dates):
+                found.append(dates)
+    if not found:
+        return None
+    numbers = [time_numbers(path, dates)[0] for dates in found]
+    if any(np.abs(each - numbers[0]).max(initial=0.0) > 1.0 for each in numbers):
+        raise StorageError(
+            f"{path}, {name}",
+            f"different times in {', '.join(str(dates.name) for dates in found)}",
+            "one time for every state",
+            f"Write those meant as a coordinate {name}.",
+        )
+    return found[0]
+
+
+def _as_dates(variable: xr.DataArray) -> xr.DataArray:
+    """A variable of texts such as 2000-01-24_12:00:00 as dates, or any other as it is."""
+    if variable.dtype.kind not in "SU" or not variable.size:
+        return variable
+    texts = np.char.replace(np.char.strip(variable.values.astype("U")), "_", "T")
+    if not all(ISO.fullmatch(text) for text in texts.tolist()):
+        return variable
+    try:
+        return variable.copy(data=to_dates(to_numbers(texts, PROLEPTIC, "", ""), PROLEPTIC))
+    except ObservationError:  # digits that are no date
+        return variable

@@ -23,6 +23,7 @@ from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._export import provenance, require_format, write_posterior
 from sda_jax.posterior._files import load_diagnosis
+from sda_jax.posterior._rehearsal import require_writable
 from sda_jax.posterior._summary import summarise
 from sda_jax.posterior._to_file import digest, draw_to_file
 from sda_jax.prior._prior import Prior
@@ -190,6 +191,7 @@ def assimilate_files(
         )
     )
     if not _is_there(path, description):
+        require_writable(path, layout, start, length)
         attributes = provenance(prior_name, description, config.seed, sda_observations=used.report)
         _draw(path, prior, used, (start, length), config, attributes, save_every, progress, report)
     if quantiles is not None:

@@ -19,6 +19,7 @@ from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._times import STANDARD, months_of, time_numbers, times_along
+from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 
 OPEN_FILES = 8
@@ -163,7 +164,7 @@ class _Looked(NamedTuple):
 
 def _look(files: Files, index: int) -> _Looked:
     path = files.paths[index]
-    with open_dataset(path, files.group) as dataset:
+    with open_dataset(path, files.group) as dataset, reading(path):
         roles = find_roles(files, path, dataset)
         if (along := times_along(path, dataset, roles.time)) is not None:
             times, calendar, units = time_numbers(path, along)

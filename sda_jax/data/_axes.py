@@ -38,7 +38,8 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
             f"{path}, {name}",
             f"coordinates from {values[0]} to {values[-1]}, {size} of them",
             "at least two, finite, rising or falling",
-            "Sort the file along it, or name other dimensions in data.files.space.",
+            "Sort the file along it, or name space without it in data.files.space: it then becomes "
+            "channels.",
         )
     units, standard = attrs.get("units", ""), attrs.get("standard_name", "")
     whole = abs(size * (values[-1] - values[0]) / (size - 1))

@@ -33,6 +33,8 @@ APART = (
 
 def as_text(value: Any) -> str:
     """An attribute or a label as text, whatever type it was stored with."""
+    if isinstance(value, str):  # HDF5 readers hand on what is not UTF-8 as surrogates
+        value = value.encode("utf-8", "surrogateescape")
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -57,14 +59,19 @@ def _unit(units: str) -> str:
     return re.sub(r"[\s_]+", "_", units.strip().lower())
 
 
+def _has_word(name: str, words: tuple[str, ...]) -> bool:
+    """Whether a name has one of these words in it, such as lon in `nav_lon` and `g0_lon_2`."""
+    return any(word in words for word in re.split(r"[^a-z]+", name.lower()))
+
+
 def _is_angle(
     name: str, units: str, standard_name: str, names: tuple[str, ...], own: tuple[str, ...]
 ) -> bool:
-    unit, words = _unit(units), re.split(r"[^a-z]+", name.lower())
+    unit = _unit(units)
     if unit in own:
         return True
     said = standard_name.endswith("longitude" if own is EAST else "latitude")
-    return unit in (*DEGREES, *RADIANS) and (said or any(word in names for word in words))
+    return unit in (*DEGREES, *RADIANS) and (said or _has_word(name, names))
 
 
 def is_longitude(name: str, units: str, standard_name: str) -> bool:
@@ -97,6 +104,7 @@ def is_space(name: str, attrs: Mapping[str, Any]) -> bool:
         str(attrs.get("axis", "")).strip().upper() in ("X", "Y")
         or standard in SPACE_STANDARD_NAMES
         or name.lower() in SPACES
+        or _has_word(name, (*LATITUDES, *LONGITUDES))
         or is_longitude(name, units, standard)
         or is_latitude(name, units, standard)
     )
@@ -105,10 +113,8 @@ def is_space(name: str, attrs: Mapping[str, Any]) -> bool:
 def is_apart(name: str, coordinate: xr.DataArray | None) -> bool:
     """Whether a dimension is known to be one of heights, stations or bands, each of which makes
     channels of its own."""
-    if any(word in APART for word in re.split(r"[^a-z]+", name.lower())):
-        return True
-    if coordinate is None:
-        return False
+    if coordinate is None or _has_word(name, APART):
+        return _has_word(name, APART)
     attrs = coordinate.attrs
     texts = coordinate.dtype.kind in "SUO"
     return texts or "positive" in attrs or attrs.get("axis", "").strip().upper() == "Z"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import with_texts
-from sda_jax.data._unreadable import unreadable
+from sda_jax.data._unreadable import reading
 
 FORMS = "NetCDF, HDF5 or Zarr"
 
@@ -25,23 +26,50 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
     path = Path(path)
     if not path.exists():
         raise StorageError(str(path), "no such file", f"a {FORMS} file", "Check it.")
-    try:
+    with reading(path, group):
         options = _of_file(path, group) if path.is_file() else _of_store(path, group)
         if group is not None:
             options["group"] = group
-        return with_texts(
-            xr.open_dataset(
-                path,
-                decode_times=xr.coders.CFDatetimeCoder(time_unit="us"),
-                decode_timedelta=False,
-                cache=False,
-                **options,
+        dataset = _opened(path, xr.coders.CFDatetimeCoder(time_unit="us"), options)
+        _require_times(path, dataset, options)
+        if path.is_dir() and not options["consolidated"]:
+            _require_arrays(path / (group or ""), dataset)
+        return with_texts(dataset)
+
+
+def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:
+    return xr.open_dataset(path, decode_times=times, decode_timedelta=False, cache=False, **options)
+
+
+def _require_arrays(store: Path, dataset: xr.Dataset) -> None:
+    """Raises if a folder of a Zarr store has the metadata of an array and none was found in it:
+    xarray would leave it out without a word."""
+    for folder in (p for p in store.iterdir() if p.is_dir() and p.name not in dataset.variables):
+        known = {}
+        if (third := folder / "zarr.json").is_file():
+            known = json.loads(third.read_text(encoding="utf-8"))
+            known = known if isinstance(known, dict) else {}
+        if (folder / ".zarray").exists() or (third.exists() and known.get("node_type") != "group"):
+            raise StorageError(
+                str(folder), "metadata of no array", "those of one", "It is damaged: make it again."
             )
-        )
-    except StorageError:
-        raise
-    except Exception as error:  # whatever the readers make of it
-        raise unreadable(path, error, group) from error
+
+
+def _require_times(path: Path, dataset: xr.Dataset, options: dict[str, Any]) -> None:
+    """Raises if a coordinate with dates of `cftime` misses some: xarray would make up others."""
+    dated = [n for n, x in dataset.indexes.items() if isinstance(x, xr.CFTimeIndex)]
+    if not dated:
+        return
+    with _opened(path, False, options) as numbers:
+        for name in dated:
+            missing = np.isnan(numbers[name].values)
+            if missing.any():
+                raise StorageError(
+                    f"{path}, {name}",
+                    f"no time at index {int(np.argmax(missing))}",
+                    "a time for every state",
+                    "Remove the state or give its time.",
+                )
 
 
 def _of_file(path: Path, group: str | None) -> dict[str, Any]:

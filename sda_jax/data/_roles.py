@@ -169,10 +169,11 @@ def _require_sure(
     many = math.prod(dataset.sizes[d] for d in unknown)
     if many > MANY:
         names = ", ".join(f"{d} ({dataset.sizes[d]})" for d in unknown)
+        without = " ".join(space) or "with nothing after it"
         raise StorageError(
             path,
             f"{many} channels along dimensions of unknown meaning: {names}",
             f"dimensions that are known, or at most {MANY} channels",
             f"If they are space, say so: --data.files.space {' '.join((*space, *unknown)[:2])}. If "
-            f"they are channels, name space without them: --data.files.space {' '.join(space)}",
+            f"they are channels, name space without them: --data.files.space {without}.",
         )

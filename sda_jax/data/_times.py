@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from sda_jax.core._errors import ObservationError, StorageError
+from sda_jax.data._conventions import as_text
 
 EPOCH = "seconds since 1970-01-01"
 PROLEPTIC = "proleptic_gregorian"
@@ -203,17 +204,17 @@ def _written_seconds(parts: re.Match[str], calendar: str) -> float:
     Raises:
         ValueError: The calendar has no such date.
     """
-    year, month, day, *clock = (int(n) if n else 0 for n in parts.groups()[:6])
+    year, month, day, hour, minute, second = (int(n) if n else 0 for n in parts.groups()[:6])
     day = day or 1
     sign, hours, minutes = parts[9], int(parts[10] or 0), int(parts[11] or 0)
     if hours > 23 or minutes > 59:
         raise ValueError("no zone")
     ahead = (3600 * hours + 60 * minutes) * (-1 if sign == "-" else 1)
     if calendar == PROLEPTIC or (calendar in STANDARD and (year, month, day) >= (1582, 10, 15)):
-        date = datetime.datetime(year, month, day, *clock)  # much faster than cftime
+        date = datetime.datetime(year, month, day, hour, minute, second)  # much faster than cftime
         whole = (date - datetime.datetime(1970, 1, 1)).total_seconds()
     else:
-        date = cftime.datetime(year, month, day, *clock, calendar=calendar)
+        date = cftime.datetime(year, month, day, hour, minute, second, calendar=calendar)
         whole = float(cftime.date2num(date, EPOCH, calendar=calendar))
     return whole - ahead + float(parts[7] or 0)
 
@@ -290,9 +291,10 @@ def times_along(path: str, dataset: xr.Dataset, name: str) -> xr.DataArray | Non
 
 def _as_dates(variable: xr.DataArray) -> xr.DataArray:
     """A variable of texts such as 2000-01-24_12:00:00 as dates, or any other as it is."""
-    if variable.dtype.kind not in "SU" or not variable.size:
+    values = variable.values.ravel().tolist() if variable.dtype.kind in "SUO" else []
+    if not values or not all(isinstance(value, (str, bytes)) for value in values):
         return variable
-    texts = np.char.replace(np.char.strip(variable.values.astype("U")), "_", "T")
+    texts = np.array([as_text(value).strip().replace("_", "T") for value in values])
     if not all(ISO.fullmatch(text) for text in texts.tolist()):
         return variable
     try:

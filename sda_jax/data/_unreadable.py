@@ -3,10 +3,12 @@ reader said."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import zipfile
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 import h5py
@@ -21,9 +23,21 @@ PROOFS = (  # of checksums and formats, in what HDF5, Zarr and their codecs say
     "checksum", "truncated", "inflate", "decompress", "corrupt ", "bad object header", "signature",
     "unexpected end", "bad heap", "bad symbol table", "incorrect metadata", "end of file",
     "address overflow", "smaller than requested", "crc",
+    "filter returned failure",
 )  # fmt: skip
 UNDATED = "unable to decode time units"
 READING = (OSError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, group: str | None = None) -> Generator[None, None, None]:
+    """What is read of a file of somebody's own: whatever its reader raises is of this package."""
+    try:
+        yield
+    except SDAError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error, group) from error
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -57,9 +71,8 @@ def unreadable(path: str | Path, error: BaseException, group: str | None = None)
             "Install the filter as an HDF5 plugin and set HDF5_PLUGIN_PATH to its folder, or write "
             "the file anew with zlib.",
         )
-    first, *others = causes(error)
-    said = f"{type(first).__name__}: {str(first).partition(chr(10))[0]}"
-    reason = str(others[0]).partition(chr(10))[0] if others else ""
+    said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    reason = str(error.__cause__ or "").partition(chr(10))[0]
     if UNDATED in said:
         units = said.partition(UNDATED)[2].partition(". Try")[0].strip()
         return StorageError(
@@ -68,9 +81,7 @@ def unreadable(path: str | Path, error: BaseException, group: str | None = None)
             "times in units such as 'days since 2000-01-01'",
             "Write the times so.",
         )
-    if isinstance(first, SDAError) or reason in said:
-        reason = ""
-    value = f"{said} ({reason})" if reason else said
+    value = f"{said} ({reason})" if reason and reason not in said else said
     not_text = Path(path).is_dir() and any(
         isinstance(each, UnicodeDecodeError) for each in causes(error)
     )

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
-from sda_jax.data._unreadable import unreadable
+from sda_jax.data._unreadable import reading
 
 UNWRITTEN = np.float32(9.969209968386869e36)  # netCDF's own fill of floating-point numbers
 
@@ -21,12 +21,10 @@ def read_values(path: str, x: xr.DataArray) -> np.ndarray:
         StorageError: They cannot be read, or the range is no range.
     """
     low, high = _valid(path, x)
-    try:
+    with reading(path):
         values = x.values
-    except Exception as error:  # whatever the reader makes of the file
-        raise unreadable(path, error) from error
     invalid = (values < low) | (values > high)
-    if values.dtype.kind == "f" and "_FillValue" not in x.encoding:
+    if values.dtype.kind == "f":
         invalid |= values == UNWRITTEN
     return np.where(invalid, np.nan, values) if invalid.any() else values
 

@@ -16,6 +16,7 @@ from sda_jax.data._conventions import coordinate_along, same_place_units
 from sda_jax.data._layout import Axis, Channel, Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._times import alike, time_numbers, times_along
+from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._rows import Rows
@@ -50,7 +51,7 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
         StorageError: A coordinate or all variables are missing.
         ObservationError: Units or calendars differ, or the noise is not known.
     """
-    with open_dataset(source.path, source.group) as dataset:
+    with open_dataset(source.path, source.group) as dataset, reading(source.path):
         names = _variables(source, layout, dataset)
         times = _times(source, layout, dataset)
         grid = [_places(source, dataset, axis) for axis in layout.axes]
@@ -120,7 +121,10 @@ def _required(
 
 def _places(source: Gridded, dataset: xr.Dataset, axis: Axis) -> Float[np.ndarray, " places"]:
     """The file's coordinates along an axis of the prior's states, in the same units."""
-    found = _required(source, dataset, axis.name, coordinate_along(dataset, axis.name))
+    along, size = coordinate_along(dataset, axis.name), dataset.sizes.get(axis.name)
+    if along is None and axis.coordinates == tuple(range(size or 0)):
+        return np.array(axis.coordinates)  # neither file has coordinates
+    found = _required(source, dataset, axis.name, along)
     units = str(found.attrs.get("units", ""))
     if not same_place_units(units, axis.units):
         raise ObservationError(

@@ -16,7 +16,7 @@ from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._axes import axis_of, channels_of, constants_of
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
-from sda_jax.data._opening import open_dataset
+from sda_jax.data._opening import groups_of, open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._times import STANDARD, months_of, time_numbers, times_along
 from sda_jax.data._unreadable import reading
@@ -165,6 +165,7 @@ class _Looked(NamedTuple):
 def _look(files: Files, index: int) -> _Looked:
     path = files.paths[index]
     with open_dataset(path, files.group) as dataset, reading(path):
+        _require_variables(files, path, dataset)
         roles = find_roles(files, path, dataset)
         if (along := times_along(path, dataset, roles.time)) is not None:
             times, calendar, units = time_numbers(path, along)
@@ -186,6 +187,17 @@ def _look(files: Files, index: int) -> _Looked:
         members = dataset.sizes[roles.trajectory] if roles.trajectory else 0
     require_rising(path, roles.time, times, layout)
     return _Looked(index, roles, layout, members, times)
+
+
+def _require_variables(files: Files, path: str, dataset: xr.Dataset) -> None:
+    """Raises if there are none, but groups that have some."""
+    if not dataset.data_vars and files.group is None and (groups := groups_of(path)):
+        raise StorageError(
+            path,
+            f"no variables but in groups: {', '.join(groups)}",
+            "one of the groups",
+            f"Name it: --data.files.group {groups[0]} (sda-jax inspect: --group).",
+        )
 
 
 def _require_alike(files: Files, first: _Looked, other: _Looked) -> None:

@@ -43,7 +43,7 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
         )
     units, standard = attrs.get("units", ""), attrs.get("standard_name", "")
     whole = abs(size * (values[-1] - values[0]) / (size - 1))
-    even = np.allclose(steps, whole / size * np.sign(steps[0]), 1e-3, 2 * rounding(values))
+    even = np.allclose(steps, whole / size * np.sign(steps[0]), 1e-3, 2 * rounding(values).max())
     east = is_longitude(called, units, standard)
     is_periodic = east and even and abs(whole - turn(units)) < 1e-3 * turn(units)
     if periodic is not None:

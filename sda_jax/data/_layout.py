@@ -225,10 +225,10 @@ class Layout:
         return str(np.datetime_as_string(date, "s") if isinstance(date, np.datetime64) else date)
 
 
-def rounding(values: Float[np.ndarray, " n"]) -> float:
+def rounding(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """How far coordinates in single precision may be from those meant: files and tables have such,
     whatever they say."""
-    return float(np.finfo(np.float32).eps * np.abs(values).max(initial=0.0))
+    return np.finfo(np.float32).eps * np.abs(values)
 
 
 def pack(missing: Bool[np.ndarray, "*state"]) -> str | None:
@@ -249,7 +249,7 @@ def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
         return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
     for a, b in zip(one.axes, other.axes, strict=True):
         same = len(a.coordinates) == len(b.coordinates) and np.allclose(
-            a.coordinates, b.coordinates, rtol=1e-5, atol=rounding(np.array(a.coordinates))
+            a.coordinates, b.coordinates, rtol=1e-5, atol=rounding(np.array(a.coordinates)).max()
         )
         if a.units != b.units or not same:
             return "the grid", _described(b), _described(a)

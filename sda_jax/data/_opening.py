@@ -41,15 +41,23 @@ def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:
     return xr.open_dataset(path, decode_times=times, decode_timedelta=False, cache=False, **options)
 
 
+def _metadata(folder: Path) -> dict[str, Any]:
+    """What a folder of a Zarr store says of itself in version 3; nothing without."""
+    path = folder / "zarr.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return known if isinstance(known, dict) else {}
+
+
+def _is_array(folder: Path) -> bool:
+    third = (folder / "zarr.json").is_file() and _metadata(folder).get("node_type") != "group"
+    return third or (folder / ".zarray").is_file()
+
+
 def _require_arrays(store: Path, dataset: xr.Dataset) -> None:
     """Raises if a folder of a Zarr store has the metadata of an array and none was found in it:
     xarray would leave it out without a word."""
     for folder in (p for p in store.iterdir() if p.is_dir() and p.name not in dataset.variables):
-        known = {}
-        if (third := folder / "zarr.json").is_file():
-            known = json.loads(third.read_text(encoding="utf-8"))
-            known = known if isinstance(known, dict) else {}
-        if (folder / ".zarray").exists() or (third.exists() and known.get("node_type") != "group"):
+        if _is_array(folder):
             raise StorageError(
                 str(folder), "metadata of no array", "those of one", "It is damaged: make it again."
             )
@@ -94,9 +102,24 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
 
 def _of_store(path: Path, group: str | None) -> dict[str, Any]:
     """How a Zarr store is read; whether it keeps a copy of all its metadata in one place."""
-    third = path / (group or "") / "zarr.json"
-    consolidated = (path / ".zmetadata").exists()
-    if third.is_file():
-        known = json.loads(third.read_text(encoding="utf-8"))
-        consolidated = isinstance(known, dict) and bool(known.get("consolidated_metadata"))
+    known = _metadata(path / (group or "")).get("consolidated_metadata")
+    consolidated = bool(known) or (path / ".zmetadata").exists()
     return {"engine": "zarr", "chunks": None, "consolidated": consolidated}
+
+
+def groups_of(path: str | Path) -> list[str]:
+    """The groups with arrays in a file or store that may have some."""
+    path, found = Path(path), set()
+    if path.is_dir():
+        for name in ("zarr.json", ".zarray"):
+            folders = (p.parent for p in path.rglob(name))
+            found |= {str(p.parent.relative_to(path)) for p in folders if _is_array(p)}
+    elif h5py.is_hdf5(path):
+
+        def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                found.add(name.rpartition("/")[0])
+
+        with h5py.File(path) as file:
+            file.visititems(note)
+    return sorted(found - {"", "."})

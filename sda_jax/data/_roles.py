@@ -91,6 +91,14 @@ def _time_of(path: str, dataset: xr.Dataset) -> str:
             str(d) for d in sizes
             if d not in coordinates and times_along(path, dataset, str(d)) is not None
         ]  # fmt: skip
+    single = [str(n) for n, x in coordinates.items() if x.ndim == 0 and is_dated(x)]
+    if not candidates and single:
+        raise StorageError(
+            path,
+            f"one time, {', '.join(single)}, without a dimension",
+            "a dimension of time, if only of one state",
+            f"Write the file with it: dataset.expand_dims('{single[0]}') in xarray.",
+        )
     if len(candidates) != 1:
         raise StorageError(
             path,

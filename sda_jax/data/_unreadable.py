@@ -4,29 +4,19 @@ reader said."""
 from __future__ import annotations
 
 import contextlib
-import json
-import lzma
-import zipfile
-import zlib
 from collections.abc import Generator
 from pathlib import Path
 
 import h5py
 
 from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.runtime._damage import causes, proves_damage
 
 FILTERS = {
     4: "szip", 307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle",
     32013: "ZFP", 32015: "Zstandard", 32017: "SZ", 32026: "Blosc2",
 }  # fmt: skip
-PROOFS = (  # of checksums and formats, in what HDF5, Zarr and their codecs say
-    "checksum", "truncated", "inflate", "decompress", "corrupt ", "bad object header", "signature",
-    "unexpected end", "bad heap", "bad symbol table", "incorrect metadata", "end of file",
-    "address overflow", "smaller than requested", "crc",
-    "filter returned failure",
-)  # fmt: skip
 UNDATED = "unable to decode time units"
-READING = (OSError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile)
 
 
 @contextlib.contextmanager
@@ -38,26 +28,6 @@ def reading(path: str | Path, group: str | None = None) -> Generator[None, None,
         raise
     except Exception as error:
         raise unreadable(path, error, group) from error
-
-
-def causes(error: BaseException) -> list[BaseException]:
-    """An error and those that it came from, the last one raised first."""
-    found, at = [], error
-    while at is not None and at not in found:
-        found.append(at)
-        at = at.__cause__ or at.__context__
-    return found
-
-
-def proves_damage(error: BaseException) -> bool:
-    """Whether a checksum or a format failed, and not something else while the file was open."""
-    for each in causes(error):
-        if isinstance(each, (zlib.error, EOFError, json.JSONDecodeError)):
-            return True
-        said = str(each).lower()
-        if isinstance(each, READING) and any(proof in said for proof in PROOFS):
-            return True
-    return False
 
 
 def unreadable(path: str | Path, error: BaseException, group: str | None = None) -> StorageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -258,11 +258,14 @@ def _draw(
     summary = load_diagnosis(drawn).summary()
     report(summary)
 
-    def export() -> None:
+    def members() -> Iterator[np.ndarray]:  # apart: errors of writing are none of this file
         with read_hdf5(drawn, "posterior") as file:
-            members = (file["ensemble"][i] for i in range(settings.samples))
-            known = attributes | {"sda_diagnosis": summary}
-            write_posterior(path, members, settings.samples, layout, start, known)
+            for i in range(settings.samples):
+                yield file["ensemble"][i]
+
+    def export() -> None:
+        known = attributes | {"sda_diagnosis": summary}
+        write_posterior(path, members(), settings.samples, layout, start, known)
         shutil.rmtree(folder)
 
     on_process_zero(export)

@@ -90,7 +90,8 @@ def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, "
     """Where coordinates lie, counted in grid points from the first; below 0 or beyond the last
     outside of an axis with two ends."""
     grid = np.asarray(axis.coordinates)
-    near = min(rounding(grid), SHARE * float(np.abs(np.diff(grid)).min()))
+    near = np.maximum(rounding(x), rounding(grid).max())
+    near = np.minimum(near, SHARE * np.abs(np.diff(grid)).min())
     if axis.period is not None:
         spacing = (grid[-1] - grid[0]) / (len(grid) - 1)
         place = ((x - grid[0]) % np.copysign(axis.period, spacing)) / spacing
@@ -133,8 +134,8 @@ def interpolation(
         method: "linear" or "nearest", in space and time.
     """
     shape = (length, *layout.state_shape)
-    near = 0.0 if layout.calendar is not None else rounding(times) / layout.step
-    steps = _on_points(layout.places(times, start, length), min(near, SHARE))
+    near = np.zeros(1) if layout.calendar is not None else rounding(times) / layout.step
+    steps = _on_points(layout.places(times, start, length), np.minimum(near, SHARE))
     step, outside = _between(steps, length, method, wraps=False)
     last = layout.written(float(layout.times(start, length)[-1]))
     reasons = [(f"outside {layout.written(start)} to {last}", outside)]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import as_text
-from sda_jax.data._unreadable import proves_damage
+from sda_jax.runtime._damage import proves_damage
 
 
 def open_table(path: str) -> tuple[pd.DataFrame, int]:
@@ -52,7 +52,8 @@ def _csv(path: str) -> pd.DataFrame:
 def _parquet(path: str) -> pd.DataFrame:
     rows = pd.read_parquet(path)
     named = [name for name in rows.index.names if name is not None]
-    rows = rows.reset_index(level=named) if named else rows  # an index with a name is a column
+    # an index with a name is a column
+    rows = rows.reset_index(level=named, allow_duplicates=True) if named else rows
     rows = rows.reset_index(drop=True)
     rows.columns = [as_text(name).strip() for name in rows.columns]
     for k in range(rows.shape[1]):

@@ -107,7 +107,8 @@ class _Table(NamedTuple):
             numbers = texts.to_numpy(float, na_value=np.nan)
         else:
             stripped = texts.astype(str).str.strip()
-            empty = stripped.str.lower().isin(["", "nan", "na", "null", "none"]).to_numpy()
+            nothing = stripped.str.lower().isin(["", "nan", "na", "null", "none"])
+            empty = (texts.isna() | nothing).to_numpy()
             numbers = pd.to_numeric(stripped.where(~empty), errors="coerce").to_numpy(float)
             bad = np.isnan(numbers) & ~empty
             if bad.any():

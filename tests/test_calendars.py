@@ -10,11 +10,13 @@ from sda_jax.core._errors import ConfigError, ObservationError, StorageError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Axis, Channel, Layout
+from sda_jax.data._opening import open_dataset
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._reading import read
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._export import write_posterior
 from sda_jax.posterior._rehearsal import require_writable
+from sda_jax.posterior._summary import summarise
 
 
 def dated(units, calendar, values):
@@ -60,6 +62,10 @@ def test_dates_come_back(tmp_path, units, calendar, start, suffix):
     with xr.open_dataset(path, **options) as found:
         assert str(found.time.values[0]).startswith(start)
         assert found.time.encoding["calendar"] == layout.calendar
+    with open_dataset(path) as found:
+        summarise(found, ()).to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "s.nc") as found:
+        assert str(found.time.values[0]).startswith(start)
     again = archive_of(xr.open_dataset(path, **options).isel(member=0), tmp_path / "b.nc")
     np.testing.assert_array_equal(again.times[0], layout.times(number, 3))
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import with_texts
+from sda_jax.data._times import has_other_dates
 from sda_jax.data._unreadable import reading
 
 FORMS = "NetCDF, HDF5 or Zarr"
@@ -31,6 +32,9 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         if group is not None:
             options["group"] = group
         dataset = _opened(path, xr.coders.CFDatetimeCoder(time_unit="us"), options)
+        if any(map(has_other_dates, dataset.variables.values())):
+            dataset.close()
+            dataset = _opened(path, xr.coders.CFDatetimeCoder(use_cftime=True), options)
         _require_times(path, dataset, options)
         if path.is_dir() and not options["consolidated"]:
             _require_arrays(path / (group or ""), dataset)

@@ -229,8 +229,6 @@ def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str |
     calendar, units = None, ""
     if values.dtype.kind == "M":
         numbers, calendar = _stamp_seconds(values), PROLEPTIC
-        if "units" in coordinate.encoding:  # xarray gives stamps of instants whose dates are others
-            calendar = str(coordinate.encoding.get("calendar") or STANDARD[0]).lower()
     elif values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime):
         calendar = str(values.flat[0].calendar)
         numbers = cftime.date2num(values, EPOCH, calendar=calendar).astype(float)
@@ -252,6 +250,15 @@ def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str |
     if calendar in STANDARD and (calendar != PROLEPTIC or (numbers >= CHANGE).all()):
         calendar = STANDARD[0]
     return numbers, calendar, units
+
+
+def has_other_dates(variable: xr.Variable) -> bool:
+    """Whether times that xarray made `datetime64` of have other dates in their own calendar: before
+    1582, counted from a day after it."""
+    if variable.dtype.kind != "M" or variable.ndim > 1 or "units" not in variable.encoding:
+        return False
+    calendar = str(variable.encoding.get("calendar") or STANDARD[0]).lower()
+    return calendar != PROLEPTIC and bool((_stamp_seconds(variable.values) < CHANGE).any())
 
 
 def is_dated(variable: xr.DataArray) -> bool:

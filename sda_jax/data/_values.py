@@ -23,9 +23,9 @@ def read_values(path: str, x: xr.DataArray) -> np.ndarray:
     low, high = _valid(path, x)
     with reading(path):
         values = x.values
-    invalid = (values < low) | (values > high)
-    if values.dtype.kind == "f":
-        invalid |= values == UNWRITTEN
+    invalid = values == UNWRITTEN if values.dtype.kind == "f" else np.zeros((), bool)
+    if np.isfinite([low, high]).any():
+        invalid = invalid | (values < low) | (values > high)
     return np.where(invalid, np.nan, values) if invalid.any() else values
 
 

@@ -32,7 +32,7 @@ def with_filter(path, code, name):
     data = waves(4)
     save(data, path)
     with h5py.File(path, "r+") as file:
-        scales = [next(iter(dim.values())) for dim in file[name].dims]
+        scales = [next(iter(dim.values()), None) for dim in file[name].dims]
         shape = file[name].shape
         del file[name]
         made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -62,8 +62,14 @@ def test_a_missing_filter_is_named(tmp_path, code, called):
     assert "damaged" not in said and "zlib" in said
     np.testing.assert_array_equal(states(path, variables=("wind",))[..., 0], waves(4).wind)
     layout = open_archive(Files((save(waves(4), tmp_path / "b.nc"),))).layout
-    with pytest.raises(StorageError, match=f"HDF5 filter {code}"):
+    with pytest.raises(StorageError, match=f"temp by {called}.*HDF5 filter {code}"):
         read(Gridded(str(path), 1.0), layout, layout.number("2020-01-01", ""), 4)
+
+
+def test_a_missing_filter_of_a_coordinate_is_named(tmp_path):
+    with_filter(tmp_path / "a.nc", 32015, "lat")
+    with pytest.raises(StorageError, match="lat by Zstandard"):
+        states(tmp_path / "a.nc")
 
 
 def test_forms_that_are_not_read_are_named(tmp_path):

@@ -18,7 +18,8 @@ from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import groups_of, open_dataset
 from sda_jax.data._roles import Roles, find_roles
-from sda_jax.data._times import STANDARD, months_of, time_numbers, times_along
+from sda_jax.data._time_coordinates import time_numbers, times_along
+from sda_jax.data._times import STANDARD, months_of
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 

@@ -15,7 +15,7 @@ EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "deg
 NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
 DEGREES = ("", "degrees", "degree", "deg", "°")  # of a dimension whose name says which
 RADIANS = ("radians", "radian", "rad")
-LONGITUDES = ("lon", "lons", "long", "longitude", "longitudes", "rlon", "xlon", "xlong", "nlon")
+LONGITUDES = ("lon", "lons", "longitude", "longitudes", "rlon", "xlon", "xlong", "nlon")
 LATITUDES = ("lat", "lats", "latitude", "latitudes", "rlat", "xlat", "nlat")
 SPACES = (
     "x", "y", "xc", "yc", "nx", "ny", "ni", "nj", "easting", "northing", "south_north", "west_east",
@@ -27,19 +27,21 @@ SPACE_STANDARD_NAMES = (
 )  # fmt: skip
 APART = (
     "level", "levels", "lev", "plev", "ilev", "isobaric", "pressure", "height", "altitude", "depth",
-    "z", "layer", "sigma", "hybrid", "bottom", "station", "stations", "site", "band", "wavelength",
+    "z", "layer", "layers", "sigma", "hybrid", "bottom", "station", "stations", "site", "band",
+    "wavelength",
 )  # fmt: skip
 
 
 def as_text(value: Any) -> str:
     """An attribute or a label as text, whatever type it was stored with."""
-    if isinstance(value, str):  # HDF5 readers hand on what is not UTF-8 as surrogates
-        value = value.encode("utf-8", "surrogateescape")
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
+    if isinstance(value, (str, bytes)):
+        try:  # HDF5 readers hand on what is not UTF-8 as surrogates
+            raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            return raw.decode()
+        except UnicodeEncodeError:
+            return str(value).encode("utf-8", "replace").decode()
         except UnicodeDecodeError:
-            return value.decode("latin-1")  # what files before Unicode have, and never fails
+            return raw.decode("latin-1")  # what files before Unicode have, and never fails
     if isinstance(value, (np.ndarray, list, tuple)):
         return ", ".join(as_text(v) for v in np.ravel(np.asarray(value, object)))
     return str(value)

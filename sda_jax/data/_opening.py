@@ -12,7 +12,7 @@ import xarray as xr
 
 from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import with_texts
-from sda_jax.data._times import has_other_dates
+from sda_jax.data._time_coordinates import has_other_dates
 from sda_jax.data._unreadable import reading
 
 FORMS = "NetCDF, HDF5 or Zarr"

@@ -11,7 +11,7 @@ import xarray as xr
 from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import coordinate_along, is_apart, is_space
 from sda_jax.data._files import Files
-from sda_jax.data._times import is_dated, times_along
+from sda_jax.data._time_coordinates import is_dated, times_along
 
 TIME_NAMES = ("time", "times", "t", "valid_time", "date")
 TRAJECTORY_NAMES = ("trajectory", "member", "realization", "ensemble", "number", "sample", "run")

@@ -32,15 +32,6 @@ def reading(path: str | Path, group: str | None = None) -> Generator[None, None,
 
 def unreadable(path: str | Path, error: BaseException, group: str | None = None) -> StorageError:
     """The error of this package for one that reading a file of somebody's own made."""
-    if missing := _missing_filters(Path(path)):
-        named = ", ".join(f"{variable} by {name}" for variable, name in missing.items())
-        return StorageError(
-            str(path),
-            f"variables compressed with filters that are not installed: {named}",
-            "compression that HDF5 reads here",
-            "Install the filter as an HDF5 plugin and set HDF5_PLUGIN_PATH to its folder, or write "
-            "the file anew with zlib.",
-        )
     said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     reason = str(error.__cause__ or "").partition(chr(10))[0]
     if UNDATED in said:
@@ -50,6 +41,16 @@ def unreadable(path: str | Path, error: BaseException, group: str | None = None)
             f"times in units {units}: {reason}",
             "times in units such as 'days since 2000-01-01'",
             "Write the times so.",
+        )
+    system = isinstance(error, (OSError, RuntimeError)) and not proves_damage(error)
+    if system and (missing := _missing_filters(Path(path))):
+        named = ", ".join(f"{variable} by {name}" for variable, name in missing.items())
+        return StorageError(
+            str(path),
+            f"variables compressed with filters that are not installed: {named}",
+            "compression that HDF5 reads here",
+            "Install the filter as an HDF5 plugin and set HDF5_PLUGIN_PATH to its folder, or write "
+            "the file anew with zlib.",
         )
     value = f"{said} ({reason})" if reason and reason not in said else said
     not_text = Path(path).is_dir() and any(

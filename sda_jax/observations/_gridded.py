@@ -15,7 +15,8 @@ from sda_jax.data._axes import labels_of
 from sda_jax.data._conventions import coordinate_along, same_place_units
 from sda_jax.data._layout import Axis, Channel, Layout
 from sda_jax.data._opening import open_dataset
-from sda_jax.data._times import alike, time_numbers, times_along
+from sda_jax.data._time_coordinates import time_numbers, times_along
+from sda_jax.data._times import alike
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 from sda_jax.observations._interpolation import METHODS

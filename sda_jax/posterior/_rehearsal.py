@@ -10,7 +10,7 @@ import xarray as xr
 
 from sda_jax.core._errors import ConfigError, SDAError
 from sda_jax.data._layout import Layout
-from sda_jax.data._times import time_numbers
+from sda_jax.data._time_coordinates import time_numbers
 from sda_jax.posterior._cf import time_variable
 from sda_jax.posterior._export import write_posterior
 

@@ -101,9 +101,10 @@ def test_files_across_the_change_are_one_record(tmp_path):
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us"])
 @pytest.mark.parametrize("year", [1500, 2300])
-def test_columns_of_dates_do_not_overflow(tmp_path, unit, year):
+@pytest.mark.parametrize("calendar", ["standard", "proleptic_gregorian"])
+def test_columns_of_dates_do_not_overflow(tmp_path, unit, year, calendar):
     """Stamps beyond the 292 years on both sides of 1970 that nanoseconds count."""
-    layout = layout_of(tmp_path, f"days since {year}-01-01", "proleptic_gregorian", DAYS)
+    layout = layout_of(tmp_path, f"days since {year}-01-01", calendar, DAYS)
     table = pd.DataFrame({"time": np.array([f"{year}-01-04"], f"datetime64[{unit}]")})
     table = table.assign(lat=10.0, lon=45.0, variable="temp", value=1.0, std=1.0)
     table.to_parquet(tmp_path / "s.parquet")

@@ -119,9 +119,9 @@ def to_numbers(
         )
     if values.dtype.kind == "M":
         numbers = _from_stamps(values.ravel(), argument)
-        if calendar in STANDARD:
+        if calendar == PROLEPTIC or (calendar in STANDARD and (numbers >= CHANGE).all()):
             return numbers
-        # the same date there, which is another number
+        # the date that is written, as in a table of texts, is another number there
         values = np.datetime_as_string(to_dates(numbers, PROLEPTIC))
     seconds, zones = [], set()
     for place, value in enumerate(values.ravel().tolist()):

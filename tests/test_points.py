@@ -300,3 +300,55 @@ def test_seasons_last_a_year_of_the_calendar():
         layout: Layout = lone([("t", ())], calendar=calendar, cycles=("year",))
         years = layout.context(86400.0 * days * np.arange(0, 60, 17))
         np.testing.assert_allclose(years, np.broadcast_to([0.0, 1.0], years.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("turn", [0.0, 360.0])
+@pytest.mark.parametrize("step", [0.1, 1 / 48])
+@pytest.mark.parametrize("single", ["grid", "stations", "both"])
+def test_stations_on_the_edge_of_a_grid_in_single_precision(tmp_path, step, turn, falling, single):
+    """Each sees its own point, with or without a neighbour that has no value."""
+    lat, lon = 10 + step * np.arange(7), -20.3 + step * np.arange(20)
+    lat = lat[::-1] if falling else lat
+    stored = [np.float32(x) if single != "stations" else x for x in (lat, lon)]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 7, 20)).astype(np.float32)
+    x[:, 1] = np.nan
+    data = xr.Dataset(
+        {"temp": (("time", "lat", "lon"), x)},
+        {
+            "time": pd.date_range("2020-01-01", periods=3),
+            "lat": ("lat", stored[0], {"units": "degrees_north"}),
+            "lon": ("lon", stored[1], {"units": "degrees_east"}),
+        },
+    )
+    layout = survey(open_archive(Files((save(data, tmp_path / "a.nc"),)))).layout
+    i, j = (k.ravel() for k in np.meshgrid([0, 2, 6], np.arange(20), indexing="ij"))
+    places = [lat[i], lon[j] + turn]
+    if single != "grid":
+        places = [np.float32(p) for p in places]
+    table = pd.DataFrame({"time": "2020-01-02", "lat": places[0], "lon": places[1]})
+    table = table.assign(value=0.0, std=1.0)
+    table.to_parquet(tmp_path / "s.parquet")
+    used = read(Points(str(tmp_path / "s.parquet")), layout, start(layout), 3)
+    seen = used.observation.operator(np.nan_to_num(x)[..., None])
+    np.testing.assert_array_equal(seen, x[1, i, j])
+
+
+def test_a_fine_globe_in_single_precision_is_periodic(tmp_path):
+    lon = np.linspace(-180, 180, 21600, endpoint=False).astype(np.float32)
+    data = waves(2, lat=2)[["temp"]].isel(lon=np.zeros(len(lon), int))
+    data = data.assign_coords(lon=("lon", lon, {"units": "degrees_east"}))
+    assert open_archive(Files((save(data, tmp_path / "a.nc"),))).layout.axes[1].period == 360.0
+
+
+def test_a_station_outside_stays_outside(tmp_path):
+    """By more than coordinates are rounded."""
+    lat = np.linspace(10, 11, 11).astype(np.float32)
+    data = waves(3, lat=11)[["temp"]]
+    data = data.assign_coords(lat=("lat", lat, {"units": "degrees_north"}))
+    layout = open_archive(Files((save(data, tmp_path / "a.nc"),))).layout
+    table = pd.DataFrame({"time": "2020-01-01", "lat": [11.0, 11.0001, 9.9999], "lon": 0.0})
+    path = write(table.assign(value=1.0, std=1.0), tmp_path / "s.csv")
+    used = read(Points(path), layout, start(layout), 3)
+    assert "1 of 3 values used" in used.report and "2 outside lat 10 to 11" in used.report

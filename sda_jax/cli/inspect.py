@@ -15,13 +15,16 @@ from sda_jax.experiment._describe import describe
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `sda-jax inspect`."""
     parser = argparse.ArgumentParser("sda-jax inspect", description=__doc__)
-    parser.add_argument("paths", nargs="+", help="files, folders or names of shipped priors")
+    parser.add_argument(
+        "paths", nargs="+", help="files, folders or names of shipped priors; several files of data "
+        "are taken as parts of one record"
+    )  # fmt: skip
+    parser.add_argument("--group", default=None, help="inside files of data")
     add_components(parser)
     try:
         options = parser.parse_args(arguments)
         components = import_components(options.components)
-        for path in options.paths:
-            print(describe(path, components))
+        print(describe(options.paths, components, options.group))
     except SDAError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,9 +16,12 @@ from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._axes import axis_of, channels_of, constants_of
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
-from sda_jax.data._opening import open_dataset
+from sda_jax.data._opening import groups_of, open_dataset
 from sda_jax.data._roles import Roles, find_roles
-from sda_jax.data._times import STANDARD, time_numbers
+from sda_jax.data._time_coordinates import time_numbers, times_along
+from sda_jax.data._times import STANDARD, months_of
+from sda_jax.data._unreadable import reading
+from sda_jax.data._values import read_values
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -65,20 +68,13 @@ class Archive:
             at[str(roles.trajectory)] = member
         dataset = self._dataset(index)
         channels = []
-        try:
-            for v in roles.variables:
-                along = [d for d in roles.stacked if d in dataset[v].dims]
-                x = dataset[v].isel({k: i for k, i in at.items() if k in dataset[v].dims})
-                values = x.transpose(roles.time, *roles.space, *along).values
-                shape = (*values.shape[: 1 + len(roles.space)], -1)
-                channels.append(values.reshape(shape).astype(np.float32))
-        except Exception as error:
-            raise StorageError(
-                self.files.paths[index],
-                f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-                "a file that can be read",
-                "It is damaged: make it again.",
-            ) from error
+        for v in roles.variables:
+            along = [d for d in roles.stacked if d in dataset[v].dims]
+            x = dataset[v].isel({k: i for k, i in at.items() if k in dataset[v].dims})
+            x = x.transpose(roles.time, *roles.space, *along)
+            values = read_values(self.files.paths[index], x)
+            shape = (*values.shape[: 1 + len(roles.space)], -1)
+            channels.append(values.reshape(shape).astype(np.float32))
         return np.concatenate(channels, axis=-1)
 
     def _dataset(self, index: int) -> xr.Dataset:
@@ -107,9 +103,19 @@ def open_archive(files: Files) -> Archive:
 
     Raises:
         ConfigError: No files.
-        StorageError: Files that cannot be read, that differ, or whose times do not make a record;
-            see `find_roles`.
+        StorageError: Files that cannot be read, that differ, or whose times do not make a record of
+            at least two states; see `find_roles`.
     """
+    archive = look_into(files)
+    if all(len(record) < 2 for record in archive.times):
+        raise StorageError(
+            ", ".join(files.paths), "a single state", "at least two states in time", "Add files."
+        )
+    return archive
+
+
+def look_into(files: Files) -> Archive:
+    """What `open_archive` opens, also of a single state, whose layout has a step of 0."""
     if not files.paths:
         raise ConfigError("data.files.paths", (), "at least one file", "Name your files.")
     looked: list[_Looked] = []
@@ -127,15 +133,24 @@ def open_archive(files: Files) -> Archive:
         for member in range(members) if first.roles.trajectory else (None,):
             parts.append([(each.index, member, len(each.times)) for each in group])
             records.append(np.concatenate([each.times for each in group]))
+    calendars = [each.layout.calendar for each in looked]
+    layout = dataclasses.replace(
+        first.layout,
+        step=_step(records),
+        # files from before 1582 say which of the calendars that agree after it
+        calendar=next((c for c in calendars if c != STANDARD[0]), first.layout.calendar),
+    )
+    layout = dataclasses.replace(layout, months=_months(layout, records))
+    return Archive(files, first.roles, layout, parts, records)
+
+
+def _step(records: list[np.ndarray]) -> float:
+    """The mean of the spacings that are near the usual one; 0 where there is none."""
     spacings = np.concatenate([np.diff(record) for record in records])
     if not len(spacings):
-        raise StorageError(
-            ", ".join(files.paths), "a single state", "at least two states in time", "Add files."
-        )
+        return 0.0
     usual = np.percentile(spacings, 50, method="lower")  # one that occurs
-    step = float(np.mean(spacings[np.abs(spacings - usual) <= REGULAR * usual]))
-    layout = dataclasses.replace(first.layout, step=step, months=_months(first.layout, records))
-    return Archive(files, first.roles, layout, parts, records)
+    return float(np.mean(spacings[np.abs(spacings - usual) <= REGULAR * usual]))
 
 
 class _Looked(NamedTuple):
@@ -150,10 +165,11 @@ class _Looked(NamedTuple):
 
 def _look(files: Files, index: int) -> _Looked:
     path = files.paths[index]
-    with open_dataset(path, files.group) as dataset:
+    with open_dataset(path, files.group) as dataset, reading(path):
+        _require_variables(files, path, dataset)
         roles = find_roles(files, path, dataset)
-        if roles.time in dataset.coords:
-            times, calendar, units = time_numbers(path, dataset.coords[roles.time])
+        if (along := times_along(path, dataset, roles.time)) is not None:
+            times, calendar, units = time_numbers(path, along)
         else:
             size = dataset.sizes[roles.time]
             times, calendar, units = np.arange(size, dtype=float), None, ""
@@ -172,6 +188,17 @@ def _look(files: Files, index: int) -> _Looked:
         members = dataset.sizes[roles.trajectory] if roles.trajectory else 0
     require_rising(path, roles.time, times, layout)
     return _Looked(index, roles, layout, members, times)
+
+
+def _require_variables(files: Files, path: str, dataset: xr.Dataset) -> None:
+    """Raises if there are none, but groups that have some."""
+    if not dataset.data_vars and files.group is None and (groups := groups_of(path)):
+        raise StorageError(
+            path,
+            f"no variables but in groups: {', '.join(groups)}",
+            "one of the groups",
+            f"Name it: --data.files.group {groups[0]} (sda-jax inspect: --group).",
+        )
 
 
 def _require_alike(files: Files, first: _Looked, other: _Looked) -> None:
@@ -225,12 +252,7 @@ def _months(layout: Layout, records: list[np.ndarray]) -> int:
         return 0
     found = set()
     for record in records:
-        dates = layout.dates(record)
-        if layout.calendar in STANDARD:
-            months = dates.astype("datetime64[M]").astype(int)
-        else:
-            months = np.array([d.year * 12 + d.month for d in dates])
-        found |= set(np.diff(months).tolist())
+        found |= set(np.diff(months_of(layout.dates(record))).tolist())
     return int(found.pop()) if len(found) == 1 and 0 not in found else 0
 
 

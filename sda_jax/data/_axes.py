@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
-from sda_jax.data._layout import Axis, Channel, Constant
+from sda_jax.data._conventions import as_text, coordinate_along, is_longitude, turn
+from sda_jax.data._layout import Axis, Channel, Constant, rounding
 from sda_jax.data._roles import Roles
-
-GLOBE = 360.0  # degrees
+from sda_jax.data._values import read_values
 
 
 def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...] | None) -> Axis:
@@ -21,11 +21,11 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
         StorageError: Its coordinates are no numbers, neither rise nor fall, or are uneven though
             periodic.
     """
-    size = dataset.sizes[name]
-    if name not in dataset.coords:
-        values, attrs = np.arange(size, dtype=float), {}
+    size, coordinate = dataset.sizes[name], coordinate_along(dataset, name)
+    if coordinate is None:
+        values, attrs, called = np.arange(size, dtype=float), {}, name
     else:
-        values, attrs = dataset.coords[name].values, dataset.coords[name].attrs
+        values, attrs, called = coordinate.values, coordinate.attrs, str(coordinate.name)
     if values.dtype.kind not in "iuf":
         raise StorageError(
             f"{path}, {name}", f"coordinates of type {values.dtype}", "numbers",
@@ -38,14 +38,14 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
             f"{path}, {name}",
             f"coordinates from {values[0]} to {values[-1]}, {size} of them",
             "at least two, finite, rising or falling",
-            "Sort the file along it, or name other dimensions in data.files.space.",
+            "Sort the file along it, or name space without it in data.files.space: it then becomes "
+            "channels.",
         )
-    units = str(attrs.get("units", ""))
-    standard = str(attrs.get("standard_name", ""))
-    even = np.allclose(steps, steps[0], rtol=1e-3)
-    whole = abs(size * steps[0])
-    east = units.startswith("degree") and ("east" in units or "longitude" in standard)
-    is_periodic = east and even and abs(whole - GLOBE) < 1e-3 * GLOBE
+    units, standard = attrs.get("units", ""), attrs.get("standard_name", "")
+    whole = abs(size * (values[-1] - values[0]) / (size - 1))
+    even = np.allclose(steps, whole / size * np.sign(steps[0]), 1e-3, 2 * rounding(values).max())
+    east = is_longitude(called, units, standard)
+    is_periodic = east and even and abs(whole - turn(units)) < 1e-3 * turn(units)
     if periodic is not None:
         is_periodic = name in periodic
     if is_periodic and not even:
@@ -53,18 +53,25 @@ def axis_of(path: str, dataset: xr.Dataset, name: str, periodic: tuple[str, ...]
             f"{path}, {name}", "uneven coordinates", "even ones along a periodic dimension",
             "Interpolate the data, or leave it out of data.files.periodic.",
         )  # fmt: skip
-    period = (GLOBE if east else float(whole)) if is_periodic else None
+    period = (turn(units) if east else float(whole)) if is_periodic else None
     return Axis(name, tuple(values.tolist()), units, standard, period)
 
 
-def _labels(path: str, dataset: xr.Dataset, name: str) -> list[Any]:
+def labels_of(path: str, dataset: xr.Dataset, name: str) -> list[Any]:
+    """What the places along a dimension are called: numbers, or texts without blanks around them.
+
+    Raises:
+        StorageError: Two have one name.
+    """
     if name not in dataset.coords:
         return list(range(dataset.sizes[name]))
-    values = dataset.coords[name].values
+    values = np.atleast_1d(dataset[name].values)
     if values.dtype.kind == "f":  # the shortest number: 0.1, not the double nearest to float32's
         found = [float(str(v)) for v in values]
-    else:
-        found = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+    elif values.dtype.kind in "iub":
+        found = values.tolist()
+    else:  # texts and dates
+        found = [as_text(v).strip() for v in values.astype(object).tolist()]
     if len(set(found)) < len(found):
         repeated = next(v for i, v in enumerate(found) if v in found[:i])
         raise StorageError(
@@ -85,9 +92,9 @@ def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, 
     found = []
     for v in roles.variables:
         attrs = dataset[v].attrs
-        said = [str(attrs.get(key, "")) for key in ("units", "long_name", "standard_name")]
+        said = [attrs.get(key, "") for key in ("units", "long_name", "standard_name")]
         along = [d for d in roles.stacked if d in dataset[v].dims]
-        labels = [_labels(path, dataset, d) for d in along]
+        labels = [labels_of(path, dataset, d) for d in along]
         for place in np.ndindex(*(dataset.sizes[d] for d in along)):
             at = tuple((d, labels[i][k]) for i, (d, k) in enumerate(zip(along, place, strict=True)))
             found.append(Channel(v, *said, at))
@@ -113,7 +120,7 @@ def constants_of(
                 f"numbers along {' and '.join(space) or 'space, which these states do not have'}",
                 "Correct data.files.constants.",
             )
-        values = x.transpose(*space).values.astype(float).ravel()
+        values = read_values(path, x.transpose(*space)).astype(float).ravel()
         there = values[~np.isnan(values)]
         wrong = None
         if not len(there):

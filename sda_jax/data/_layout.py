@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_choice
-from sda_jax.data._times import DAY, STANDARD, YEARS, months_from, to_dates, to_numbers
+from sda_jax.data._conventions import is_longitude
+from sda_jax.data._times import DAY, YEARS, alike, months_from, to_dates, to_numbers
 
 CYCLES = ("day", "year")
 
@@ -55,6 +56,11 @@ class Axis:
     units: str = static("")
     standard_name: str = static("")
     period: float | None = static(None)
+
+    @property
+    def is_longitude(self) -> bool:
+        """Whether a meridian has more than one name."""
+        return is_longitude(self.name, self.units, self.standard_name)
 
     @property
     def extent(self) -> str:
@@ -216,7 +222,13 @@ class Layout:
         if self.calendar is None:
             return f"{number:g} {self.time_units}".rstrip()
         date = self.dates(np.array([number]))[0]
-        return str(np.datetime_as_string(date, "s") if self.calendar in STANDARD else date)
+        return str(np.datetime_as_string(date, "s") if isinstance(date, np.datetime64) else date)
+
+
+def rounding(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """How far coordinates in single precision may be from those meant: files and tables have such,
+    whatever they say."""
+    return np.finfo(np.float32).eps * np.abs(values)
 
 
 def pack(missing: Bool[np.ndarray, "*state"]) -> str | None:
@@ -237,11 +249,11 @@ def differing(one: Layout, other: Layout) -> tuple[str, str, str] | None:
         return "the dimensions of space", ", ".join(names[1]), ", ".join(names[0])
     for a, b in zip(one.axes, other.axes, strict=True):
         same = len(a.coordinates) == len(b.coordinates) and np.allclose(
-            a.coordinates, b.coordinates, rtol=1e-5, atol=1e-8
+            a.coordinates, b.coordinates, rtol=1e-5, atol=rounding(np.array(a.coordinates)).max()
         )
         if a.units != b.units or not same:
             return "the grid", _described(b), _described(a)
-    if (one.calendar, one.time_units) != (other.calendar, other.time_units):
+    if (alike(one.calendar), one.time_units) != (alike(other.calendar), other.time_units):
         return (
             "the calendar",
             f"{other.calendar or other.time_units}",

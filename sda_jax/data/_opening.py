@@ -2,58 +2,130 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
+from sda_jax.data._conventions import with_texts
+from sda_jax.data._time_coordinates import has_other_dates
+from sda_jax.data._unreadable import reading
+
+FORMS = "NetCDF, HDF5 or Zarr"
 
 
 def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
-    """A NetCDF, HDF5 or Zarr file, lazily read.
+    """A NetCDF, HDF5 or Zarr file, lazily read, its times in microseconds or dates of `cftime`.
 
     Raises:
         StorageError: There is no such file, or it is of another kind or damaged.
     """
     path = Path(path)
     if not path.exists():
-        raise StorageError(str(path), "no such file", "a NetCDF, HDF5 or Zarr file", "Check it.")
-    options: dict[str, Any] = {
-        "engine": "zarr",
-        "chunks": None,
-        "consolidated": _is_consolidated(path),
-    }
-    if path.is_file():
-        with open(path, "rb") as file:
-            head = file.read(4)
-        if head == b"\x89HDF":
-            options = {"engine": "h5netcdf", "phony_dims": "sort"}
-        elif head[:3] == b"CDF" and group is None:
-            options = {"engine": "scipy"}
-        else:
+        raise StorageError(str(path), "no such file", f"a {FORMS} file", "Check it.")
+    with reading(path, group):
+        options = _of_file(path, group) if path.is_file() else _of_store(path, group)
+        if group is not None:
+            options["group"] = group
+        dataset = _opened(path, xr.coders.CFDatetimeCoder(time_unit="us"), options)
+        if any(map(has_other_dates, dataset.variables.values())):
+            dataset.close()
+            dataset = _opened(path, xr.coders.CFDatetimeCoder(use_cftime=True), options)
+        _require_times(path, dataset, options)
+        if path.is_dir() and not options["consolidated"]:
+            _require_arrays(path / (group or ""), dataset)
+        return with_texts(dataset)
+
+
+def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:
+    return xr.open_dataset(path, decode_times=times, decode_timedelta=False, cache=False, **options)
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """What a folder of a Zarr store says of itself in version 3; nothing without."""
+    path = folder / "zarr.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return known if isinstance(known, dict) else {}
+
+
+def _is_array(folder: Path) -> bool:
+    third = (folder / "zarr.json").is_file() and _metadata(folder).get("node_type") != "group"
+    return third or (folder / ".zarray").is_file()
+
+
+def _require_arrays(store: Path, dataset: xr.Dataset) -> None:
+    """Raises if a folder of a Zarr store has the metadata of an array and none was found in it:
+    xarray would leave it out without a word."""
+    for folder in (p for p in store.iterdir() if p.is_dir() and p.name not in dataset.variables):
+        if _is_array(folder):
             raise StorageError(
-                str(path),
-                f"a file that begins with {head!r}",
-                "NetCDF, HDF5 or Zarr",
-                "Convert it.",
+                str(folder), "metadata of no array", "those of one", "It is damaged: make it again."
             )
-    if group is not None:
-        options["group"] = group
-    try:
-        return xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
-    except Exception as error:
+
+
+def _require_times(path: Path, dataset: xr.Dataset, options: dict[str, Any]) -> None:
+    """Raises if a coordinate with dates of `cftime` misses some: xarray would make up others."""
+    dated = [n for n, x in dataset.indexes.items() if isinstance(x, xr.CFTimeIndex)]
+    if not dated:
+        return
+    with _opened(path, False, options) as numbers:
+        for name in dated:
+            missing = np.isnan(numbers[name].values)
+            if missing.any():
+                raise StorageError(
+                    f"{path}, {name}",
+                    f"no time at index {int(np.argmax(missing))}",
+                    "a time for every state",
+                    "Remove the state or give its time.",
+                )
+
+
+def _of_file(path: Path, group: str | None) -> dict[str, Any]:
+    """How a file is read."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:  # h5netcdf would complain of it once more when it is deleted
+            file.attrs.get("_nc3_strict")
+        return {"engine": "h5netcdf", "phony_dims": "sort"}
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if head == b"CDF\x05":
         raise StorageError(
-            str(path),
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            "a whole NetCDF, HDF5 or Zarr file" + (f" with a group {group}" if group else ""),
-            "Check the file and its groups.",
-        ) from error
+            str(path), "NetCDF in the format CDF-5", FORMS + " of another format",
+            "Convert it: nccopy -k nc4 FILE NEW.",
+        )  # fmt: skip
+    if head[:3] != b"CDF":
+        raise StorageError(str(path), f"a file that begins with {head!r}", FORMS, "Convert it.")
+    if group is not None:
+        raise StorageError(
+            str(path), f"a group {group}", "none: NetCDF 3 has no groups", "Leave the group out."
+        )
+    return {"engine": "scipy"}
 
 
-def _is_consolidated(store: Path) -> bool:
-    """Whether a Zarr store keeps a copy of all its metadata in one place."""
-    third = store / "zarr.json"
-    return (store / ".zmetadata").exists() or (
-        third.is_file() and "consolidated_metadata" in third.read_text()
-    )
+def _of_store(path: Path, group: str | None) -> dict[str, Any]:
+    """How a Zarr store is read; whether it keeps a copy of all its metadata in one place."""
+    known = _metadata(path / (group or "")).get("consolidated_metadata")
+    consolidated = bool(known) or (path / ".zmetadata").exists()
+    return {"engine": "zarr", "chunks": None, "consolidated": consolidated}
+
+
+def groups_of(path: str | Path) -> list[str]:
+    """The groups with arrays in a file or store that may have some."""
+    path, found = Path(path), set()
+    if path.is_dir():
+        for name in ("zarr.json", ".zarray"):
+            folders = (p.parent for p in path.rglob(name))
+            found |= {str(p.parent.relative_to(path)) for p in folders if _is_array(p)}
+    elif h5py.is_hdf5(path):
+
+        def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset):
+                found.add(name.rpartition("/")[0])
+
+        with h5py.File(path) as file:
+            file.visititems(note)
+    return sorted(found - {"", "."})

@@ -3,36 +3,19 @@ conventions."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import xarray as xr
 
 from sda_jax.core._errors import StorageError
+from sda_jax.data._conventions import coordinate_along, is_apart, is_space
 from sda_jax.data._files import Files
-from sda_jax.data._times import is_time
+from sda_jax.data._time_coordinates import is_dated, times_along
 
-TIME_NAMES = ("time", "t", "valid_time", "date")
+TIME_NAMES = ("time", "times", "t", "valid_time", "date")
 TRAJECTORY_NAMES = ("trajectory", "member", "realization", "ensemble", "number", "sample", "run")
-SPACE_NAMES = ("lat", "latitude", "lon", "longitude", "x", "y", "rlat", "rlon", "xc", "yc")
-SPACE_STANDARD_NAMES = (
-    "latitude",
-    "longitude",
-    "projection_x_coordinate",
-    "projection_y_coordinate",
-    "grid_latitude",
-    "grid_longitude",
-)
-SPACE_UNITS = ("degrees_north", "degrees_east", "degree_north", "degree_east")
-
-
-def _is_space(name: str, attrs: dict[str, Any]) -> bool:
-    return (
-        str(attrs.get("axis", "")) in ("X", "Y")
-        or attrs.get("standard_name") in SPACE_STANDARD_NAMES
-        or attrs.get("units") in SPACE_UNITS
-        or name.lower() in SPACE_NAMES
-    )
+MANY = 32  # channels that a dimension of unknown meaning makes without being asked for
 
 
 @dataclass(frozen=True)
@@ -68,8 +51,9 @@ def find_roles(files: Files, path: str, dataset: xr.Dataset) -> Roles:
     """What each dimension of a dataset is: as the user says, or by CF conventions.
 
     Raises:
-        StorageError: A named dimension or variable is missing, none is the time, or the variables
-            do not have the same dimensions of space.
+        StorageError: A named dimension or variable is missing, none is the time, a dimension has no
+            points, the variables do not have the same dimensions of space, or a dimension that
+            nothing is known of would make many channels.
     """
     _named(files, path, dataset)
     time = files.time or _time_of(path, dataset)
@@ -81,17 +65,40 @@ def find_roles(files: Files, path: str, dataset: xr.Dataset) -> Roles:
     dims = [d for d in dims if d != trajectory]
     space = _space_of(files, path, dataset, variables, dims)
     stacked = tuple(d for d in dims if d not in space)
+    if empty := [str(d) for d in (time, trajectory, *dims) if d and not dataset.sizes[d]]:
+        raise StorageError(
+            path,
+            f"nothing along {', '.join(empty)}",
+            "at least one point along every dimension",
+            "A selection left nothing: make the file anew, or leave its variables out.",
+        )
+    if files.space is None:
+        _require_sure(path, dataset, stacked, space)
     known = (*variables, *files.constants)
     left = tuple(str(v) for v in dataset.data_vars if v not in known)
     return Roles(variables, time, space, trajectory, stacked, left)
 
 
 def _time_of(path: str, dataset: xr.Dataset) -> str:
-    """The one dimension with dates, or with a name of time."""
+    """The one dimension with dates as its coordinate; without, with a name of time; without, with a
+    variable of dates along it."""
     sizes, coordinates = dataset.sizes, dataset.coords
-    dated = [str(d) for d in sizes if d in coordinates and is_time(coordinates[d])]
+    dated = [str(d) for d in sizes if d in coordinates and _is_time(coordinates[d])]
     named = [str(d) for d in sizes if str(d).lower() in TIME_NAMES]
     candidates = dated or named
+    if not candidates:
+        candidates = [
+            str(d) for d in sizes
+            if d not in coordinates and times_along(path, dataset, str(d)) is not None
+        ]  # fmt: skip
+    single = [str(n) for n, x in coordinates.items() if x.ndim == 0 and is_dated(x)]
+    if not candidates and single:
+        raise StorageError(
+            path,
+            f"one time, {', '.join(single)}, without a dimension",
+            "a dimension of time, if only of one state",
+            f"Write the file with it: dataset.expand_dims('{single[0]}') in xarray.",
+        )
     if len(candidates) != 1:
         raise StorageError(
             path,
@@ -101,6 +108,10 @@ def _time_of(path: str, dataset: xr.Dataset) -> str:
             "Say which it is: --data.files.time NAME.",
         )
     return candidates[0]
+
+
+def _is_time(coordinate: xr.DataArray) -> bool:
+    return is_dated(coordinate) or coordinate.attrs.get("axis", "").strip().upper() == "T"
 
 
 def _variables_of(files: Files, path: str, dataset: xr.Dataset, time: str) -> tuple[str, ...]:
@@ -130,9 +141,8 @@ def _space_of(
     and every variable along them."""
     space = files.space
     if space is None:
-        coordinates = dataset.coords
-        attributes = {d: dict(coordinates[d].attrs) if d in coordinates else {} for d in dims}
-        space = tuple(d for d in dims if _is_space(d, attributes[d]))
+        known = {d: coordinate_along(dataset, d) for d in dims}
+        space = tuple(d for d in dims if _is_space(d, known[d]))
     if len(space) > 2:
         raise StorageError(
             path,
@@ -150,3 +160,28 @@ def _space_of(
                 "Choose variables on one grid with --data.files.variables.",
             )
     return tuple(space)
+
+
+def _is_space(name: str, coordinate: xr.DataArray | None) -> bool:
+    """By its own name and attributes, or as the latitude or longitude along it."""
+    if coordinate is None:
+        return is_space(name, {})
+    return is_space(name, coordinate.attrs) or is_space(str(coordinate.name), coordinate.attrs)
+
+
+def _require_sure(
+    path: str, dataset: xr.Dataset, stacked: tuple[str, ...], space: tuple[str, ...]
+) -> None:
+    """Raises if dimensions of unknown meaning would make many channels: they may be space."""
+    unknown = [d for d in stacked if not is_apart(d, coordinate_along(dataset, d))]
+    many = math.prod(dataset.sizes[d] for d in unknown)
+    if many > MANY:
+        names = ", ".join(f"{d} ({dataset.sizes[d]})" for d in unknown)
+        without = " ".join(space) or "with nothing after it"
+        raise StorageError(
+            path,
+            f"{many} channels along dimensions of unknown meaning: {names}",
+            f"dimensions that are known, or at most {MANY} channels",
+            f"If they are space, say so: --data.files.space {' '.join((*space, *unknown)[:2])}. If "
+            f"they are channels, name space without them: --data.files.space {without}.",
+        )

@@ -8,39 +8,63 @@ from typing import Any
 
 import cftime
 import numpy as np
-import pandas as pd
-import xarray as xr
 from jaxtyping import Float
 
-from sda_jax.core._errors import ObservationError, StorageError
+from sda_jax.core._errors import ObservationError
 
 EPOCH = "seconds since 1970-01-01"
-STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+PROLEPTIC = "proleptic_gregorian"
+STANDARD = ("standard", "gregorian", PROLEPTIC)  # one instant has one number in all of them
+CHANGE = -12219292800.0  # 1582-10-15, from which on they also have the same dates
 DAY = 86400.0  # seconds
+LONGEST = 9e12  # seconds from 1970 that microseconds can count
 YEARS = {
     "360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0,
     "julian": 365.25,
 }  # fmt: skip
 ISO = re.compile(
-    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2}(?:\.\d+)?))?)?)?)?"
-    r"(Z|[+-]\d{2}:?\d{2})?"
+    r"(\d{4})-(\d{2})(?:-(\d{2})(?:[T ](\d{2})(?::(\d{2})(?::(\d{2})(\.\d+)?)?)?)?)?"
+    r"(Z|([+-])(\d{2}):?(\d{2}))?"
 )
 
 
+def alike(calendar: str | None) -> str | None:
+    """One name for calendars in which an instant has the same number."""
+    return STANDARD[0] if calendar in STANDARD else calendar
+
+
 def to_dates(numbers: Float[np.ndarray, " n"], calendar: str | None) -> np.ndarray:
-    """Times for files and people: `datetime64`, dates of another calendar, or numbers."""
+    """Times for files and people: `datetime64` in microseconds where its calendar, the proleptic
+    Gregorian one, gives the dates; otherwise dates of `cftime`, or numbers.
+
+    Raises:
+        ObservationError: A time is hundreds of thousands of years away.
+    """
+    numbers = np.asarray(numbers, float)
     if calendar is None:
-        return np.asarray(numbers, float)
-    if calendar in STANDARD:
-        return (np.round(np.asarray(numbers) * 1e6)).astype("datetime64[us]")
-    return cftime.num2date(np.asarray(numbers), EPOCH, calendar=calendar)
+        return numbers
+    if not (np.abs(numbers) < LONGEST).all():
+        far = float(numbers[np.argmin(np.abs(numbers) < LONGEST)])
+        raise ObservationError(
+            "time", f"{far:g} seconds from 1970", "a date that can be written", "Ask for another."
+        )
+    if calendar == PROLEPTIC or (calendar in STANDARD and (numbers >= CHANGE).all()):
+        return np.round(numbers * 1e6).astype("datetime64[us]")
+    return cftime.num2date(numbers, EPOCH, calendar=calendar)
+
+
+def months_of(dates: np.ndarray) -> np.ndarray:
+    """The calendar months of dates, counted through the years."""
+    if dates.dtype.kind == "M":
+        return dates.astype("datetime64[M]").astype(int)
+    return np.array([d.year * 12 + d.month for d in dates])
 
 
 def months_from(start: float, step: int, length: int, calendar: str) -> Float[np.ndarray, " n"]:
     """Times every `step` calendar months from `start` on, on the same day of each, or on the last
     day of each if the first is a last day."""
     first = to_dates(np.array([start]), calendar)[0]
-    if calendar in STANDARD:
+    if isinstance(first, np.datetime64):
         month = first.astype("datetime64[M]")
         later = month + step * np.arange(length)
         days = ((later + 1).astype("datetime64[D]") - later.astype("datetime64[D]")).astype(int)
@@ -50,8 +74,14 @@ def months_from(start: float, step: int, length: int, calendar: str) -> Float[np
     whole = first.year * 12 + first.month - 1 + step * np.arange(length)
     months = [first.replace(year=int(m // 12), month=int(m % 12) + 1, day=1) for m in whole]
     days = _same_day(first.day, np.array([m.daysinmonth for m in months]))
-    dates = [m.replace(day=int(d)) for m, d in zip(months, days, strict=True)]
+    dates = [_on_day(m, int(d)) for m, d in zip(months, days, strict=True)]
     return cftime.date2num(np.array(dates), EPOCH, calendar=calendar).astype(float)
+
+
+def _on_day(month: cftime.datetime, day: int) -> cftime.datetime:
+    """A day of a month; of those that the change of calendar left out, the next one there is."""
+    left_out = month.calendar in STANDARD and (month.year, month.month) == (1582, 10)
+    return month.replace(day=15 if left_out and 4 < day < 15 else day)
 
 
 def _same_day(day: int, days: np.ndarray) -> np.ndarray:
@@ -88,7 +118,11 @@ def to_numbers(
             "The states have dates: write the times as such.",
         )
     if values.dtype.kind == "M":
-        return _from_stamps(values, argument)
+        numbers = _from_stamps(values.ravel(), argument)
+        if calendar == PROLEPTIC or (calendar in STANDARD and (numbers >= CHANGE).all()):
+            return numbers
+        # the date that is written, as in a table of texts, is another number there
+        values = np.datetime_as_string(to_dates(numbers, PROLEPTIC))
     seconds, zones = [], set()
     for place, value in enumerate(values.ravel().tolist()):
         second, zone = _seconds(value, calendar, f"{argument}, row {place + 1}")
@@ -104,14 +138,26 @@ def to_numbers(
     return np.array(seconds, float)
 
 
+def stamp_seconds(values: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Seconds since 1970 of `datetime64` of any unit; NaN where there is none, infinity where
+    microseconds cannot count that far."""
+    stamps = values.astype("datetime64[us]")
+    numbers = stamps.astype(np.int64) / 1e6
+    far = stamps.astype("datetime64[s]") != values.astype("datetime64[s]")
+    return np.where(np.isnat(values), np.nan, np.where(far, np.inf, numbers))
+
+
 def _from_stamps(values: np.ndarray, argument: str) -> Float[np.ndarray, " n"]:
-    stamps = values.astype("datetime64[ns]").ravel()
-    if np.isnat(stamps).any():
-        place = int(np.argmax(np.isnat(stamps)))
+    numbers = stamp_seconds(values)
+    if not np.isfinite(numbers).all():
+        place = int(np.argmin(np.isfinite(numbers)))
         raise ObservationError(
-            f"{argument}, row {place + 1}", "no time", "a date", "Fill in or remove it."
+            f"{argument}, row {place + 1}",
+            "no time" if np.isnan(numbers[place]) else f"{values[place]}",
+            "a date",
+            "Fill in or remove it.",
         )
-    return stamps.astype(np.int64) / 1e9
+    return numbers
 
 
 def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.ndarray, " n"]:
@@ -131,25 +177,16 @@ def _plain_numbers(values: np.ndarray, argument: str, units: str) -> Float[np.nd
 
 def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
     """Seconds since 1970, and whether the value named a zone."""
-    if isinstance(value, cftime.datetime):
-        return float(cftime.date2num(value, EPOCH, calendar=calendar)), False
     try:
+        if isinstance(value, cftime.datetime):
+            if alike(value.calendar) != alike(calendar):
+                raise ValueError(f"a date of the {value.calendar} calendar")
+            return float(cftime.date2num(value, EPOCH, calendar=value.calendar)), False
         text = value.isoformat() if isinstance(value, datetime.date) else str(value).strip()
         parts = ISO.fullmatch(text)
         if parts is None:
             raise ValueError("no date")
-        zone = parts[7]
-        if calendar in STANDARD:
-            stamp = pd.Timestamp(text)
-            naive = stamp.tz_convert("UTC").tz_localize(None) if zone else stamp
-            since = naive.to_pydatetime() - pd.Timestamp(0).to_pydatetime()
-            return since.total_seconds(), zone is not None
-        if zone not in (None, "Z"):
-            raise ValueError("a zone other than UTC")
-        numbers = [int(float(n)) for n in (*parts.groups(default="0")[:6],)]
-        numbers[2] = numbers[2] or 1
-        date = cftime.datetime(*numbers, calendar=calendar)
-        return float(cftime.date2num(date, EPOCH, calendar=calendar)), zone is not None
+        return _written_seconds(parts, calendar), parts[8] is not None
     except (ValueError, TypeError, OverflowError) as error:
         raise ObservationError(
             argument,
@@ -159,42 +196,22 @@ def _seconds(value: Any, calendar: str, argument: str) -> tuple[float, bool]:
         ) from error
 
 
-def time_numbers(path: str, coordinate: xr.DataArray) -> tuple[np.ndarray, str | None, str]:
-    """Times as numbers (seconds since 1970 where they are dates), their calendar and their units.
+def _written_seconds(parts: re.Match[str], calendar: str) -> float:
+    """Seconds since 1970 of a date that `ISO` matched.
 
     Raises:
-        StorageError: Some are missing, or they are texts.
+        ValueError: The calendar has no such date.
     """
-    values = coordinate.values
-    if values.dtype.kind == "M":
-        numbers, calendar, units = values.astype("datetime64[ns]").astype(np.int64) / 1e9, "", ""
-        if np.isnat(values).any():
-            numbers = np.where(np.isnat(values), np.nan, numbers)
-        calendar = STANDARD[0]
-    elif values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime):
-        calendar = str(values.flat[0].calendar)
-        numbers, units = cftime.date2num(values, EPOCH, calendar=calendar).astype(float), ""
-    elif values.dtype.kind in "iuf":
-        numbers, calendar, units = values.astype(float), None, coordinate.attrs.get("units", "")
+    year, month, day, hour, minute, second = (int(n) if n else 0 for n in parts.groups()[:6])
+    day = day or 1
+    sign, hours, minutes = parts[9], int(parts[10] or 0), int(parts[11] or 0)
+    if hours > 23 or minutes > 59:
+        raise ValueError("no zone")
+    ahead = (3600 * hours + 60 * minutes) * (-1 if sign == "-" else 1)
+    if calendar == PROLEPTIC or (calendar in STANDARD and (year, month, day) >= (1582, 10, 15)):
+        date = datetime.datetime(year, month, day, hour, minute, second)  # much faster than cftime
+        whole = (date - datetime.datetime(1970, 1, 1)).total_seconds()
     else:
-        raise StorageError(
-            f"{path}, {coordinate.name}",
-            f"times of type {values.dtype}",
-            "dates or numbers",
-            "Write CF times (numbers with units such as 'hours since 2000-01-01').",
-        )
-    if not np.isfinite(numbers).all():
-        place = int(np.argmin(np.isfinite(numbers)))
-        raise StorageError(
-            f"{path}, {coordinate.name}", f"no time at index {place}", "a time for every state",
-            "Remove the state or give its time.",
-        )  # fmt: skip
-    return numbers, calendar, str(units)
-
-
-def is_time(coordinate: xr.DataArray) -> bool:
-    values = coordinate.values
-    dated = values.dtype.kind == "M" or (
-        values.dtype.kind == "O" and values.size and isinstance(values.flat[0], cftime.datetime)
-    )
-    return bool(dated) or "T" in coordinate.attrs.get("axis", "")
+        date = cftime.datetime(year, month, day, hour, minute, second, calendar=calendar)
+        whole = float(cftime.date2num(date, EPOCH, calendar=calendar))
+    return whole - ahead + float(parts[7] or 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import h5py
 import jax
 import numpy as np
 
-from sda_jax.core._errors import StorageError
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._registry import registry
-from sda_jax.data._archive import open_archive
+from sda_jax.data._archive import look_into
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
@@ -26,33 +26,65 @@ from sda_jax.runtime._versions import FORMAT
 PARTS = ("network", "schedule", "parameterisation", "system")  # of a prior, that may be your own
 
 
-def describe(path: str | Path, components: Iterable[type] = ()) -> str:
-    """What is at `path`, in a few lines.
+def describe(
+    paths: str | Path | Sequence[str | Path],
+    components: Iterable[type] = (),
+    group: str | None = None,
+) -> str:
+    """What is at `paths`, in a few lines each; files of data that make one record, together.
 
     Args:
-        path: A file, a folder, or the name of a shipped prior.
-        components: Your own classes that it may name; what it is, is said without them too.
+        paths: A file, a folder, the name of a shipped prior, or several of them.
+        components: Your own classes that they may name; what it is, is said without them too.
+        group: Inside files of data.
 
     Raises:
-        ConfigError: Two classes of one name.
+        ConfigError: Two classes of one name, or a group of something that is no file of data.
         StorageError: Nothing is there, or nothing that is known of.
     """
-    path, place, classes = str(path), Path(path), tuple(components)
+    classes, said, data = tuple(components), [], []
+    several = [paths] if isinstance(paths, (str, Path)) else paths
+    for path in map(str, several):
+        known = _known(path)
+        if known is None:
+            data.append(path)
+        elif group is not None:
+            raise ConfigError("group", group, f"none: {path} is no file of data", "Leave it out.")
+        else:
+            said.append(known(path, classes))
+    trajectories = []
+    for path in data:
+        posterior = _posterior(path, group)
+        trajectories += [path] if posterior is None else []
+        said += [] if posterior is None else [posterior]
+    return "\n".join([*said, *_together(trajectories, group)])
+
+
+def _known(path: str) -> Callable[[str, tuple[type, ...]], str] | None:
+    """What describes a thing of this package; None for files of data."""
+    place = Path(path)
     if not place.exists():
         if path in shipped_priors():
-            return _prior(path, classes)
+            return _prior
         raise StorageError(
             path, "no such file", f"a file, a folder or one of {shipped_priors()}", "Check it."
         )
     if place.is_dir():
-        for marker, describe_folder in _FOLDERS:
-            if (place / marker).exists():
-                return describe_folder(path, classes)
-    elif place.name == "prior.json" or place.suffix == ".safetensors":
-        return _prior(str(place.parent), classes)
-    elif _is_ours(place):
-        return _hdf5(place, classes)
-    return _netcdf(path)
+        return next((f for marker, f in _FOLDERS if (place / marker).exists()), None)
+    if place.name == "prior.json" or place.suffix == ".safetensors":
+        return lambda path, classes: _prior(str(Path(path).parent), classes)
+    return (lambda path, classes: _hdf5(Path(path), classes)) if _is_ours(place) else None
+
+
+def _together(paths: list[str], group: str | None) -> list[str]:
+    """Files of trajectories as the one record that they make, or each alone and why."""
+    if len(paths) < 2:
+        return [_trajectories(paths, group)] if paths else []
+    try:
+        return [_trajectories(paths, group)]
+    except StorageError as error:
+        reason = f"not one record: {error}"
+    return [*(_trajectories([path], group) for path in paths), reason]
 
 
 def _is_ours(path: Path) -> bool:
@@ -126,7 +158,7 @@ def _unknown_prior(path: str, missing: list[str]) -> str:
 def _layout(layout: Layout) -> list[str]:
     unit = "s" if layout.calendar is not None else layout.time_units
     return [
-        f"  {layout.time}: every {layout.step:g} {unit}".rstrip(),
+        *([f"  {layout.time}: every {layout.step:g} {unit}".rstrip()] if layout.step else []),
         *(
             f"  {a.name}: {len(a.coordinates)} points, {a.extent}"
             + (", periodic" if a.period else "")
@@ -190,26 +222,35 @@ def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
     return "\n".join([head, *shapes, *([_hint(missing)] if missing else [])])
 
 
-def _netcdf(path: str) -> str:
-    with open_dataset(path) as dataset:
-        if MEMBER in dataset.dims and "sda_prior" in dataset.attrs:
-            sizes = ", ".join(f"{d} {n}" for d, n in dataset.sizes.items())
-            names = ", ".join(map(str, dataset.data_vars))
-            return (
-                f"{path}: a posterior of {names} ({sizes})\n"
-                f"  of the prior {dataset.attrs['sda_prior']}, seed {dataset.attrs['sda_seed']}\n"
-                f"  from {dataset.attrs['sda_observations']}"
-            )
-    archive = open_archive(Files((path,)))
-    count = sum(map(len, archive.times))
-    first, last = archive.times[0][0], archive.times[0][-1]
+def _posterior(path: str, group: str | None) -> str | None:
+    """What a posterior file is; None for another one."""
+    with open_dataset(path, group) as dataset:
+        if MEMBER not in dataset.dims or "sda_prior" not in dataset.attrs:
+            return None
+        sizes = ", ".join(f"{d} {n}" for d, n in dataset.sizes.items())
+        names = ", ".join(map(str, dataset.data_vars))
+        return (
+            f"{path}: a posterior of {names} ({sizes})\n"
+            f"  of the prior {dataset.attrs['sda_prior']}, seed {dataset.attrs['sda_seed']}\n"
+            f"  from {dataset.attrs['sda_observations']}"
+        )
+
+
+def _trajectories(paths: list[str], group: str | None) -> str:
+    archive = look_into(Files(tuple(paths), group))
+    count, records = sum(map(len, archive.times)), len(archive.times)
+    first = min(float(times[0]) for times in archive.times)
+    last = max(float(times[-1]) for times in archive.times)
     written = archive.layout.written
+    head = paths[0] if len(paths) == 1 else f"{len(paths)} files, {paths[0]} to {paths[-1]}"
     lines = [
-        f"{path}: trajectories to train on, {count} states in {len(archive.times)}",
-        f"  from {written(float(first))} to {written(float(last))}",
+        f"{head}: trajectories to train on, {count} state{'s' * (count != 1)} in {records}",
+        f"  from {written(first)} to {written(last)}",
         *_layout(archive.layout),
     ]
     if archive.roles.left_out:
         lines.append(f"  left out: {', '.join(archive.roles.left_out)}")
+    if not archive.layout.step:
+        lines.append("  a single state: give the other files of its record too")
     lines.append("  other dimensions or variables: --data.files.space, --data.files.variables ...")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._export import provenance, require_format, write_posterior
 from sda_jax.posterior._files import load_diagnosis
+from sda_jax.posterior._rehearsal import require_writable
 from sda_jax.posterior._summary import summarise
 from sda_jax.posterior._to_file import digest, draw_to_file
 from sda_jax.prior._prior import Prior
@@ -190,6 +191,7 @@ def assimilate_files(
         )
     )
     if not _is_there(path, description):
+        require_writable(path, layout, start, length)
         attributes = provenance(prior_name, description, config.seed, sda_observations=used.report)
         _draw(path, prior, used, (start, length), config, attributes, save_every, progress, report)
     if quantiles is not None:
@@ -256,11 +258,14 @@ def _draw(
     summary = load_diagnosis(drawn).summary()
     report(summary)
 
-    def export() -> None:
+    def members() -> Iterator[np.ndarray]:  # apart: errors of writing are none of this file
         with read_hdf5(drawn, "posterior") as file:
-            members = (file["ensemble"][i] for i in range(settings.samples))
-            known = attributes | {"sda_diagnosis": summary}
-            write_posterior(path, members, settings.samples, layout, start, known)
+            for i in range(settings.samples):
+                yield file["ensemble"][i]
+
+    def export() -> None:
+        known = attributes | {"sda_diagnosis": summary}
+        write_posterior(path, members(), settings.samples, layout, start, known)
         shutil.rmtree(folder)
 
     on_process_zero(export)

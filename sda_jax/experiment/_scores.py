@@ -19,7 +19,7 @@ from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
-from sda_jax.data._times import time_numbers
+from sda_jax.data._time_coordinates import time_numbers
 from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import ChiSquare, innovation_chi_square
 from sda_jax.evaluation._metrics import crps, ranks, rmse, spread, spread_skill

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sda_jax.data._layout import Channel, Layout
-from sda_jax.data._times import STANDARD
 from sda_jax.figures._common import (
     OBSERVED,
     POSTERIOR,
@@ -30,8 +29,8 @@ def named(channel: Channel) -> str:
 
 
 def _time_axis(layout: Layout, numbers: np.ndarray) -> tuple[np.ndarray, str]:
-    if layout.calendar in STANDARD:
-        return layout.dates(numbers), layout.time
+    if (dates := layout.dates(numbers)).dtype.kind == "M":
+        return dates, layout.time
     since = f" since {layout.written(float(numbers[0]))}" if layout.calendar else ""
     unit = "s" if layout.calendar else layout.time_units or "its own unit"
     start = numbers[0] if layout.calendar else 0.0

@@ -11,9 +11,14 @@ from jaxtyping import Float, Int
 
 from sda_jax.core._errors import ObservationError, StorageError, require_choice
 from sda_jax.data._archive import require_rising
-from sda_jax.data._layout import Channel, Layout
+from sda_jax.data._axes import labels_of
+from sda_jax.data._conventions import coordinate_along, same_place_units
+from sda_jax.data._layout import Axis, Channel, Layout
 from sda_jax.data._opening import open_dataset
-from sda_jax.data._times import time_numbers
+from sda_jax.data._time_coordinates import time_numbers, times_along
+from sda_jax.data._times import alike
+from sda_jax.data._unreadable import reading
+from sda_jax.data._values import read_values
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._rows import Rows
 
@@ -47,9 +52,10 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
         StorageError: A coordinate or all variables are missing.
         ObservationError: Units or calendars differ, or the noise is not known.
     """
-    with open_dataset(source.path, source.group) as dataset:
+    with open_dataset(source.path, source.group) as dataset, reading(source.path):
         names = _variables(source, layout, dataset)
         times = _times(source, layout, dataset)
+        grid = [_places(source, dataset, axis) for axis in layout.axes]
         near = _near(source, layout, times, start, length)
         unread = len(times) - len(near)
         times = times[near]
@@ -59,7 +65,6 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
             for i, channel in enumerate(layout.channels)
             if channel.name in names
         ]
-        grid = [np.asarray(dataset.coords[axis.name].values, float) for axis in layout.axes]
     shape = parts[0][1].shape
     places = np.meshgrid(times, *grid, indexing="ij")
     values = np.concatenate([v.ravel() for _, v, _ in parts])
@@ -88,15 +93,7 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
 
 
 def _variables(source: Gridded, layout: Layout, dataset: xr.Dataset) -> list[str]:
-    """The prior's variables that are there, and its coordinates must be."""
-    for name in (layout.time, *(axis.name for axis in layout.axes)):
-        if name not in dataset.coords:
-            raise StorageError(
-                source.path,
-                f"coordinates {', '.join(map(str, dataset.coords)) or 'none'}",
-                f"{name}, as the prior's states have it",
-                "Rename the coordinate in the file, or add it.",
-            )
+    """The prior's variables that are there."""
     wanted = list(dict.fromkeys(c.name for c in layout.channels))
     names = [v for v in wanted if v in dataset.data_vars]
     if not names:
@@ -109,10 +106,49 @@ def _variables(source: Gridded, layout: Layout, dataset: xr.Dataset) -> list[str
     return names
 
 
+def _required(
+    source: Gridded, dataset: xr.Dataset, name: str, coordinate: xr.DataArray | None
+) -> xr.DataArray:
+    """The coordinate of a dimension that the prior's states have."""
+    if name not in dataset.dims or coordinate is None:
+        raise StorageError(
+            source.path,
+            f"coordinates {', '.join(map(str, dataset.coords)) or 'none'}",
+            f"{name}, as the prior's states have it",
+            "Rename the coordinate in the file, or add it.",
+        )
+    return coordinate
+
+
+def _places(source: Gridded, dataset: xr.Dataset, axis: Axis) -> Float[np.ndarray, " places"]:
+    """The file's coordinates along an axis of the prior's states, in the same units."""
+    along, size = coordinate_along(dataset, axis.name), dataset.sizes.get(axis.name)
+    if along is None and axis.coordinates == tuple(range(size or 0)):
+        return np.array(axis.coordinates)  # neither file has coordinates
+    found = _required(source, dataset, axis.name, along)
+    units = str(found.attrs.get("units", ""))
+    if not same_place_units(units, axis.units):
+        raise ObservationError(
+            f"{source.path}, {axis.name}",
+            f"units {units!r}",
+            f"{axis.units!r}, as the prior's",
+            "Convert the coordinates.",
+        )
+    if found.dtype.kind not in "iuf":
+        raise StorageError(
+            f"{source.path}, {axis.name}", f"coordinates of type {found.dtype}", "numbers",
+            "Correct the file.",
+        )  # fmt: skip
+    return np.asarray(found.values, float)
+
+
 def _times(source: Gridded, layout: Layout, dataset: xr.Dataset) -> Float[np.ndarray, " times"]:
     """The file's times, in the prior's calendar."""
-    times, calendar, units = time_numbers(source.path, dataset.coords[layout.time])
-    if (calendar, units) != (layout.calendar, layout.time_units):
+    along = times_along(source.path, dataset, layout.time)
+    times, calendar, units = time_numbers(
+        source.path, _required(source, dataset, layout.time, along)
+    )
+    if (alike(calendar), units) != (alike(layout.calendar), layout.time_units):
         raise ObservationError(
             f"{source.path}, {layout.time}",
             f"times of the calendar {calendar}" if calendar else f"times in {units!r}",
@@ -152,25 +188,40 @@ def _values(
             f"{channel.units!r}, as the prior's",
             "Convert the values.",
         )
-    try:
-        x = x.sel(dict(channel.at))
-        noise = _noise(source, dataset, channel.name)
-        noise = noise if np.ndim(noise) == 0 else noise.sel(dict(channel.at))
-    except KeyError as error:
-        raise StorageError(
-            f"{source.path}, {channel.name}", f"no {error}", f"{channel.label}", "Add it."
-        ) from error
+    place = _place(source.path, dataset, x, channel)
+    x = x.isel(place)
+    noise = _noise(source, dataset, channel.name)
     dims = (layout.time, *(axis.name for axis in layout.axes))
     if set(x.dims) != set(dims):
         raise StorageError(
             f"{source.path}, {channel.name}", f"dimensions {x.dims}", f"{dims}",
             "Give the variable along these alone.",
         )  # fmt: skip
-    values = x.transpose(*dims).values.astype(float)
-    std = np.asarray(noise)
-    if np.ndim(noise):
+    values, std = read_values(source.path, x.transpose(*dims)), noise
+    if isinstance(noise, xr.DataArray):
+        noise = noise.isel({d: i for d, i in place.items() if d in noise.dims})
+        noise = noise.copy(data=read_values(source.path, noise))
         std = noise.broadcast_like(x).transpose(*dims).values
-    return values, np.broadcast_to(std, values.shape).astype(float)
+    return values.astype(float), np.broadcast_to(std, values.shape).astype(float)
+
+
+def _place(path: str, dataset: xr.Dataset, x: xr.DataArray, channel: Channel) -> dict[str, int]:
+    """Where a channel is along those of a variable's dimensions that became channels."""
+    place = {}
+    for dimension, label in channel.at:
+        known = dimension in dataset.dims or dimension in dataset.coords
+        there = labels_of(path, dataset, dimension) if known else []
+        label = label.strip() if isinstance(label, str) else label
+        if label not in there:
+            raise StorageError(
+                f"{path}, {channel.name}",
+                f"{dimension} {', '.join(map(str, there)) or 'nowhere'}",
+                f"{channel.label}",
+                "Add it.",
+            )
+        if dimension in x.dims:
+            place[dimension] = there.index(label)
+    return place
 
 
 def _noise(source: Gridded, dataset: xr.Dataset, name: str) -> Any:

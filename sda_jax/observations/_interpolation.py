@@ -12,12 +12,13 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError
-from sda_jax.data._layout import Axis, Layout
+from sda_jax.data._conventions import turn
+from sda_jax.data._layout import Axis, Layout, rounding
 
 METHODS = ("linear", "nearest")
 CLOSE = 1e-6  # in steps or spacings, of what counts as on a point or on the edge
 NEGLIGIBLE = 1e-3  # weight of a point without values that coordinates in single precision may give
-CIRCLE = 360.0
+SHARE = 0.1  # of a spacing that rounding of coordinates may be at most
 
 
 @component
@@ -78,8 +79,6 @@ def _between(
         return [(nearest, np.ones(len(place)))], outside
     if not wraps:
         place = np.clip(place, 0, size - 1)
-    # what lies on a point, but for rounding, does not need its neighbour
-    place = np.where(np.abs(place - np.round(place)) < CLOSE, np.round(place), place)
     below = np.floor(place).astype(int)
     share = place - below
     if wraps:
@@ -91,17 +90,27 @@ def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, "
     """Where coordinates lie, counted in grid points from the first; below 0 or beyond the last
     outside of an axis with two ends."""
     grid = np.asarray(axis.coordinates)
+    near = np.maximum(rounding(x), rounding(grid).max())
+    near = np.minimum(near, SHARE * np.abs(np.diff(grid)).min())
     if axis.period is not None:
         spacing = (grid[-1] - grid[0]) / (len(grid) - 1)
-        return ((x - grid[0]) % np.copysign(axis.period, spacing)) / spacing
-    if axis.units.startswith("degree") and "north" not in axis.units:
-        # the same meridian by another name
-        x = x - CIRCLE * np.floor((x - grid.min() + CLOSE) / CIRCLE)
+        place = ((x - grid[0]) % np.copysign(axis.period, spacing)) / spacing
+        return _on_points(place, near / abs(spacing))
+    if axis.is_longitude:  # the same meridian by another name
+        circle = turn(axis.units)
+        x = x - circle * np.floor((x - grid.min() + near) / circle)
     order = 1 if grid[-1] > grid[0] else -1
     rising = grid[::order]
     k = np.clip(np.searchsorted(rising, x, side="right") - 1, 0, len(grid) - 2)
-    place = k + (x - rising[k]) / (rising[k + 1] - rising[k])
+    spacing = rising[k + 1] - rising[k]
+    place = _on_points(k + (x - rising[k]) / spacing, near / spacing)
     return place if order == 1 else len(grid) - 1 - place
+
+
+def _on_points(place: Float[np.ndarray, " points"], near: Any) -> Float[np.ndarray, " points"]:
+    """Places counted in grid points; on a point where they differ from it by rounding alone."""
+    nearest = np.round(place)
+    return np.where(np.abs(place - nearest) <= near + CLOSE, nearest, place)
 
 
 def interpolation(
@@ -125,7 +134,9 @@ def interpolation(
         method: "linear" or "nearest", in space and time.
     """
     shape = (length, *layout.state_shape)
-    step, outside = _between(layout.places(times, start, length), length, method, wraps=False)
+    near = np.zeros(1) if layout.calendar is not None else rounding(times) / layout.step
+    steps = _on_points(layout.places(times, start, length), np.minimum(near, SHARE))
+    step, outside = _between(steps, length, method, wraps=False)
     last = layout.written(float(layout.times(start, length)[-1]))
     reasons = [(f"outside {layout.written(start)} to {last}", outside)]
     corners = [step]

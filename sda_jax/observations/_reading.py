@@ -14,6 +14,7 @@ from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.core._registry import import_named
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
+from sda_jax.data._values import read_values
 from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation
@@ -141,7 +142,7 @@ def _array(path: str) -> np.ndarray:
             names = list(dataset.data_vars)
             if len(names) != 1:
                 raise StorageError(path, f"variables {names}", "one, which is y", "Keep y alone.")
-            return dataset[names[0]].values.astype(np.float32)
+            return read_values(path, dataset[names[0]]).astype(np.float32)
     try:
         return np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ from sda_jax.core._errors import ObservationError, StorageError, require_choice
 from sda_jax.data._layout import Channel, Layout
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._rows import Rows
+from sda_jax.observations._table_files import hashable, open_table
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read_table(source: Points, layout: Layout) -> Rows:
         StorageError: No such table, no rows, or a column is missing.
         ObservationError: A row is impossible or there twice.
     """
-    table = _Table(source, *_open(source.path))
+    table = _Table(source, *open_table(source.path))
     table.require_distinct()
     stamps = table.column("time")
     times = layout.numbers(
@@ -59,36 +58,6 @@ def read_table(source: Points, layout: Layout) -> Rows:
     channels = _channels_of(table, layout)
     coordinates = [table.numbers(axis.name) for axis in layout.axes]
     return Rows(times, coordinates, channels, values, std, table.line)
-
-
-def _open(path: str) -> tuple[pd.DataFrame, int]:
-    """The rows of a table that are not blank, and the line in the file of what pandas counts as
-    row 0."""
-    if not Path(path).is_file():
-        raise StorageError(path, "no such file", "a CSV or Parquet table", "Check the path.")
-    try:
-        if Path(path).suffix.lower() in (".parquet", ".pq"):
-            rows, first = pd.read_parquet(path), 0
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # too many fields
-                rows = pd.read_csv(
-                    path, dtype=str, keep_default_na=False, skipinitialspace=True,
-                    index_col=False, skip_blank_lines=False,
-                )  # fmt: skip
-            rows, first = rows[~(rows.isna() | (rows == "")).all(axis=1)], 2
-    except (
-        ValueError, OSError, ImportError, pd.errors.ParserError, pd.errors.ParserWarning
-    ) as error:  # fmt: skip
-        raise StorageError(
-            path,
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            "a CSV or Parquet table with a header",
-            "Check the file.",
-        ) from error
-    if rows.empty:
-        raise StorageError(path, "no rows", "at least one observation", "Check the file.")
-    return rows, first
 
 
 class _Table(NamedTuple):
@@ -122,16 +91,24 @@ class _Table(NamedTuple):
                 f"one called {called}",
                 f"Add it, or say what it is called: --columns {name}=NAME.",
             )
+        if list(self.rows.columns).count(called) > 1:
+            raise StorageError(
+                self.source.path,
+                f"several columns called {called}",
+                "one",
+                f"Rename or remove the others, or give --columns {name}=NAME.",
+            )
         return self.rows[called]
 
     def numbers(self, name: str, missing: bool = False) -> np.ndarray:
         """A column of finite numbers; NaN where one is missing, if that may be."""
         texts = self.column(name)
         if texts.dtype.kind in "iufb":
-            numbers = texts.to_numpy(float)
+            numbers = texts.to_numpy(float, na_value=np.nan)
         else:
             stripped = texts.astype(str).str.strip()
-            empty = stripped.str.lower().isin(["", "nan", "na", "null", "none"]).to_numpy()
+            nothing = stripped.str.lower().isin(["", "nan", "na", "null", "none"])
+            empty = (texts.isna() | nothing).to_numpy()
             numbers = pd.to_numeric(stripped.where(~empty), errors="coerce").to_numpy(float)
             bad = np.isnan(numbers) & ~empty
             if bad.any():
@@ -155,7 +132,7 @@ class _Table(NamedTuple):
 
     def require_distinct(self) -> None:
         """Raises if a row is there twice."""
-        again = self.rows.duplicated().to_numpy()
+        again = hashable(self.rows).duplicated().to_numpy()
         if again.any():
             raise ObservationError(
                 f"{self.source.path}, {self.line(int(np.argmax(again)))}",
@@ -219,7 +196,7 @@ def _require_units(table: _Table, layout: Layout, channels: np.ndarray) -> None:
     called = table.called("units")
     if called not in table.rows:
         return
-    for row, units in enumerate(table.rows[called].astype(str).str.strip()):
+    for row, units in enumerate(table.column("units").astype(str).str.strip()):
         channel = layout.channels[channels[row]]
         if units and channel.units and units != channel.units:
             raise ObservationError(
@@ -241,7 +218,7 @@ def _same(text: str, label: Any) -> bool:
     """Whether a text names a label: numbers by their value, so that 850 is 850.0, texts as they
     are."""
     if isinstance(label, str):
-        return text == label
+        return text == label.strip()
     try:
         return float(text) == float(label)
     except ValueError:

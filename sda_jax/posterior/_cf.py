@@ -7,6 +7,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from sda_jax.core._errors import StorageError
+from sda_jax.data._conventions import is_latitude, is_longitude
 from sda_jax.data._layout import Axis, Layout
 from sda_jax.data._times import EPOCH
 
@@ -40,7 +41,7 @@ def to_xarray(
             np.arange(members, dtype=np.int32),
             {"standard_name": "realization", "units": "1"},
         ),
-        layout.time: _times(layout, start, length),
+        layout.time: time_variable(layout, start, length),
     }
     for axis in layout.axes:
         coordinates[axis.name] = xr.Variable(
@@ -97,7 +98,8 @@ def from_xarray(dataset: xr.Dataset, layout: Layout) -> Float[np.ndarray, "*lead
     return np.stack(channels, axis=-1)
 
 
-def _times(layout: Layout, start: float, length: int) -> xr.Variable:
+def time_variable(layout: Layout, start: float, length: int) -> xr.Variable:
+    """The times of a trajectory as a file has them."""
     numbers = layout.times(start, length)
     if layout.calendar is None:
         attrs = {"units": layout.time_units} if layout.time_units else {}
@@ -111,7 +113,9 @@ def _times(layout: Layout, start: float, length: int) -> xr.Variable:
 
 def _described(axis: Axis) -> dict[str, str]:
     said = {"units": axis.units, "standard_name": axis.standard_name}
-    for letter, hints in (("Y", ("north", "latitude", "_y_")), ("X", ("east", "longitude", "_x_"))):
-        if any(hint in axis.units or hint in axis.standard_name for hint in hints):
-            said["axis"] = letter
+    known = axis.name, axis.units, axis.standard_name
+    if is_latitude(*known) or "_y_" in axis.standard_name:
+        said["axis"] = "Y"
+    elif is_longitude(*known) or "_x_" in axis.standard_name:
+        said["axis"] = "X"
     return {key: value for key, value in said.items() if value}

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
@@ -112,7 +113,10 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         file = h5py.File(path, "r")
     except OSError as error:
         raise StorageError(
-            str(path), f"{error}", f"a readable {kind} file", "It is damaged: make it again."
+            str(path),
+            f"{error}",
+            f"a readable {kind} file",
+            "It is damaged: make it again." if proves_damage(error) else "Check the file.",
         ) from error
     damaged = f"a complete {kind} file", "It is damaged: make it again."
     with file:
@@ -131,7 +135,12 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         except SDAError:
             raise
         except (KeyError, OSError, TypeError, ValueError) as error:
-            raise StorageError(str(path), f"{error}", *damaged) from error
+            if proves_damage(error):
+                raise StorageError(str(path), f"{error}", *damaged) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system, and maybe of another file
+            found, usable = f"{type(error).__name__}: {error}", f"the contents of a {kind} file"
+            raise StorageError(str(path), found, usable, "Make the file again.") from error
 
 
 def _check_header(path: Path, attributes: dict[str, str], kind: str) -> None:

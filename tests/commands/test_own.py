@@ -1,5 +1,6 @@
 """From files to a posterior file by commands."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -159,6 +160,20 @@ def test_the_same_from_python(trained, monkeypatch):
     assert (trained / "python_summary.nc").exists()
     with pytest.raises(ConfigError, match="one trained on files"):
         assimilate_files("other.nc", load_prior("lorenz63"), files)
+
+
+def test_what_cannot_be_written_is_refused_before_sampling(trained, monkeypatch):
+    """Here a variable with the name of an axis."""
+    monkeypatch.chdir(trained)
+    prior = load_prior("run/prior")
+    assert prior.layout is not None
+    temp, wind = prior.layout.channels
+    channels = (temp, dataclasses.replace(wind, name="lat"))
+    other = dataclasses.replace(prior, layout=dataclasses.replace(prior.layout, channels=channels))
+    files = ObservationFiles(start="2020-01-01", length=12, points=("stations.csv",))
+    with pytest.raises(ConfigError, match="states that cannot be written"):
+        assimilate_files("never.nc", other, files)
+    assert not list(trained.glob("never*"))
 
 
 GENTLE = """

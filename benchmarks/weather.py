@@ -182,11 +182,13 @@ def main() -> None:
         ):
             index, made = observation(window, seen, std, w)
             y, noise = np.asarray(made.y, float), np.asarray(made.std, float)
-            ensemble = np.asarray(
-                sda.assimilate(
+            drawn = folder / f"{kind}_{w}_{options.samples}.npy"  # kept, so that a run goes on
+            if not drawn.exists():
+                ensemble = sda.assimilate(
                     jax.random.key(w), prior, made, LENGTH, options.samples, context=context
                 )
-            )
+                np.save(drawn, np.asarray(ensemble))
+            ensemble = np.load(drawn)
             oi_mean, oi_std = gaussian.posterior(hours, index, y, noise)
             found[kind].append(
                 {
@@ -259,21 +261,27 @@ def analysis_table(cases: list[dict[str, Any]], layout: Layout, hidden: np.ndarr
 
 
 def forecast_table(cases: list[dict[str, Any]], layout: Layout) -> str:
-    """RMSE by lead time of posterior, optimal interpolation, persistence and climatology."""
+    """RMSE by lead time of posterior, optimal interpolation, persistence and climatology; CRPS of
+    the first two, and its difference with the standard error over windows."""
     lines = [
         "| variable | lead (h) | posterior | optimal interpolation | persistence | climatology | "
-        "spread / skill |",
-        "|---" * 7 + "|",
+        "spread / skill | posterior CRPS | optimal interpolation's | difference |",
+        "|---" * 10 + "|",
     ]
     for name, units in UNITS.items():
         cs = [i for i, o in enumerate(layout.channels) if o.name == name]
         for lead in LEADS:
             at = PAST - 1 + lead
             errors: dict[str, list[np.ndarray]] = {}
-            variances = []
+            variances, scores = [], []
             for case in cases:
                 true = case["window"][at, cs]
                 members = case["ensemble"][:, at, cs].astype(float)
+                there = ~np.isnan(true)
+                if there.any():
+                    mean, std = (part[at, cs][there] for part in case["oi"])
+                    theirs = normal_crps(mean, std, true[there]).mean()
+                    scores.append((float(crps(members[:, there], true[there])), float(theirs)))
                 variances.append(np.where(np.isnan(true), np.nan, members.var(axis=0, ddof=1)))
                 for key, value in (
                     ("posterior", members.mean(axis=0)),
@@ -285,7 +293,11 @@ def forecast_table(cases: list[dict[str, Any]], layout: Layout) -> str:
             numbers = [float(np.sqrt(np.nanmean(np.square(e)))) for e in errors.values()]
             n = len(cases[0]["ensemble"])
             ratio = np.sqrt((1 + 1 / n) * np.nanmean(variances)) / numbers[0]
-            cells = " | ".join(f"{v:.2f}" for v in [*numbers, ratio])
+            own, theirs = np.mean(scores, axis=0)
+            gap = np.subtract(*np.transpose(scores))
+            error = gap.std(ddof=1) / np.sqrt(len(gap))
+            cells = " | ".join(f"{v:.2f}" for v in [*numbers, ratio, own, theirs])
+            cells += f" | {gap.mean():+.2f} +- {error:.2f}"
             lines.append(f"| {name} ({units}) | {lead} | {cells} |")
     return "\n".join(lines)
 

@@ -175,3 +175,30 @@ def test_a_network_of_too_many_outputs_is_refused(law):
 def test_without_lags_it_says_so():
     with pytest.raises(ConfigError, match="without lags"):
         SeriesPreconditioned().of_length(5)
+
+
+def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law):
+    network = TemporalConv(width=4, dilations=(1,), outputs=CHANNELS)
+    shut = dataclasses.replace(law, gate=jnp.zeros((2, CHANNELS)), widths=jnp.ones((2, CHANNELS)))
+    denoiser = NetworkDenoiser(network, None, SCHEDULE, shut)
+    variables = denoiser.of_length(5).init(jax.random.key(0), (5, CHANNELS))
+    denoiser = dataclasses.replace(denoiser, variables=variables)
+    prior = sda.Prior(denoiser, sda.Standardisation(1.0, 2.0), (CHANNELS,))
+    y = np.array([3.0, -1.0, 2.0, 0.5], np.float32)
+    observation = sda.Observation(y, lambda x: x[:8:2, 0], std=0.6)
+    count = 2048
+    sampler = sda.PredictorCorrector(
+        32, sda.LogSNR(), sda.DPMSolverPP2M(), sda.LeimkuhlerMatthews(7, 0.5, above=0.005)
+    )
+    members = sda.assimilate(
+        jax.random.key(1), prior, observation, LENGTH, count, sda.GaussianCovariance(), sampler
+    )
+    whole, seen = 4 * covariance(LENGTH), np.zeros((4, LENGTH * CHANNELS))
+    seen[np.arange(4), 2 * CHANNELS * np.arange(4)] = 1
+    gain = whole @ seen.T @ np.linalg.inv(seen @ whole @ seen.T + 0.36 * np.eye(4))
+    mean, left = 1 + gain @ (y - 1), whole - gain @ seen @ whole
+    flat = np.asarray(members).reshape(count, -1)
+    std = np.sqrt(np.diag(left))
+    assert np.max(np.abs(flat.mean(axis=0) - mean) / std) < 4.5 / np.sqrt(count)
+    apart = np.abs(np.cov(flat.T) - left) / np.outer(std, std)
+    assert np.max(apart) < 5 * np.sqrt(2 / count) + 0.02  # 2 % for 32 steps

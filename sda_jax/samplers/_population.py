@@ -11,7 +11,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import (
     ConfigError,
@@ -20,20 +20,14 @@ from sda_jax.core._errors import (
     require_below,
     require_positive,
 )
-from sda_jax.core._linalg import cholesky, solve_factored, solve_lower
 from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
 from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._grids import Piecewise
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
-from sda_jax.guidance._statistical import (
-    Level,
-    StatisticalLinearization,
-    is_dense,
-    log_likelihood,
-    solved,
-)
+from sda_jax.guidance._statistical import StatisticalLinearization, is_dense
 from sda_jax.runtime._memory import CPU_MEMBERS
+from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
@@ -43,16 +37,6 @@ from sda_jax.samplers._predictor_corrector import PredictorCorrector
 LEVELS, SHARES = (float("inf"), 20.0, 8.0, 0.4), (0.0, 0.08, 0.2, 0.86)
 MEMBERS, FEWEST = 256, 256  # of an island at most; particles at least
 HALVINGS = 12
-
-
-class Place(NamedTuple):
-    """Where a particle is, and what guidance makes of it: its posterior mean, how far y moves that,
-    and `log p(y | x_t)`."""
-
-    x: Trajectory
-    x_hat: Trajectory
-    shift: Trajectory
-    log_twist: Array
 
 
 class Particles(NamedTuple):
@@ -156,7 +140,7 @@ class Population:
         x = spread * jax.random.normal(jax.random.split(key)[0], (self._count, *shape))
         time = self._times(posterior)[0]
         level = posterior.method.level(posterior.denoiser, shape, time)
-        places = self._map(lambda x: self._looked_at(posterior, level, x, time), x)
+        places = self._map(lambda x: looked_at(posterior, level, x, time), x)
         predictor = jax.vmap(self._refining.predictor.init)(x[: self.island])
         nothing = jnp.ones(()), jnp.ones(()), predictor
         memory = Particles(places, _usable(places.log_twist), *nothing)
@@ -213,15 +197,6 @@ class Population:
         usual = CPU_MEMBERS if jax.default_backend() == "cpu" else count
         return jax.lax.map(one, x, batch_size=min(self.at_once or usual, count))
 
-    def _looked_at(self, posterior: Guided, level: Level, x: Trajectory, t: Time) -> Place:
-        """What guidance makes of one particle."""
-        x_hat = posterior.denoiser(x, t)
-        near = posterior.method.linearised(posterior.observation, x_hat, level)
-        factor = cholesky(near.covariance(level))
-        white, whole = solved(near, factor)
-        shift = level.basis @ (level.variances * (near.jacobian.T @ whole))
-        return Place(x, x_hat, shift.reshape(x.shape), log_likelihood(near, factor, white))
-
     def _searched(
         self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
     ) -> SamplerState:
@@ -235,8 +210,8 @@ class Population:
         above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
 
         def one(both: tuple[PRNGKey, Place]) -> tuple[Place, Array]:
-            x, log_ratio = self._moved(both[0], posterior, above, both[1], t, s)
-            place = self._looked_at(posterior, below, x, s)
+            x, log_ratio = moved(both[0], posterior, above, both[1], t, s)
+            place = looked_at(posterior, below, x, s)
             return place, log_ratio + place.log_twist - both[1].log_twist
 
         keys = jax.random.split(key_move, count)
@@ -300,41 +275,6 @@ class Population:
         x = state.x.at[: self.island].set(found.x)
         memory = state.memory._replace(predictor=found.memory)
         return SamplerState(x, found.ratio[0], memory)
-
-    def _moved(
-        self, key: PRNGKey, posterior: Guided, level: Level, place: Place, t: Time, s: Time
-    ) -> tuple[Trajectory, Array]:
-        """A draw of x_s given x_t and y, were the data Gaussian, and the log ratio of the prior's
-        kernel to that one's density there.
-
-        In V's basis the prior's kernel has the covariance `D = v + c^2 V`, the other one
-        `D - c^2 V H^T S^-1 H V`, H the operator's Jacobian and S the residual's covariance.
-        """
-        schedule, variances = posterior.schedule, level.variances
-        share = (noise_ratio(schedule, s) / noise_ratio(schedule, t)) ** 2
-        c = schedule.mu(s) * (1 - share)
-        v = schedule.sigma(s) ** 2 * (1 - share)
-        prior = v + c**2 * variances
-        near = posterior.method.linearised(posterior.observation, place.x_hat, level)
-        h, s_prior = near.jacobian, near.covariance(level)
-        s_narrow = s_prior - (h * (c**2 * variances**2 / prior)) @ h.T
-        factor, rest, narrow = cholesky(s_prior), cholesky(near.noise), cholesky(s_narrow)
-        keys = jax.random.split(key, 3)
-        # by Matheron's rule: an error of x_hat, one of y, and the update for both
-        error = jnp.sqrt(variances) * jax.random.normal(keys[0], variances.shape)
-        seen = h @ error + rest @ jax.random.normal(keys[1], near.residual.shape)
-        error = error - variances * (h.T @ solve_factored(factor, seen))
-        delta = c * error + jnp.sqrt(v) * jax.random.normal(keys[2], variances.shape)
-        shift = c * (level.basis.T @ place.shift.reshape(-1))
-        across = solve_lower(narrow, h @ (c * variances * delta / prior))
-        log_ratio = (
-            -jnp.sum(shift * (delta + shift / 2) / prior)
-            + (across @ across) / 2
-            + jnp.sum(jnp.log(jnp.diagonal(narrow)) - jnp.log(jnp.diagonal(factor)))
-        )
-        mean = share * schedule.mu(s) / schedule.mu(t) * place.x + c * place.x_hat
-        moved = (level.basis @ (shift + delta)).reshape(mean.shape)
-        return mean + moved, log_ratio
 
 
 def _is_weighable(posterior: Any) -> TypeGuard[Guided]:

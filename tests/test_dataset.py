@@ -52,7 +52,7 @@ def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "data.h5")
     assert not (tmp_path / "data.h5").exists()
-    with pytest.raises(StorageError, match="parts of something else"):
+    with pytest.raises(StorageError, match="the folder of another run"):
         make(tmp_path / "data.h5", seed=4)
     make(tmp_path / "data.h5")
     assert len(calls) == 4  # two before, the interrupted one again, none of the finished

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,27 @@ from sda_jax.core._errors import SDAError, StorageError
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
-DIGEST = "digest"
+DIGEST = "sda_digest"
+READ_BYTES = 2**26  # at once, of what is only verified
+
+
+@contextlib.contextmanager
+def hdf5_target(path: str | Path) -> Generator[_Patient, None, None]:
+    """The open file on which HDF5 is to write, whole or not at all: all that the package writes in
+    HDF5 goes through it.
+
+    Raises:
+        StorageError: The folder cannot be written, or the disk is full.
+    """
+    with atomic(path) as temporary, _Patient(temporary, "w+") as disk:
+        try:
+            yield disk
+        except Exception as error:  # what HDF5 makes of a file that cannot grow
+            if disk.failure is None:
+                raise
+            raise disk.failure from error
+        if disk.failure is not None:
+            raise disk.failure
 
 
 @contextlib.contextmanager
@@ -26,17 +46,14 @@ def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
 
     From version 1.10 on, HDF5 keeps checksums of its own bookkeeping.
     """
-    with atomic(path) as temporary, _Patient(temporary, "w+") as disk:
-        with h5py.File(disk, "w", libver="v110") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["kind"] = kind
-            file.attrs["versions"] = json.dumps(versions())
-            yield file
-            if disk.failure is None:
-                file.attrs[DIGEST] = _digest(file)
-        if disk.failure is not None:
-            raise disk.failure
+    with hdf5_target(path) as disk, h5py.File(disk, "w", libver="v110") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["kind"] = kind
+        file.attrs["versions"] = json.dumps(versions())
+        yield file
+        if disk.failure is None:
+            seal(file)
 
 
 class _Patient(io.FileIO):
@@ -74,12 +91,18 @@ def create_array(file: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Da
     return file.create_dataset(name, shape, "float32", chunks=blocks, fletcher32=True)
 
 
+def seal(file: h5py.File) -> None:
+    """Keeps in the file a hash of its contents, which is compared when it is read."""
+    file.attrs[DIGEST] = _digest(file)
+
+
 def _digest(file: h5py.File) -> str:
     """A hash of all attributes and of all data sets that have no checksums of their own."""
     digest = hashlib.sha256()
 
-    def add_value(name: str, value: np.ndarray) -> None:
-        text = value.dtype.kind in "OSU"
+    def add_value(name: str, value: Any) -> None:
+        value = np.asarray("nothing" if isinstance(value, h5py.Empty) else value)
+        text = value.dtype.kind in "OSU" or value.dtype.hasobject
         digest.update(f"{name}{value.shape}{'text' if text else value.dtype}".encode())
         digest.update(str(value.tolist()).encode() if text else value.tobytes())
 
@@ -87,11 +110,11 @@ def _digest(file: h5py.File) -> str:
         digest.update(name.encode())
         for key in sorted(item.attrs):
             if key != DIGEST:
-                add_value(key, np.asarray(item.attrs[key]))
+                add_value(key, item.attrs[key])
         if isinstance(item, h5py.Dataset) and item.fletcher32:
             digest.update(f"{item.shape}{item.dtype}".encode())
         elif isinstance(item, h5py.Dataset):
-            add_value("", np.asarray(item[()]))
+            add_value("", item[()])
 
     add("/", file)
     file.visititems(add)
@@ -105,7 +128,25 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     Raises:
         StorageError: No such file, or it is damaged, of another program, kind or version.
     """
-    path = Path(path)
+    with _opened(Path(path), kind, lambda file: _check_header(Path(path), file, kind)) as file:
+        yield file
+
+
+def verify_hdf5(path: str | Path, kind: str) -> None:
+    """Reads a sealed file of whatever program once, and all of it.
+
+    Raises:
+        StorageError: No such file, or it is damaged or was never sealed.
+    """
+    with _opened(Path(path), kind, lambda file: None) as file:
+        read_all(file)
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, kind: str, check: Callable[[h5py.File], None]
+) -> Generator[h5py.File, None, None]:
+    """A sealed file, checked."""
     if not path.is_file():
         raise StorageError(str(path), "no such file", f"a {kind} file", "Check the path.")
     try:
@@ -117,8 +158,7 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     damaged = f"a complete {kind} file", "It is damaged: make it again."
     with file:
         try:
-            attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
-            _check_header(path, attributes, kind)
+            check(file)
             whole = file.attrs.get(DIGEST) == _digest(file)
         except SDAError:
             raise
@@ -134,7 +174,29 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
             raise StorageError(str(path), f"{error}", *damaged) from error
 
 
-def _check_header(path: Path, attributes: dict[str, str], kind: str) -> None:
+def read_all(file: h5py.File) -> None:
+    """Reads all data sets that have checksums of their own, which HDF5 verifies.
+
+    Raises:
+        OSError: One of them is wrong.
+    """
+
+    def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not (isinstance(item, h5py.Dataset) and item.fletcher32):
+            return
+        (rows, columns, *rest), (row, column, *_) = item.shape, item.chunks
+        size = item.dtype.itemsize * int(np.prod(rest))
+        wide = min(columns, max(column, READ_BYTES // (size * row) // column * column))
+        high = max(row, READ_BYTES // (size * wide) // row * row)
+        for a in range(0, rows, high):
+            for b in range(0, columns, wide):
+                item[a : a + high, b : b + wide]
+
+    file.visititems(read)
+
+
+def _check_header(path: Path, file: h5py.File, kind: str) -> None:
+    attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
     if (attributes["format"], attributes["kind"]) != (FORMAT, kind):
         found = f"format {attributes['format']}, kind {attributes['kind']}"
         expected = f"format {FORMAT}, kind {kind}"

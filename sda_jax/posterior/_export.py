@@ -159,7 +159,10 @@ def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
         temporary.rename(path)
     except OSError as error:
         raise StorageError(
-            str(path), f"{error}", "a folder that can be written, with room", "Free some space."
+            str(path),
+            f"{error}",
+            "a folder that can be written, with room",
+            "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

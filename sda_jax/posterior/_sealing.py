@@ -29,7 +29,12 @@ def verify_posterior(path: str | Path) -> None:
         verify_hdf5(path, "posterior")
         return
     if not (path / SUMS).is_file():
-        raise _damaged(path, f"no {SUMS}")
+        raise StorageError(
+            str(path),
+            f"no {SUMS} in it",
+            "a posterior file of sda_jax",
+            "Name the file as it was written.",
+        )
     try:
         expected, found = json.loads((path / SUMS).read_text()), _sums(path)
     except (OSError, ValueError, RecursionError) as error:
@@ -51,5 +56,8 @@ def _sums(store: Path) -> dict[str, str]:
 
 def _damaged(path: Path, found: str) -> StorageError:
     return StorageError(
-        str(path), found, "a whole posterior, as it was written", "It is damaged: make it again."
+        str(path),
+        found,
+        "a whole posterior, as it was written",
+        "It is damaged or was edited: make it again.",
     )

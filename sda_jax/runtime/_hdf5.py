@@ -138,7 +138,13 @@ def verify_hdf5(path: str | Path, kind: str) -> None:
     Raises:
         StorageError: No such file, or it is damaged or was never sealed.
     """
-    with _opened(Path(path), kind, lambda file: None) as file:
+
+    def check(file: h5py.File) -> None:
+        if DIGEST not in file.attrs:
+            found, remedy = f"no attribute {DIGEST}", "Name the file as it was written."
+            raise StorageError(str(path), found, f"a {kind} file of {FORMAT}", remedy)
+
+    with _opened(Path(path), kind, check) as file:
         read_all(file)
 
 
@@ -155,7 +161,8 @@ def _opened(
         raise StorageError(
             str(path), f"{error}", f"a readable {kind} file", "It is damaged: make it again."
         ) from error
-    damaged = f"a complete {kind} file", "It is damaged: make it again."
+    complete = f"a complete {kind} file"
+    damaged = complete, "It is damaged: make it again."
     with file:
         try:
             check(file)
@@ -165,7 +172,8 @@ def _opened(
         except Exception as error:  # whatever HDF5 makes of it
             raise StorageError(str(path), f"{error}", *damaged) from error
         if not whole:
-            raise StorageError(str(path), "contents other than it was written with", *damaged)
+            found, remedy = "contents other than it was written with", "It is damaged or was edited"
+            raise StorageError(str(path), found, complete, f"{remedy}: make it again.")
         try:
             yield file
         except SDAError:

@@ -28,7 +28,7 @@ from sda_jax.posterior._export import (
 )
 from sda_jax.posterior._files import load_diagnosis
 from sda_jax.posterior._sealing import verify_posterior
-from sda_jax.posterior._summary import summarise
+from sda_jax.posterior._summary import require_quantiles, summarise
 from sda_jax.posterior._to_file import digest, draw_to_file
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._claims import abandon, claim, clear
@@ -181,10 +181,11 @@ def assimilate_files(
     """
     config = Experiment() if config is None else config
     layout = require_layout(prior, "Use --case or --observation with it.")
+    path = require_format(path)
+    require_quantiles(quantiles or ())
     start, length = files.period(layout)
     used = read_all(files.sources(), layout, start, length)
     report(used.report)
-    path = require_format(path)
     description = dumps(
         describe_run(
             config,

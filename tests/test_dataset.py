@@ -97,6 +97,18 @@ def test_damaged_truncated_and_foreign_files_are_refused(tmp_path):
         load(path, "testing")
 
 
+def test_a_damaged_file_does_not_count_as_finished(tmp_path):
+    path = make(tmp_path / "data.h5")
+    contents = path.read_bytes()
+    at = contents.index(load(path, "test")[1].tobytes()) + 5
+    path.write_bytes(contents[:at] + bytes([contents[at] ^ 4]) + contents[at + 1 :])
+    with pytest.raises(StorageError, match=f"{path}: got .*make it again"):
+        make(path)
+    path.unlink()
+    make(path)
+    assert path.read_bytes() == contents
+
+
 def test_full_disk_is_reported_and_nothing_lost(tmp_path):
     """A limit on file size stands in for a full disk: the operating system refuses to write on."""
     path = make(tmp_path / "data.h5")

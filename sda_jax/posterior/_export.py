@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -165,5 +166,14 @@ def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
             "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
     return path
+
+
+def _discard(store: Path) -> None:
+    """Removes a store to which, after an error, other threads of Zarr may still be writing."""
+    for _ in range(100):
+        if not store.exists():
+            return
+        shutil.rmtree(store, ignore_errors=True)
+        time.sleep(0.05)

@@ -18,6 +18,7 @@ from sda_jax.runtime._files import atomic
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
 DIGEST = "sda_digest"
+BLOCK_BYTES = 2**16  # of small states and trajectories that lie together
 READ_BYTES = 2**26  # at once, of what is only verified
 
 
@@ -85,9 +86,12 @@ class _Patient(io.FileIO):
 
 
 def create_array(file: h5py.Group, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
-    """A float32 data set `(rows, length, ...)` to be filled, with checksums that its readers
-    verify."""
-    blocks = (1, min(shape[1], 64), *shape[2:])
+    """A float32 data set `(rows, length, ...)` to be filled, with a checksum of each of its blocks
+    that its readers verify."""
+    rows, length, *state = shape
+    size = 4 * int(np.prod(state))
+    columns = min(length, max(64, BLOCK_BYTES // size))
+    blocks = (min(rows, max(1, BLOCK_BYTES // (size * columns))), columns, *state)
     return file.create_dataset(name, shape, "float32", chunks=blocks, fletcher32=True)
 
 

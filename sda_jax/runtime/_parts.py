@@ -157,10 +157,9 @@ class Parts:
         if named is None:
             raise _damaged(path, "a file that is no part")
         row, column = int(named[1]), int(named[2])
-        contents = path.read_bytes()
-        if _sum(contents, low, row, column) != named[3]:
+        if _sum(path.read_bytes(), low, row, column) != named[3]:
             raise _damaged(path, "contents other than it was written with")
-        return row, column, np.load(io.BytesIO(contents), allow_pickle=False)
+        return row, column, np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _sum(contents: Any, *place: int) -> str:

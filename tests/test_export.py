@@ -199,7 +199,12 @@ def test_damage_of_a_posterior_is_noticed(tmp_path, layout, suffix, damage):
             assert suffix == ".nc" and damage is flipped and len(damaged) == len(contents)
             same(path, contents, tmp_path)
         victim.write_bytes(contents)
-    verify_posterior(path)
+    if path.is_dir():
+        (path / "temp" / ".DS_Store").write_bytes(b"of a file manager")
+        verify_posterior(path)
+        (path / "temp" / "0.7.0.0").write_bytes(b"a chunk")
+        with pytest.raises(StorageError, match="the first temp/0.7.0.0"):
+            verify_posterior(path)
 
 
 def same(path, contents, folder):

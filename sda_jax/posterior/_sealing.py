@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def verify_posterior(path: str | Path) -> None:
 
 
 def _sums(store: Path) -> dict[str, str]:
-    """By the names of files below a folder."""
+    """By the names of files below a folder, without those that Zarr does not read."""
     found = {}
     for path in sorted(store.rglob("*")):
-        if path.is_file() and path.name != SUMS:
+        if path.is_file() and path.name != SUMS and not re.match(r"\.(?!z)", path.name):
             found[path.relative_to(store).as_posix()] = f"{zlib.crc32(path.read_bytes()):08x}"
     return found
 

@@ -1,5 +1,6 @@
 """Parts are put together whole, every row once, or not at all."""
 
+import os
 import shutil
 
 import h5py
@@ -139,6 +140,10 @@ def test_what_a_killed_removal_left_is_removed(tmp_path):
     link.symlink_to(tmp_path / "run.4711.partial" / "deep")
     mine = tmp_path / "run.mine.partial"
     mine.mkdir()
+    (tmp_path / f"run.{os.getpid()}.partial" / "deep").mkdir(parents=True)  # in a container
+    claim(tmp_path / "run", "what")
+    abandon(tmp_path / "run")
+    assert [p.name for p in tmp_path.iterdir()] == ["run.mine.partial"]
     claim(tmp_path / "run", "what")
     clear(tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == ["run.mine.partial"]

@@ -26,34 +26,33 @@ def hold(folder: str | Path) -> None:
     """
     folder = Path(folder).absolute()
     if folder in _HELD:
-        if (folder / LOCK).exists():
+        if _is_lock(_HELD[folder], folder):
             return
         release(folder)  # it was removed since
     try:
-        file = _opened(folder)
-        while not _locked(file, folder):
+        file = _locked(folder)
+        while not _is_lock(file, folder):  # removed by another program before it was locked
             os.close(file)
-            file = _opened(folder)
+            file = _locked(folder)
+    except StorageError:
+        raise
     except OSError as error:
-        if isinstance(error, StorageError):
-            raise
         raise StorageError(
             str(folder), f"{error}", "a folder that can be written", "Check its permissions."
         ) from error
     _HELD[folder] = file
 
 
-def _opened(folder: Path) -> int:
+def _is_lock(file: int, folder: Path) -> bool:
+    """Whether an open file is the folder's lock."""
+    lock = folder / LOCK
+    return lock.exists() and os.path.samestat(os.fstat(file), os.stat(lock))
+
+
+def _locked(folder: Path) -> int:
+    """The folder's lock, open and taken."""
     folder.mkdir(parents=True, exist_ok=True)
-    return os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
-
-
-def _locked(file: int, folder: Path) -> bool:
-    """Locks the file; whether it still is the folder's, not one that was removed meanwhile.
-
-    Raises:
-        StorageError: Another program has locked it, or files cannot be locked.
-    """
+    file = os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -69,8 +68,7 @@ def _locked(file: int, folder: Path) -> bool:
         raise StorageError(
             str(folder), f"{error}", "a file system that can lock files", "Use another disk."
         ) from error
-    lock = folder / LOCK
-    return lock.exists() and os.path.samestat(os.fstat(file), os.stat(lock))
+    return file
 
 
 def release(folder: str | Path) -> None:
@@ -153,24 +151,30 @@ def leave_bare() -> None:
 def abandon(folder: str | Path) -> None:
     """Removes a claimed folder with all that is in it; of a link, what it leads to is emptied."""
     folder = Path(folder)
+    _sweep(folder)
     gone = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     os.replace(folder, gone)  # before another run can take it
     release(folder)
-    clear(folder)
+    _remove(gone)
 
 
 def clear(folder: str | Path) -> None:
     """Removes what a run that was killed at its very end left of its folder, unless another one is
     at work there."""
     folder = Path(folder)
-    ours = re.compile(re.escape(folder.name) + r"\.\d+\.partial")
-    for left in list(folder.parent.iterdir()):
-        if ours.fullmatch(left.name):
-            _remove(left)
+    _sweep(folder)
     if (folder / MARKER).is_file():
         with contextlib.suppress(StorageError):
             hold(folder)
             abandon(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what was being removed when a run was killed."""
+    ours = re.compile(re.escape(folder.name) + r"\.\d+\.partial")
+    for left in list(folder.parent.iterdir()):
+        if ours.fullmatch(left.name):
+            _remove(left)
 
 
 def _remove(folder: Path) -> None:

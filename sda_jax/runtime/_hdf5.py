@@ -108,7 +108,8 @@ def _digest(file: h5py.File) -> str:
         value = np.asarray("nothing" if isinstance(value, h5py.Empty) else value)
         text = value.dtype.kind in "OSU" or value.dtype.hasobject
         digest.update(f"{name}{value.shape}{'text' if text else value.dtype}".encode())
-        digest.update(str(value.tolist()).encode() if text else value.tobytes())
+        contents = str(value.tolist()).encode("utf-8", "surrogatepass") if text else value.tobytes()
+        digest.update(contents)
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         digest.update(name.encode())

@@ -101,7 +101,7 @@ class Parts:
             StorageError: It is gone or damaged.
         """
         block = self._block(first, last)
-        found = [(p, m) for p in sorted(block.iterdir()) if (m := NOTE.fullmatch(p.name))]
+        found = [(p, m) for p in sorted(block.glob("*.json")) if (m := NOTE.fullmatch(p.name))]
         if len(found) != 1:
             raise _damaged(block, f"{len(found)} notes of its rows")
         path, named = found[0]

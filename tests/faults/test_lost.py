@@ -185,7 +185,7 @@ sys.exit(main(sys.argv[3:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix,stride", [(".nc", 1), (".zarr", 9)])
+@pytest.mark.parametrize("suffix,stride", [(".nc", 1), (".zarr", 20)])
 def test_killed_at_steps_of_the_end_of_an_export(trained, tmp_path, monkeypatch, suffix, stride):
     """The next run ends with the same files, and nothing else is left."""
     folder, state = tmp_path / "out", tmp_path / "state"

@@ -52,7 +52,7 @@ def test_interrupted_generation_goes_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "data.h5")
     assert not (tmp_path / "data.h5").exists()
-    with pytest.raises(StorageError, match="parts of something else"):
+    with pytest.raises(StorageError, match="the folder of another run"):
         make(tmp_path / "data.h5", seed=4)
     make(tmp_path / "data.h5")
     assert len(calls) == 4  # two before, the interrupted one again, none of the finished
@@ -95,6 +95,18 @@ def test_damaged_truncated_and_foreign_files_are_refused(tmp_path):
         assert name in str(error.value)
     with pytest.raises(ConfigError, match="split: got 'testing'"):
         load(path, "testing")
+
+
+def test_a_damaged_file_does_not_count_as_finished(tmp_path):
+    path = make(tmp_path / "data.h5")
+    contents = path.read_bytes()
+    at = contents.index(load(path, "test")[1].tobytes()) + 5
+    path.write_bytes(contents[:at] + bytes([contents[at] ^ 4]) + contents[at + 1 :])
+    with pytest.raises(StorageError, match=f"{path}: got .*make it again"):
+        make(path)
+    path.unlink()
+    make(path)
+    assert path.read_bytes() == contents
 
 
 def test_full_disk_is_reported_and_nothing_lost(tmp_path):

@@ -1,20 +1,24 @@
 """Posteriors leave as CF data sets that other tools read."""
 
+import os
 import shutil
 import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.posterior._cf import from_xarray, to_xarray
 from sda_jax.posterior._export import provenance, write_posterior
+from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._summary import summarise
 
 
@@ -107,3 +111,118 @@ def test_summaries_are_numpys(layout):
 def test_other_names_are_refused(tmp_path, layout):
     with pytest.raises(ConfigError, match="ends in .zarr or .nc"):
         write_posterior(tmp_path / "p.h5", [], 0, layout, 0.0)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+import xarray as xr
+from own import save, waves
+from sda_jax.core._errors import StorageError
+from sda_jax.data._archive import open_archive
+from sda_jax.data._files import Files
+from sda_jax.data._survey import survey
+from sda_jax.posterior._cf import to_xarray
+from sda_jax.posterior._export import write_posterior, write_summary
+from sda_jax.posterior._summary import summarise
+
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+layout = survey(open_archive(Files((save(waves(), folder / "a.nc"),)))).layout
+x = np.ones((3, 5, *layout.state_shape), np.float32)
+summary = summarise(to_xarray(x, layout, 0.0))
+todo = {
+    "p.nc": lambda path: write_posterior(path, x, 3, layout, 0.0),
+    "p.zarr": lambda path: write_posterior(path, x, 3, layout, 0.0),
+    "s.nc": lambda path: write_summary(path, summary),
+}
+found, most = 0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in (0, 400, 3000, 12000, 16000):
+    for name, write in todo.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+        try:
+            write(folder / name)
+        except StorageError as error:
+            found += "run again" in str(error) and name in str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+print(found, sorted(p.name for p in folder.iterdir()))
+"""
+
+
+def test_a_full_disk_ends_in_a_message_and_not_in_a_crash(tmp_path):
+    """A limit on file size stands in for it; HDF5 would crash when the program ends."""
+    given = [sys.executable, "-c", FULL, tmp_path]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    }
+    process = subprocess.run(given, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.split(maxsplit=1) == ["12", "['a.nc', 'p.zarr']\n"]
+
+
+def flipped(contents, rng):
+    changed = bytearray(contents)
+    changed[rng.integers(len(changed))] ^= 1 << rng.integers(8)
+    return bytes(changed)
+
+
+DAMAGES = {
+    "cut": lambda contents, rng: contents[: rng.integers(len(contents))],
+    "empty": lambda contents, rng: b"",
+    "flipped": flipped,
+    "removed": lambda contents, rng: None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_damage_of_a_posterior_is_noticed(tmp_path, layout, suffix, damage):
+    """Of every file of a store, and anywhere in a single file."""
+    path = write_posterior(
+        tmp_path / f"p{suffix}", ensemble(layout), 3, layout, 0.0, {"title": "x"}
+    )
+    verify_posterior(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if suffix == ".zarr" else [path] * 60
+    assert len(files) > 20
+    rng = np.random.default_rng(0)
+    for victim in files:
+        contents = victim.read_bytes()
+        damaged = damage(contents, rng)
+        victim.unlink() if damaged is None else victim.write_bytes(damaged)
+        try:
+            verify_posterior(path)
+        except StorageError as error:
+            assert str(path) in str(error)
+        else:  # a byte that says nothing
+            assert suffix == ".nc" and damage is flipped and len(damaged) == len(contents)
+            same(path, contents, tmp_path)
+        victim.write_bytes(contents)
+    if path.is_dir():
+        (path / "temp" / ".DS_Store").write_bytes(b"of a file manager")
+        verify_posterior(path)
+        (path / "temp" / "0.7.0.0").write_bytes(b"a chunk")
+        with pytest.raises(StorageError, match="the first temp/0.7.0.0"):
+            verify_posterior(path)
+
+
+def same(path, contents, folder):
+    (folder / "whole.nc").write_bytes(contents)
+    with xr.open_dataset(path) as found, xr.open_dataset(folder / "whole.nc") as expected:
+        xr.testing.assert_identical(found, expected)
+
+
+def test_what_others_wrote_has_no_checksums(tmp_path, layout):
+    path = write_posterior(tmp_path / "p.nc", ensemble(layout), 3, layout, 0.0)
+    with xr.open_dataset(path) as found:
+        found.isel(member=[0, 1]).to_netcdf(tmp_path / "q.nc", engine="h5netcdf")
+        found.drop_attrs().to_netcdf(tmp_path / "r.nc", engine="h5netcdf")
+        found.to_zarr(tmp_path / "q.zarr", zarr_format=2)
+    for name, message in {
+        "q.nc": "damaged or was edited",
+        "r.nc": "as it was written",
+        "q.zarr": "as it was written",
+    }.items():
+        with pytest.raises(StorageError, match=f"{name}: got .*{message}"):
+            verify_posterior(tmp_path / name)

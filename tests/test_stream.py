@@ -138,7 +138,7 @@ def two_parts(tmp_path, prior, observation):
 
 
 def test_parts_of_another_are_refused(two_parts):
-    with pytest.raises(StorageError, match="parts of something else"):
+    with pytest.raises(StorageError, match="the folder of another run"):
         two_parts(key=jax.random.key(4))
 
 

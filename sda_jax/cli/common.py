@@ -16,6 +16,7 @@ import jax
 from sda_jax.core._errors import ProcessError, SDAError
 from sda_jax.core._registry import classes_in, import_components, registry
 from sda_jax.experiment._config import Experiment, load_config, override
+from sda_jax.runtime._claims import leave_bare
 from sda_jax.runtime._compilations import cache_compilations
 from sda_jax.runtime._devices import use_mesh
 from sda_jax.runtime._processes import REMEDY, is_process_zero, join, require_same
@@ -120,6 +121,7 @@ def run(
             with use_mesh(config.mesh.batch, config.mesh.time):
                 command(Arguments(options, config, components))
     except SDAError as error:
+        leave_bare()
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

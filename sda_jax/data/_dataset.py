@@ -92,7 +92,7 @@ def generate(
     )
     if is_finished(path, "dataset", "description", description, "data set"):
         return path
-    parts = Parts(path, description)
+    parts = Parts(path, description, (trajectories, length, *system.state_shape))
     key = stream(seed, "stored set")
     chunks = blocks(trajectories, chunk)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):

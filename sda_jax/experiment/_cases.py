@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, require_at_least, require_at_most
 from sda_jax.core._keys import stream
 from sda_jax.core._registry import classes_in
 from sda_jax.data._simulation import simulate
@@ -91,6 +91,8 @@ class TestCase(NamedTuple):
 
 def _keys(config: Experiment, name: str, index: int) -> PRNGKey:
     """Keys of truth, noise, assimilation and reference."""
+    require_at_least("index", index, 0)
+    require_at_most("index", index, 2**32 - 1)
     key = jax.random.fold_in(stream(config.seed, "cases"), zlib.crc32(name.encode()))
     return jax.random.split(jax.random.fold_in(key, index), 4)
 
@@ -110,7 +112,7 @@ def draw_case(config: Experiment, name: str, index: int = 0) -> TestCase:
     """The index-th test of a case, fixed by the config's seed: a simulated truth, observed.
 
     Raises:
-        ConfigError: There is no such case, or no system to simulate.
+        ConfigError: There is no such case or test, or no system to simulate.
     """
     if config.system is None:
         raise ConfigError(

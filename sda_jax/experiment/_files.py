@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,21 @@ from sda_jax.experiment._origins import Report, silent
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
-from sda_jax.posterior._export import provenance, require_format, write_posterior
+from sda_jax.posterior._export import (
+    provenance,
+    require_format,
+    write_posterior,
+    write_summary,
+)
 from sda_jax.posterior._files import load_diagnosis
 from sda_jax.posterior._rehearsal import require_writable
-from sda_jax.posterior._summary import summarise
+from sda_jax.posterior._sealing import verify_posterior
+from sda_jax.posterior._summary import require_quantiles, summarise
 from sda_jax.posterior._to_file import digest, draw_to_file
 from sda_jax.prior._prior import Prior
-from sda_jax.runtime._claims import claim
-from sda_jax.runtime._files import atomic
+from sda_jax.runtime._claims import abandon, claim, clear
 from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._parts import parts_folder
 from sda_jax.runtime._processes import on_process_zero
 
 
@@ -177,10 +182,11 @@ def assimilate_files(
     """
     config = Experiment() if config is None else config
     layout = require_layout(prior, "Use --case or --observation with it.")
+    path = require_format(path)
+    require_quantiles(quantiles or ())
     start, length = files.period(layout)
     used = read_all(files.sources(), layout, start, length)
     report(used.report)
-    path = require_format(path)
     description = dumps(
         describe_run(
             config,
@@ -190,7 +196,9 @@ def assimilate_files(
             code=used.code,
         )
     )
-    if not _is_there(path, description):
+    if _is_there(path, description):
+        on_process_zero(lambda: clear(parts_folder(path)))
+    else:
         require_writable(path, layout, start, length)
         attributes = provenance(prior_name, description, config.seed, sda_observations=used.report)
         _draw(path, prior, used, (start, length), config, attributes, save_every, progress, report)
@@ -208,13 +216,15 @@ def _is_there(path: Path, description: str) -> bool:
     """Whether the file is this very posterior.
 
     Raises:
-        StorageError: It is another file.
+        StorageError: It is another file, or damaged.
     """
     if not path.exists():
         return False
     with open_dataset(path) as dataset:
-        if dataset.attrs.get("sda_config") == description:
-            return True
+        ours = dataset.attrs.get("sda_config") == description
+    if ours:
+        verify_posterior(path)
+        return True
     raise StorageError(
         str(path),
         "a file that is there, of another command",
@@ -237,7 +247,7 @@ def _draw(
     """Samples into a folder beside `path`, and makes the file of it."""
     layout, (start, length) = prior.layout, period
     assert layout is not None
-    folder = claim(path.with_name(path.name + ".parts"), attributes["sda_config"], "--posterior")
+    folder = claim(parts_folder(path), attributes["sda_config"], "--posterior")
     settings = config.assimilation
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
     drawn = draw_to_file(
@@ -266,11 +276,11 @@ def _draw(
     def export() -> None:
         known = attributes | {"sda_diagnosis": summary}
         write_posterior(path, members(), settings.samples, layout, start, known)
-        shutil.rmtree(folder)
+        abandon(folder)
 
     on_process_zero(export)
 
 
 def _summarise(path: Path, out: Path, quantiles: Sequence[float]) -> None:
-    with open_dataset(path) as dataset, atomic(out) as temporary:
-        summarise(dataset, quantiles).to_netcdf(temporary, engine="h5netcdf")
+    with open_dataset(path) as dataset:
+        write_summary(out, summarise(dataset, quantiles))

@@ -91,9 +91,18 @@ class SystemData:
         """Of an experiment that has a system.
 
         Raises:
-            ConfigError: It has none, or names another prior to start from that differs.
+            ConfigError: It has none, names another prior to start from that differs, or asks for
+                segments that are longer than the trajectories they are cut from.
         """
         require_system(experiment)
+        segment, data = experiment.training.segment, experiment.data
+        if data.source != "simulator" and segment > data.length:
+            raise ConfigError(
+                "training.segment",
+                segment,
+                f"at most {data.length}, the states of a trajectory that it is cut from",
+                "Shorten it, or raise data.length.",
+            )
         start = None if experiment.start is None else starting_prior(experiment)
         return cls(experiment, start)
 

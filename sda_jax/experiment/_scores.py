@@ -30,6 +30,7 @@ from sda_jax.observations._reading import read_all
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._cf import from_xarray
 from sda_jax.posterior._files import load_posterior
+from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
 
@@ -153,6 +154,7 @@ def read_posterior_file(path: str | Path, layout: Layout) -> PosteriorFile:
         StorageError: The file is missing, damaged, or another one.
     """
     path = Path(path)
+    verify_posterior(path)
     with open_dataset(path) as dataset:
         ensemble = from_xarray(dataset, layout)
         attributes = {k: str(v) for k, v in dataset.attrs.items()}

@@ -68,7 +68,7 @@ def train_prior(
     origin, folder = origin_of(data, experiment), Path(folder)
     config = origin.experiment
     _require_network(origin)
-    home = claim(folder / "train", _description(origin))
+    home = claim(folder / "train", _description(origin), apart=("survey.json",))
     found = origin.data(home, progress, report)
     prior = _untrained(config, found, origin.start)
     trained = train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from jaxtyping import Float
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.data._layout import Layout
 from sda_jax.posterior._cf import FILL, MEMBER, to_xarray
-from sda_jax.runtime._files import atomic
+from sda_jax.posterior._sealing import seal_store
+from sda_jax.runtime._hdf5 import hdf5_target, seal
 from sda_jax.runtime._versions import versions
 
 ZARR, NETCDF = ".zarr", (".nc", ".nc4", ".cdf")
+HDF5 = {"libver": "v110", "track_order": True}  # checksums of its bookkeeping; NetCDF's order
 BLOCK = 64  # states of a member that lie together in a file
 
 
@@ -86,14 +89,27 @@ def write_posterior(
 
 
 def _write_netcdf(path: Path, each: Iterable[xr.Dataset], count: int) -> Path:
-    with atomic(path) as temporary, h5netcdf.File(temporary, "w") as file:
-        for i, dataset in enumerate(each):
-            if i == 0:
-                _begin_netcdf(file, dataset, count)
-            for name, variable in dataset.data_vars.items():
-                values = variable.values[:, 0]
-                file.variables[str(name)][:, i] = np.where(np.isnan(values), FILL, values)
+    with hdf5_target(path) as disk, h5py.File(disk, "w", **HDF5) as hdf5:
+        with h5netcdf.File(hdf5, "w") as file:
+            for i, dataset in enumerate(each):
+                if i == 0:
+                    _begin_netcdf(file, dataset, count)
+                for name, variable in dataset.data_vars.items():
+                    values = variable.values[:, 0]
+                    file.variables[str(name)][:, i] = np.where(np.isnan(values), FILL, values)
+        if disk.failure is None:
+            seal(hdf5)
     return path
+
+
+def write_summary(path: Path, summary: xr.Dataset) -> None:
+    """Writes what `summarise` makes as NetCDF, whole or not at all.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with hdf5_target(path) as disk:
+        summary.to_netcdf(disk, engine="h5netcdf")
 
 
 def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
@@ -108,12 +124,13 @@ def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
     for name, variable in variables.items():
         attrs = dict(variable.attrs)
         fill = attrs.pop("_FillValue", None)
-        blocks = None
+        layout: dict[str, Any] = {}
         if MEMBER in variable.dims[1:]:
             blocks = (min(variable.shape[0], BLOCK), 1, *variable.shape[2:])
+            layout = {"chunks": blocks, "fletcher32": True}
         text = variable.dtype.kind in "OU"
         dtype = h5py.string_dtype() if text else variable.dtype
-        made = file.create_variable(str(name), variable.dims, dtype, fillvalue=fill, chunks=blocks)
+        made = file.create_variable(str(name), variable.dims, dtype, fillvalue=fill, **layout)
         made.attrs.update(_characters(attrs))
         if MEMBER not in variable.dims:
             made[:] = variable.values.astype(object) if text else variable.values
@@ -138,12 +155,25 @@ def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:
             else:
                 dataset.to_zarr(temporary, append_dim=MEMBER, consolidated=False)
         zarr.consolidate_metadata(str(temporary))
+        seal_store(temporary)
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
     except OSError as error:
         raise StorageError(
-            str(path), f"{error}", "a folder that can be written, with room", "Free some space."
+            str(path),
+            f"{error}",
+            "a folder that can be written, with room",
+            "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _discard(temporary)
     return path
+
+
+def _discard(store: Path) -> None:
+    """Removes a store to which, after an error, other threads of Zarr may still be writing."""
+    for _ in range(100):
+        if not store.exists():
+            return
+        shutil.rmtree(store, ignore_errors=True)
+        time.sleep(0.05)

@@ -29,8 +29,7 @@ def summarise(dataset: xr.Dataset, quantiles: Sequence[float] = (0.05, 0.5, 0.95
         raise ConfigError(
             "dataset", f"dimensions {tuple(dataset.dims)}", MEMBER, "Open a posterior file."
         )
-    if not all(0 <= q <= 1 for q in quantiles):
-        raise ConfigError("quantiles", tuple(quantiles), "numbers from 0 to 1", "Correct them.")
+    require_quantiles(quantiles)
     time = dataset[next(iter(dataset.data_vars))].dims[0]
     blocks = []
     for first in range(0, dataset.sizes[time], STATES):
@@ -47,3 +46,9 @@ def summarise(dataset: xr.Dataset, quantiles: Sequence[float] = (0.05, 0.5, 0.95
     return xr.concat(
         blocks, dim=time, data_vars="minimal", coords="minimal", compat="override", join="override"
     ).assign_attrs(dataset.attrs)
+
+
+def require_quantiles(quantiles: Sequence[float]) -> None:
+    """Raises `ConfigError` unless all are between 0 and 1."""
+    if not all(0 <= q <= 1 for q in quantiles):
+        raise ConfigError("quantiles", tuple(quantiles), "numbers from 0 to 1", "Correct them.")

@@ -128,7 +128,7 @@ def draw_to_file(
     identity = dumps({"given": digest(given), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
-    parts = Parts(path, identity)
+    parts = Parts(path, identity, (samples, *shape))
     todo = blocks(samples, chunk)
     with tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress) as bar:
         for first, last in todo:
@@ -141,8 +141,8 @@ def draw_to_file(
             x, diverged_at, report = _end(denoiser, sampler, prior.standardisation, draws)
             require_finite(x, diverged_at, last - first)
             islands = -(-(last - first) // island(sampler))
-            parts.note(first, {k: whole(v)[:islands].tolist() for k, v in report.items()})
-            parts.write(first, last, x)
+            said = {k: whole(v)[:islands].tolist() for k, v in report.items()}
+            parts.write(first, last, x, said)
             on_process_zero(partial(shutil.rmtree, under_way))
     size = samples, *shape
     on_process_zero(
@@ -168,7 +168,7 @@ def _assemble(
         data.attrs["units"] = "physical"
         parts.copy(todo, 0, data)
         each = [fits(observation, jnp.asarray(data[a:b])) for a, b in todo]
-        notes = [parts.noted(first) for first, _ in todo]
+        notes = [parts.noted(*block) for block in todo]
         report = {name: np.concatenate([n[name] for n in notes]) for name in notes[0]}
         fit, misfit = (np.concatenate(part) for part in zip(*each, strict=True))
         put_diagnosis(file, judged(fit, misfit, report))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -19,16 +21,20 @@ from sda_jax.runtime._processes import is_process_zero
 def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]:
     """Gives a temporary path beside `path`, renamed to it when the block ends well.
 
-    Whatever stood at `path` stays untouched until then, also when the process is killed. Of several
-    processes that all come here the first one's file stays, or with `every` that of each.
+    Whatever stood at `path` stays untouched until then, also when the process is killed; what
+    killed processes left of earlier tries is removed. Of several processes that all come here the
+    first one's file stays, or with `every` that of each.
 
     Raises:
         StorageError: The folder cannot be written, or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{jax.process_index()}-{os.getpid()}.partial")
+    descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(path)
+        descriptor = _locked(temporary)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -50,6 +56,34 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(temporary: Path) -> int:
+    """A descriptor of the new file, whose lock says that somebody is writing it."""
+    while True:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # removed before it was locked
+
+
+def remove_left(path: Path) -> None:
+    """Removes the temporary files of `path` that killed processes left; those that are being
+    written stay, and all do where files cannot be locked."""
+    ours = re.compile(re.escape(path.name) + r"\.\d+-\d+\.partial")
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        if ours.fullmatch(left.name):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(left, os.O_WRONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:

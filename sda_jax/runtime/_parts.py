@@ -3,10 +3,13 @@ there and one file takes them."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +17,62 @@ import jax
 import numpy as np
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._claims import hold, release
+from sda_jax.runtime._claims import abandon, claim, clear
 from sda_jax.runtime._files import atomic, write_text
-from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._hdf5 import read_all, read_hdf5
 from sda_jax.runtime._processes import on_process_zero, together
+
+PART = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.npy")  # first row and column in it, checksum
+NOTE = re.compile(r"note-([0-9a-f]{8})\.json")
 
 
 class Parts:
     """The folder `<path>.parts`, with a folder for every finished block of rows.
 
+    A part says in its name which rows and columns it holds, with a checksum of them and of their
+    place, so that what is lost, changed or in another's place is noticed.
+
     Args:
         path: The file that is to be.
         description: What it is to hold, as JSON.
+        shape: Of the array, `(rows, columns, ...)`.
 
     Raises:
         StorageError: The folder has parts of something else, another run is at work on it, or it
             cannot be written.
     """
 
-    def __init__(self, path: str | Path, description: str):
-        self.path = Path(path)
-        self.folder = self.path.with_name(self.path.name + ".parts")
-        on_process_zero(lambda: self._claim(description))
-
-    def _claim(self, description: str) -> None:
-        marker = self.folder / "description.json"
-        if marker.exists() and marker.read_text(errors="replace") != description:
-            raise StorageError(
-                str(self.folder),
-                "parts of something else",
-                "parts of the file that is asked for",
-                "Remove the folder, or choose another path.",
-            )
-        hold(self.folder)
-        for left in self.folder.parent.glob(f"{self.path.name}.*.partial"):  # by who was killed
-            left.unlink()
-        write_text(marker, description)
+    def __init__(self, path: str | Path, description: str, shape: tuple[int, ...]):
+        self.path, self.shape = Path(path), shape
+        self.folder = parts_folder(self.path)
+        claim(self.folder, description, "path")
 
     def has(self, first: int, last: int) -> bool:
-        """Whether rows `first ... last` are finished."""
-        return bool(on_process_zero(self._block(first, last).is_dir))
-
-    def note(self, first: int, words: Any) -> None:
-        """Keeps what is to be said of the block from row `first` on, as JSON."""
-        text = json.dumps(words)
-        on_process_zero(lambda: write_text(self.folder / f"{first:08d}.json", text))
-
-    def noted(self, first: int) -> Any:
-        """What `note` kept.
+        """Whether rows `first ... last` are finished.
 
         Raises:
-            StorageError: It is gone or damaged.
+            StorageError: They were, and are damaged or not all there any more.
         """
-        path = self.folder / f"{first:08d}.json"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise _damaged(path, f"{error}") from error
 
-    def write(self, first: int, last: int, x: jax.Array) -> None:
+        def verified() -> bool:
+            if not self._block(first, last).is_dir():
+                return False
+            for _ in self._pieces(first, last):
+                pass
+            self.noted(first, last)
+            return True
+
+        return bool(on_process_zero(verified))
+
+    def write(self, first: int, last: int, x: jax.Array, note: Any = None) -> None:
         """Keeps `x`, whose rows from 0 are rows `first ... last`, and perhaps more to be left out;
-        every process writes what it has of it."""
+        every process writes what it has of it.
+
+        Args:
+            first, last: The block.
+            x: Its rows.
+            note: What is to be said of the block, as JSON.
+        """
         block = self._block(first, last)
         partial = block.with_name(block.name + ".partial")
 
@@ -82,69 +80,114 @@ class Parts:
             for shard in x.addressable_shards:
                 if shard.replica_id == 0:
                     row, column = (s.start or 0 for s in shard.index[:2])
-                    data = np.asarray(shard.data)
-                    name = partial / f"{row:08d}-{column:08d}-{_checksum(data):08x}.npy"
-                    with atomic(name, every=True) as temporary, open(temporary, "wb") as file:
-                        np.save(file, data)
+                    contents = io.BytesIO()
+                    np.save(contents, np.asarray(shard.data))
+                    data = contents.getbuffer()
+                    name = f"{row:08d}-{column:08d}-{_sum(data, first, row, column)}.npy"
+                    with atomic(partial / name, every=True) as temporary:
+                        temporary.write_bytes(data)
 
+        text = json.dumps(note)
+        name = f"note-{_sum(text.encode(), first)}.json"
         on_process_zero(lambda: shutil.rmtree(partial) if partial.exists() else None)
         together(share)
+        on_process_zero(lambda: write_text(partial / name, text))
         on_process_zero(lambda: os.replace(partial, block))
+
+    def noted(self, first: int, last: int) -> Any:
+        """What `write` was told to note of the block.
+
+        Raises:
+            StorageError: It is gone or damaged.
+        """
+        block = self._block(first, last)
+        found = [(p, m) for p in sorted(block.glob("*.json")) if (m := NOTE.fullmatch(p.name))]
+        if len(found) != 1:
+            raise _damaged(block, f"{len(found)} notes of its rows")
+        path, named = found[0]
+        text = path.read_bytes()
+        if _sum(text, first) != named[1]:
+            raise _damaged(path, "contents other than it was written with")
+        return json.loads(text)
 
     def copy(self, blocks: list[tuple[int, int]], first: int, data: Any) -> None:
         """Copies rows from `first` on into the HDF5 data set `data`, as many as it has.
 
         Raises:
-            StorageError: A part is damaged.
+            StorageError: A part is damaged, or rows are not there exactly once.
         """
+        end = first + len(data)
         for low, high in blocks:
-            for path in sorted(self._block(low, high).glob("*.npy")):
-                row, column = map(int, path.stem.split("-")[:2])
-                part = _load(path)
-                begin = max(low + row, first)
-                end = min(low + row + len(part), high, first + len(data))
-                if begin < end:
-                    rows = part[begin - low - row : end - low - row]
+            if high <= first or low >= end:
+                continue
+            for row, column, part in self._pieces(low, high):
+                begin, until = max(row, first), min(row + len(part), end)
+                if begin < until:
                     columns = slice(column, column + part.shape[1])
-                    data[begin - first : end - first, columns] = rows
+                    data[begin - first : until - first, columns] = part[begin - row : until - row]
 
     def remove(self) -> None:
         """Removes the folder, when the file is there."""
-        gone = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.partial")
-        os.replace(self.folder, gone)  # before another run can take it
-        release(self.folder)
-        shutil.rmtree(gone)
+        abandon(self.folder)
 
     def _block(self, first: int, last: int) -> Path:
         return self.folder / f"{first:08d}-{last:08d}"
 
+    def _pieces(self, low: int, high: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The parts of a block: first row and column in the whole array, and values; without rows
+        that are to be left out.
 
-def _checksum(data: np.ndarray) -> int:
-    return zlib.crc32(data.tobytes())
+        Raises:
+            StorageError: A part is damaged or, at the end, rows were not there exactly once.
+        """
+        block = self._block(low, high)
+        times = np.zeros((high - low, self.shape[1]), np.uint8)
+        for path in sorted(block.glob("*.npy")):
+            row, column, part = self._load(path, low)
+            part = part[: max(0, high - low - row)]
+            times[row : row + len(part), column : column + part.shape[1]] += 1
+            yield low + row, column, part
+        wrong = np.flatnonzero((times != 1).any(axis=1))
+        if len(wrong):
+            said = f"row {low + wrong[0]} " + ("twice" if times[wrong[0]].max() > 1 else "missing")
+            raise _damaged(block, f"parts with {said}")
+
+    def _load(self, path: Path, low: int) -> tuple[int, int, np.ndarray]:
+        named = PART.fullmatch(path.name)
+        if named is None:
+            raise _damaged(path, "a file that is no part")
+        row, column = int(named[1]), int(named[2])
+        if _sum(path.read_bytes(), low, row, column) != named[3]:
+            raise _damaged(path, "contents other than it was written with")
+        return row, column, np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _load(path: Path) -> np.ndarray:
-    try:
-        part = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, f"{error}") from error
-    if f"{_checksum(part):08x}" != path.stem.split("-")[2]:
-        raise _damaged(path, "contents other than it was written with")
-    return part
+def _sum(contents: Any, *place: int) -> str:
+    """A checksum of contents and of where they belong."""
+    return f"{zlib.crc32(contents, zlib.crc32(str(place).encode())):08x}"
 
 
 def _damaged(path: Path, found: str) -> StorageError:
+    folder = path if path.is_dir() else path.parent
     return StorageError(
-        str(path), found, "a whole part", f"Remove the folder {path.parent} and run again."
+        str(path),
+        found,
+        "whole parts, every row once",
+        f"Remove the folder {folder} and run again.",
     )
 
 
+def parts_folder(path: Path) -> Path:
+    """Where the parts of a file are."""
+    return path.with_name(path.name + ".parts")
+
+
 def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) -> bool:
-    """Whether a file of that kind and with that attribute is there, as the first process sees it;
-    parts that were left by who was killed in between are removed.
+    """Whether a whole file of that kind and with that attribute is there, as the first process sees
+    it; parts that were left by who was killed in between are removed.
 
     Raises:
-        StorageError: It is there with another attribute, and so another `name`.
+        StorageError: It is there with another attribute, and so another `name`, or it is damaged.
     """
 
     def found() -> bool:
@@ -155,10 +198,8 @@ def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) ->
                 raise StorageError(
                     str(path), f"another {name}", "this one or no file", "Choose another --output."
                 )
-        folder = path.with_name(path.name + ".parts")
-        for left in (folder, *path.parent.glob(f"{folder.name}.*.partial")):
-            if left.exists():
-                shutil.rmtree(left)
+            read_all(file)
+        clear(parts_folder(path))
         return True
 
     return bool(on_process_zero(found))

@@ -176,6 +176,30 @@ def test_what_cannot_be_written_is_refused_before_sampling(trained, monkeypatch)
     assert not list(trained.glob("never*"))
 
 
+def test_a_damaged_posterior_does_not_count_as_finished(trained, tmp_path, monkeypatch, capsys):
+    """Neither for the command that wrote it nor for what scores it; and its parts may be a link."""
+    monkeypatch.chdir(trained)
+    path, scratch = tmp_path / "out" / "p.nc", tmp_path / "scratch"
+    path.parent.mkdir(), scratch.mkdir()
+    path.with_name("p.nc.parts").symlink_to(scratch)
+    period = ["--points", "stations.csv", "--start", "2020-01-01", "--length", "12"]
+    given = ["assimilate", "--output", "run", *period, *QUICK, "--posterior", str(path)]
+    for wrong in (["--assimilation.samples", "0"], ["--save-every", "0"], ["--quantiles", "7"]):
+        assert main([*given, *wrong]) == 2  # and claims nothing
+    assert not any(scratch.iterdir())
+    assert main(given) == 0
+    assert [p.name for p in path.parent.iterdir()] == ["p.nc"] and not any(scratch.iterdir())
+    contents = path.read_bytes()
+    with xr.open_dataset(path) as found:
+        at = contents.index(found.wind.values[:, 1].astype("<f4").tobytes()) + 100
+    path.write_bytes(contents[:at] + bytes([contents[at] ^ 1]) + contents[at + 1 :])
+    capsys.readouterr()
+    for command in (given, ["evaluate", "--output", "run", "--posterior", str(path)]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"{path}: got " in said and "make it again" in said
+
+
 GENTLE = """
 from sda_jax.core._component import component
 from sda_jax.experiment import Assimilation, Experiment

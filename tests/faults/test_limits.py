@@ -96,6 +96,29 @@ def test_one_run_in_a_folder_at_a_time(whole, tmp_path, capsys):
     first.communicate()
 
 
+@pytest.mark.parametrize(
+    "command,wrong,said",
+    [
+        ("simulate", ("--data.length", "0"), "length: got 0"),
+        ("train", ("--training.segment", "33"), "training.segment: got 33"),
+        ("train", ("--data.length", "8"), "at most 8, the states of a trajectory"),
+        ("train", ("--training.learning-rate", "1e30"), "Lower learning_rate"),
+        ("assimilate", ("--assimilation.samples", "0"), "samples: got 0"),
+        ("assimilate", ("--assimilation.memory.window-stride", "9"), "window_stride: got 9"),
+        ("assimilate", ("--save-every", "0"), "save_every: got 0"),
+        ("assimilate", ("--index", "-1"), "index: got -1"),
+        ("assimilate", ("--cases.lo.std", "-1"), "std: got -1"),
+    ],
+)
+def test_what_is_refused_claims_no_folder(whole, tmp_path, capsys, command, wrong, said):
+    """So that the corrected command is not another run's."""
+    copy = without(whole, tmp_path, command)
+    assert ran(command, whole, copy, *wrong) == 2
+    assert said in capsys.readouterr().err
+    assert not list(copy.glob("*.parts")) and not (copy / "lo").exists()
+    assert command != "train" or not (copy / "train" / "config.json").exists()
+
+
 def test_a_folder_that_was_removed_is_held_anew(tmp_path):
     """By the lock that is there now, and without keeping the old one open."""
     hold(tmp_path / "run")

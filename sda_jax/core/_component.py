@@ -71,7 +71,7 @@ def _checking_kinds(cls: type) -> None:
         if own is not None:
             own(self)
 
-    cls.__post_init__ = __post_init__  # ty: ignore[unresolved-attribute]
+    cls.__post_init__ = __post_init__  # ty: ignore[missing-attribute]
 
 
 def _settled(field: dataclasses.Field, value: Any) -> Any:

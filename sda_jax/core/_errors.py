@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
-
 NUMBERS = "iuf"  # kinds of NumPy's types that are real numbers
 
 
@@ -112,7 +111,10 @@ def require_positive(argument: str, value: Any) -> None:
 
 def require_below(argument: str, value: Any, limit: Any) -> None:
     """Raises `ConfigError` unless the concrete number `value` is below `limit`."""
-    number, bound = require_number(argument, value), require_number(f"the limit of {argument}", limit)
+    number, bound = (
+        require_number(argument, value),
+        require_number(f"the limit of {argument}", limit),
+    )
     if number is not None and bound is not None and not number < bound:
         raise ConfigError(argument, value, f"below {limit}", f"Lower {argument}.")
 

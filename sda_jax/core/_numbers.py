@@ -59,7 +59,7 @@ def real_array(
         return value if traced else value.astype(jnp.float32)
     try:
         if any(map(is_open, jax.tree.leaves(value))):
-            return value
+            return jnp.asarray(value) if isinstance(value, (list, tuple)) else value
         found = _numpy(argument, value, error)
     except SDAError:
         raise

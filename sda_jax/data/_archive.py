@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._times import STANDARD, time_numbers
+from sda_jax.runtime._memory import require_room
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -152,6 +154,7 @@ def _look(files: Files, index: int) -> _Looked:
     path = files.paths[index]
     with open_dataset(path, files.group) as dataset:
         roles = find_roles(files, path, dataset)
+        _require_room(path, dataset, roles)
         if roles.time in dataset.coords:
             times, calendar, units = time_numbers(path, dataset.coords[roles.time])
         else:
@@ -172,6 +175,22 @@ def _look(files: Files, index: int) -> _Looked:
         members = dataset.sizes[roles.trajectory] if roles.trajectory else 0
     require_rising(path, roles.time, times, layout)
     return _Looked(index, roles, layout, members, times)
+
+
+def _require_room(path: str, dataset: xr.Dataset, roles: Roles) -> None:
+    """Raises `ResourceError` before a state or the times of all are laid out that memory cannot
+    hold."""
+    state = sum(
+        math.prod(n for d, n in dataset[v].sizes.items() if d not in (roles.time, roles.trajectory))
+        for v in roles.variables
+    )
+    steps = dataset.sizes[roles.time]
+    largest = max(8 * state, 8 * steps, *(64 * dataset.sizes[d] for d in roles.space), 0)
+    require_room(
+        f"{path}: a state of {state:.3g} numbers and {steps:.3g} times",
+        largest,
+        "Take a part or a coarser grid of it.",
+    )
 
 
 def _require_alike(files: Files, first: _Looked, other: _Looked) -> None:

@@ -65,8 +65,12 @@ class Observation:
         given = [name for name in NOISES if getattr(self, name) is not None]
         for name in ("y", *given):
             value = getattr(self, name)
-            value = with_numbers(value) if name == "noise" else real_array(name, value, ObservationError)
-            object.__setattr__(self, name, value)
+            numbers = (
+                with_numbers(value)
+                if name == "noise"
+                else real_array(name, value, ObservationError)
+            )
+            object.__setattr__(self, name, numbers)
         if is_open(self.y):
             return
         y = np.asarray(self.y)
@@ -266,7 +270,7 @@ def observe(
     truth = jnp.asarray(real_array("truth", truth, ObservationError))
     prediction_of(operator, truth.shape)
     clean = operator(truth)
-    # of no y yet, which a noise model of counts would look at; NaN of NumPy's passes JAX's debugging
+    # of no y yet, which a noise model of counts would look at; of NumPy, for JAX_DEBUG_NANS
     missing = np.full(jnp.shape(clean), np.nan, np.float32)
     unseen = Observation(missing, operator, std, covariance, noise)
     y = unseen.draw(key, clean)

@@ -59,7 +59,7 @@ def test_falling_axes_and_meridians_by_other_names(tmp_path, data):
     assert layout.axes[1].period is None
     lat, lon = np.array([-20.0, 13.0]), np.array([200.0, 130.0])
     table = pd.DataFrame(
-        {"time": "2020-01-01T09:00", "lat": lat, "lon": [-160.0, 490.0], "variable": "temp",
+        {"time": "2020-01-01T09:00", "lat": lat, "lon": [-160.0, -230.0], "variable": "temp",
          "value": 1.0, "std": 1.0}
     )  # fmt: skip
     used = read(Points(write(table, tmp_path / "s.csv")), layout, start(layout), 12)

@@ -61,9 +61,7 @@ def require_differentiable(
 ) -> None:
     """Raises `ObservationError` unless value and gradient are finite, and the gradient is not zero
     everywhere, at a trajectory with the prior's mean and spread."""
-    remedy = (
-        f"Shorten the trajectory ({shape[0]} states), or have the operator look at less."
-    )
+    remedy = f"Shorten the trajectory ({shape[0]} states), or have the operator look at less."
     try:
         finite, moves = run_if_fits(_probe, remedy, operator, standardisation, shape)
     except (TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,16 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from sda_jax.core._errors import ObservationError, StorageError, require_choice
+from sda_jax.core._numbers import real_array
 from sda_jax.data._archive import require_rising
 from sda_jax.data._layout import Channel, Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._times import time_numbers
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._rows import Rows
+from sda_jax.runtime._memory import require_room
+
+ROW = 8  # bytes of a number of a row
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,10 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
         unread = len(times) - len(near)
         times = times[near]
         dataset = dataset.isel({layout.time: near})
+        sizes = [len(near), len(names), *(dataset.sizes.get(axis.name, 1) for axis in layout.axes)]
+        rows = math.prod(sizes)
+        size = ROW * (len(layout.axes) + 4) * rows
+        require_room(f"{source.path}: a grid of {rows} values", size, "Take a part of it.")
         parts = [
             (i, *_values(source, layout, dataset, channel))
             for i, channel in enumerate(layout.channels)
@@ -166,11 +175,14 @@ def _values(
             f"{source.path}, {channel.name}", f"dimensions {x.dims}", f"{dims}",
             "Give the variable along these alone.",
         )  # fmt: skip
-    values = x.transpose(*dims).values.astype(float)
-    std = np.asarray(noise)
     if np.ndim(noise):
-        std = noise.broadcast_like(x).transpose(*dims).values
-    return values, np.broadcast_to(std, values.shape).astype(float)
+        noise = noise.broadcast_like(x).transpose(*dims)
+    where = f"{source.path}, {channel.name}"
+    values, std = (
+        np.asarray(real_array(where, numbers, ObservationError, np.float64))
+        for numbers in (x.transpose(*dims), noise)
+    )
+    return values, np.broadcast_to(std, values.shape)
 
 
 def _noise(source: Gridded, dataset: xr.Dataset, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError
+from sda_jax.core._numbers import real_array
 from sda_jax.data._layout import Axis, Layout
 
 METHODS = ("linear", "nearest")
@@ -36,9 +38,13 @@ class Interpolate:
 
     def __post_init__(self) -> None:
         for name, dtype in (("indices", np.int32), ("weights", np.float32)):
-            value = getattr(self, name)
-            if isinstance(value, (tuple, list, np.ndarray)):
-                object.__setattr__(self, name, np.asarray(value, dtype))
+            value = real_array(name, getattr(self, name), ObservationError, np.float64)
+            if isinstance(value, (np.ndarray, float)):
+                kept = np.asarray(value, dtype)
+                if not np.allclose(kept, value, rtol=1e-6):
+                    expected = "finite numbers" if name == "weights" else "whole numbers"
+                    raise ObservationError(name, "others", expected, "Correct them.")
+                object.__setattr__(self, name, kept)
 
     def __call__(self, x: Trajectory) -> Float[Array, " points"]:
         if x.shape != self.shape:
@@ -87,6 +93,38 @@ def _between(
     return [(below, 1 - share), (np.minimum(below + 1, size - 1), share)], outside
 
 
+def require_around(
+    axis: Axis, x: Float[np.ndarray, " points"], where: Callable[[int], str]
+) -> None:
+    """Raises `ObservationError` if a coordinate of a circle is not the grid's or once around: what
+    is farther away is no place by another name, but a mistake.
+
+    Args:
+        axis: Of the grid.
+        x: Coordinates.
+        where: Names a point, for people.
+    """
+    period = axis.period if axis.period is not None else CIRCLE if _in_degrees(axis) else None
+    if period is None:
+        return
+    low, high = min(axis.coordinates), max(axis.coordinates)
+    ends = (-CIRCLE, CIRCLE) if _in_degrees(axis) else (low - period, high + period)
+    low, high = min(low, ends[0]), max(high, ends[1])
+    wrong = ~((x >= low - CLOSE) & (x <= high + CLOSE))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ObservationError(
+            f"{where(row)}, {axis.name}",
+            x[row],
+            f"from {low:g} to {high:g} {axis.units}".rstrip(),
+            "Correct or remove the row.",
+        )
+
+
+def _in_degrees(axis: Axis) -> bool:
+    return axis.units.startswith("degree") and "north" not in axis.units
+
+
 def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
     """Where coordinates lie, counted in grid points from the first; below 0 or beyond the last
     outside of an axis with two ends."""
@@ -94,7 +132,7 @@ def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, "
     if axis.period is not None:
         spacing = (grid[-1] - grid[0]) / (len(grid) - 1)
         return ((x - grid[0]) % np.copysign(axis.period, spacing)) / spacing
-    if axis.units.startswith("degree") and "north" not in axis.units:
+    if _in_degrees(axis):
         # the same meridian by another name
         x = x - CIRCLE * np.floor((x - grid.min() + CLOSE) / CIRCLE)
     order = 1 if grid[-1] > grid[0] else -1

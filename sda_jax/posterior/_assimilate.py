@@ -86,7 +86,17 @@ def assimilate(
         ResourceError: The members of a chunk need more memory than is free.
     """
     found = _posterior(
-        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+        "assimilate",
+        key,
+        prior,
+        observation,
+        length,
+        samples,
+        guidance,
+        sampler,
+        memory,
+        context,
+        progress,
     )
     warn(found.diagnosis)
     return found.ensemble
@@ -107,11 +117,22 @@ def draw_posterior(
     """The ensemble of `assimilate`, with its diagnosis in place of warnings; arguments and errors
     as there."""
     return _posterior(
-        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+        "draw_posterior",
+        key,
+        prior,
+        observation,
+        length,
+        samples,
+        guidance,
+        sampler,
+        memory,
+        context,
+        progress,
     )
 
 
 def _posterior(
+    function: str,
     key: PRNGKey,
     prior: Prior,
     observation: Observation,
@@ -123,7 +144,7 @@ def _posterior(
     context: Any,
     progress: bool,
 ) -> Posterior:
-    require_call("assimilate", key, prior, observation, context)
+    require_call(function, key, prior, observation, context)
     length = check_length(prior, length)
     samples = check_samples(prior, length, samples)
     posterior, sampler = posterior_denoiser(

@@ -56,7 +56,8 @@ def trajectory_denoiser(
         )
     denoiser = prior.denoiser
     if context is not None or prior.context is not None:
-        denoiser = denoiser.conditioned(_standardised(prior, length, context))
+        known = _standardised(prior, length, context)
+        denoiser = denoiser.conditioned(known)
     if prior.window is None:
         return denoiser
     windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)

@@ -17,6 +17,7 @@ from sda_jax.core._json import dumps
 from sda_jax.core._numbers import real_array
 from sda_jax.core._requirements import require_path
 from sda_jax.data._dataset import generate
+from sda_jax.evaluation import crps, rmse
 from sda_jax.experiment._cases import describe_run
 from sda_jax.posterior import posterior_denoiser
 
@@ -360,3 +361,10 @@ def test_the_numeric_mode_is_part_of_what_a_run_is(tmp_path):
         other = dumps(describe_run(sda.Experiment()))
     assert other != dumps(describe_run(sda.Experiment()))
     assert generate(path, system, 0, 3, 2) == path
+
+
+def test_scores_see_what_is_masked():
+    ensemble, truth = np.ma.array([[[1.0]], [[-999.0]]], mask=[[[0]], [[1]]]), np.zeros((1, 1))
+    assert np.isnan(rmse(ensemble, truth)) and np.isnan(crps(ensemble, truth))
+    with pytest.raises(ConfigError, match="^truth: got complex numbers"):
+        rmse(ensemble, truth + 1j)

@@ -300,3 +300,28 @@ def test_seasons_last_a_year_of_the_calendar():
         layout: Layout = lone([("t", ())], calendar=calendar, cycles=("year",))
         years = layout.context(86400.0 * days * np.arange(0, 60, 17))
         np.testing.assert_allclose(years, np.broadcast_to([0.0, 1.0], years.shape), atol=1e-4)
+
+
+@pytest.mark.parametrize("lon", ["720", "1e300", "-361", "360.5"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_longitudes_far_around_the_globe_are_refused_by_row(tmp_path, data, layout, lon, whole):
+    """Which would be wrapped to somewhere."""
+    if not whole:
+        region = save(data.isel(lon=slice(0, 4)), tmp_path / "r.nc")
+        layout = survey(open_archive(Files((region,)))).layout
+    (tmp_path / "s.csv").write_text(
+        "time,lat,lon,variable,value,std\n"
+        "2020-01-01T03:00,1,-357.5,temp,3,1\n"
+        f"2020-01-01T03:00,1,{lon},temp,3,1\n"
+    )
+    with pytest.raises(ObservationError, match=r"s.csv, line 3, lon: got .*from -360 to 360"):
+        read(Points(str(tmp_path / "s.csv")), layout, start(layout), 12)
+
+
+def test_complex_y_of_files_is_refused(tmp_path, layout, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("def mean(x):\n    return x.mean(axis=(1, 2))\n")
+    np.save(tmp_path / "y.npy", np.full((12, 2), 1 + 2j))
+    with pytest.raises(ObservationError, match="y.npy: got complex numbers"):
+        read(OperatorSource("mine:mean", "y.npy", 0.1), layout, start(layout), 12)

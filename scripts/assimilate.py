@@ -2,7 +2,7 @@
 
 import sys
 
-from sda_jax.cli.assimilate import main
+from sda_jax.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["assimilate", *sys.argv[1:]]))

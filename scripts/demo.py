@@ -2,7 +2,7 @@
 
 import sys
 
-from sda_jax.cli.demo import main
+from sda_jax.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["demo", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._errors import ConfigError, ResourceError, StorageError
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
@@ -275,3 +275,18 @@ def test_files_that_change_are_noticed(tmp_path):
     again = opened(waves(seed=1), tmp_path / "a.nc")
     with pytest.raises(StorageError, match="have changed since"):
         surveyed(tmp_path / "survey.json", again)
+
+
+def test_states_that_no_memory_holds_are_foreseen(tmp_path):
+    """Before coordinates that the file does not have are made up."""
+    path = tmp_path / "huge.nc"
+    with h5py.File(path, "w") as file:
+        times = file.create_dataset("time", data=np.arange(2.0))
+        times.make_scale("time")
+        points = file.create_dataset("x", (10**15,), "f4", chunks=(10**6,))
+        points.make_scale("This is a netCDF dimension but not a netCDF variable. 1000000000000000")
+        values = file.create_dataset("t", (2, 10**15), "f4", chunks=(1, 10**6))
+        for axis, scale in enumerate((times, points)):
+            values.dims[axis].attach_scale(scale)
+    with pytest.raises(ResourceError, match=r"memory: got .*huge.nc: a state of 1e\+15 numbers"):
+        open_archive(Files((str(path),)))

@@ -274,7 +274,7 @@ def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
 
     prior = exact_prior(sda.VectorAutoregression(), 8)
     observation = sda.Observation(jnp.zeros((8, 2)), lambda x: x, std=1.0)
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3000)
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower memory.chunk.*\(5\)"):
         sda.assimilate(key, prior, observation, length=8, samples=5, memory=sda.Memory(5))
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk, the trajectories"):

@@ -59,7 +59,7 @@ def test_falling_axes_and_meridians_by_other_names(tmp_path, data):
     assert layout.axes[1].period is None
     lat, lon = np.array([-20.0, 13.0]), np.array([200.0, 130.0])
     table = pd.DataFrame(
-        {"time": "2020-01-01T09:00", "lat": lat, "lon": [-160.0, 490.0], "variable": "temp",
+        {"time": "2020-01-01T09:00", "lat": lat, "lon": [-160.0, -230.0], "variable": "temp",
          "value": 1.0, "std": 1.0}
     )  # fmt: skip
     used = read(Points(write(table, tmp_path / "s.csv")), layout, start(layout), 12)
@@ -352,3 +352,26 @@ def test_a_station_outside_stays_outside(tmp_path):
     path = write(table.assign(value=1.0, std=1.0), tmp_path / "s.csv")
     used = read(Points(path), layout, start(layout), 3)
     assert "1 of 3 values used" in used.report and "2 outside lat 10 to 11" in used.report
+@pytest.mark.parametrize("lon", ["720", "1e300", "-361", "360.5"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_longitudes_far_around_the_globe_are_refused_by_row(tmp_path, data, layout, lon, whole):
+    """Which would be wrapped to somewhere."""
+    if not whole:
+        region = save(data.isel(lon=slice(0, 4)), tmp_path / "r.nc")
+        layout = survey(open_archive(Files((region,)))).layout
+    (tmp_path / "s.csv").write_text(
+        "time,lat,lon,variable,value,std\n"
+        "2020-01-01T03:00,1,-357.5,temp,3,1\n"
+        f"2020-01-01T03:00,1,{lon},temp,3,1\n"
+    )
+    with pytest.raises(ObservationError, match=r"s.csv, line 3, lon: got .*from -360 to 360"):
+        read(Points(str(tmp_path / "s.csv")), layout, start(layout), 12)
+
+
+def test_complex_y_of_files_is_refused(tmp_path, layout, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("def mean(x):\n    return x.mean(axis=(1, 2))\n")
+    np.save(tmp_path / "y.npy", np.full((12, 2), 1 + 2j))
+    with pytest.raises(ObservationError, match="y.npy: got complex numbers"):
+        read(OperatorSource("mine:mean", "y.npy", 0.1), layout, start(layout), 12)

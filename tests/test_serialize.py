@@ -19,7 +19,7 @@ values = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=4).map(tuple),
         st.dictionaries(st.text(max_size=5), inner, max_size=4),
-        st.builds(lambda m: sda.Standardisation(mean=m), inner),
+        st.builds(lambda m: sda.At(operator=m), inner),
     ),
     max_leaves=12,
 )

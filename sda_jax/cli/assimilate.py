@@ -28,7 +28,7 @@ from sda_jax.experiment._files import (
     summary_path,
 )
 from sda_jax.observations._files import save_observation
-from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._arguments import check_observation
 from sda_jax.posterior._files import load_diagnosis
 from sda_jax.posterior._to_file import draw_to_file
 from sda_jax.runtime._claims import claim

@@ -124,6 +124,8 @@ def run(
         leave_bare()
         print(f"{process}error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # of standard output: the command's, which ends
+        raise
     except OSError as error:
         print(
             f"{process}error: {error}. Check the disk; what was finished before is kept.",

@@ -16,7 +16,7 @@ from sda_jax.experiment._comparison import reference_ensembles, score_case
 from sda_jax.experiment._demo import demo_experiment
 from sda_jax.figures import draw_posterior
 from sda_jax.observations._files import save_observation
-from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._arguments import check_observation
 from sda_jax.posterior._files import save_posterior
 from sda_jax.runtime._claims import claim
 

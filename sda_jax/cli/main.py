@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 from sda_jax.runtime._versions import versions
 
+CUT_OFF = 141  # the status that shells give a program that SIGPIPE ended
 COMMANDS = {
     "demo": "one observation, its posterior and the exact one: table, files, figures",
     "simulate": "simulate a system's trajectories into a file",
@@ -40,7 +42,21 @@ with a simulated system:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            for stream in streams:
+                stream.flush()
+    except BrokenPipeError:  # who reads has enough, as `head` has
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in streams:
+            os.dup2(nowhere, stream.fileno())  # where what is left to be flushed goes
+        return CUT_OFF
+
+
+def _run(given: list[str]) -> int:
     listed = "\n".join(f"  {name:12s}{text}" for name, text in COMMANDS.items())
     if not given or given[0] in ("-h", "--help", "help"):
         print(HELP.format(commands=listed))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
+
+from sda_jax.core._errors import ConfigError, require_number
+from sda_jax.core._numbers import is_open, whole_number
 
 T = TypeVar("T")
 
@@ -22,7 +27,11 @@ def component(cls: type[T]) -> type[T]:
     Its fields are its configuration. Fields declared with `static` are metadata: changing one
     compiles anew. All others are leaves (numbers, arrays, other components) and are traced, so
     that functions compiled for one value serve every value.
+
+    A field annotated as `int`, `float`, `str` or `bool`, perhaps `| None`, is checked to be one;
+    numbers of NumPy become Python's. What is traced, and arrays, pass as numbers.
     """
+    _checking_kinds(cls)
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
@@ -48,6 +57,39 @@ def component(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def _checking_kinds(cls: type) -> None:
+    """Has new values of `cls` checked before its own `__post_init__` sees them."""
+    own = getattr(cls, "__post_init__", None)
+
+    def __post_init__(self: Any) -> None:
+        for field in dataclasses.fields(self):
+            if field.init:
+                settled = _settled(field, getattr(self, field.name))
+                object.__setattr__(self, field.name, settled)
+        if own is not None:
+            own(self)
+
+    cls.__post_init__ = __post_init__  # ty: ignore[missing-attribute]
+
+
+def _settled(field: dataclasses.Field, value: Any) -> Any:
+    kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+    kind, optional = kind.removesuffix(" | None"), kind.endswith(" | None")
+    if value is None and optional:
+        return None
+    if kind in ("int", "float"):
+        whole = kind == "int" and (field.metadata.get("static") or np.ndim(value) == 0)
+        if whole and not is_open(value):
+            return whole_number(field.name, value, -sys.maxsize)
+        number = require_number(field.name, value)
+        return value if number is None else number
+    if kind in ("str", "bool"):
+        value = value.item() if isinstance(value, (np.bool_, np.str_)) else value
+        if not isinstance(value, {"str": str, "bool": bool}[kind]):
+            raise ConfigError(field.name, repr(value), f"a {kind}", "Correct the value.")
+    return value
 
 
 def is_component(value: Any) -> bool:

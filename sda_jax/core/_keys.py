@@ -33,7 +33,9 @@ def require_key(key: Any) -> None:
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape == (2,)
     if not ((typed and key.ndim == 0) or raw):
-        raise ConfigError("key", repr(key), "a random key first", "Pass jax.random.key(0).")
+        several = typed or (isinstance(key, jax.Array) and key.dtype == jnp.uint32)
+        got = f"keys of shape {key.shape}" if several else repr(key)
+        raise ConfigError("key", got, "a random key first", "Pass jax.random.key(0).")
 
 
 def stream(seed: int, purpose: str) -> PRNGKey:

@@ -1,9 +1,15 @@
-"""What a user's component lacks of a protocol, said before anything is compiled."""
+"""What arguments lack, said before anything is compiled: a protocol's methods, numbers instead of
+tracers, a path."""
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 
 from sda_jax.core._errors import ConfigError, SDAError
 
@@ -54,3 +60,42 @@ def require_protocol(
     if lacking:
         got = f"{type(value).__name__} without {', '.join(lacking)}"
         raise error(argument, got, expected, remedy)
+
+
+def is_traced(*given: Any) -> bool:
+    """Whether JAX traces what is computed now, or something among `given`."""
+    leaves = (jnp.zeros(()), *jax.tree.leaves(given))  # under jit, whatever is made is traced
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def require_untraced(function: str, remedy: str, *given: Any) -> None:
+    """Raises `ConfigError` where `jax.jit`, `jax.vmap` or another transformation traces a function
+    that checks and loops on the host.
+
+    Args:
+        function: Its name.
+        remedy: What to use instead.
+        given: Its arguments.
+    """
+    if is_traced(*given):
+        raise ConfigError(
+            function,
+            "a call under jax.jit, jax.vmap or the like",
+            "numbers, which it looks at on the host",
+            remedy,
+        )
+
+
+def require_path(argument: str, value: Any) -> Path:
+    """`value` as a path.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        path = Path(value)
+        if "\0" in str(path):
+            raise TypeError
+    except TypeError as error:
+        raise ConfigError(argument, repr(value), "a path", "Pass a text or a Path.") from error
+    return path

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._numbers import is_open, real_array
 
 
 @component
@@ -25,12 +26,17 @@ class Standardisation:
     std: Any = 1.0
 
     def __post_init__(self) -> None:
-        try:
-            std = np.asarray(self.std, dtype=float)
-        except (TypeError, ValueError):  # traced: checked when it was made
-            return
-        if not (np.isfinite(std).all() and (std > 0).all()):
-            raise ConfigError("std", self.std, "positive and finite", "Correct the statistics.")
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            value = real_array(name, given)
+            if not isinstance(given, (tuple, float, int)):  # tuples have their place in files
+                object.__setattr__(self, name, value)
+            if is_open(value):
+                continue
+            numbers = np.asarray(value)
+            if not (np.isfinite(numbers).all() and (name == "mean" or (numbers > 0).all())):
+                expected = "finite" if name == "mean" else "positive and finite"
+                raise ConfigError(name, given, expected, "Correct the statistics.")
 
     def forward(self, x: Float[Array, ...]) -> Float[Array, ...]:
         """From physical to standardised units."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from sda_jax.data._time_coordinates import time_numbers, times_along
 from sda_jax.data._times import STANDARD, months_of
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
+from sda_jax.runtime._memory import require_room
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -168,6 +170,7 @@ def _look(files: Files, index: int) -> _Looked:
     with open_dataset(path, files.group) as dataset, reading(path):
         _require_variables(files, path, dataset)
         roles = find_roles(files, path, dataset)
+        _require_room(path, dataset, roles)
         if (along := times_along(path, dataset, roles.time)) is not None:
             times, calendar, units = time_numbers(path, along)
         else:
@@ -199,6 +202,22 @@ def _require_variables(files: Files, path: str, dataset: xr.Dataset) -> None:
             "one of the groups",
             f"Name it: --data.files.group {groups[0]} (sda-jax inspect: --group).",
         )
+
+
+def _require_room(path: str, dataset: xr.Dataset, roles: Roles) -> None:
+    """Raises `ResourceError` before a state or the times of all are laid out that memory cannot
+    hold."""
+    state = sum(
+        math.prod(n for d, n in dataset[v].sizes.items() if d not in (roles.time, roles.trajectory))
+        for v in roles.variables
+    )
+    steps = dataset.sizes[roles.time]
+    largest = max(8 * state, 8 * steps, *(64 * dataset.sizes[d] for d in roles.space), 0)
+    require_room(
+        f"{path}: a state of {state:.3g} numbers and {steps:.3g} times",
+        largest,
+        "Take a part or a coarser grid of it.",
+    )
 
 
 def _require_alike(files: Files, first: _Looked, other: _Looked) -> None:

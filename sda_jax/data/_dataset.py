@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ from tqdm import tqdm
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate_members
 from sda_jax.runtime._devices import scattered, sharding
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
+from sda_jax.runtime._memory import require_disk
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, together
+from sda_jax.runtime._versions import numerics
 
 SPLITS = ("train", "valid", "test")
 
@@ -81,18 +85,22 @@ def generate(
         StorageError: The file or the folder of chunks is of another data set, or cannot be
             written.
         DivergenceError: The simulation gave values that are not finite.
+        ResourceError: More memory or space on the disk is needed than there is.
     """
     path = Path(path)
     require_protocol("system", system, System)
-    sizes = split_sizes(trajectories)
-    require_at_least("length", length, 1)
-    require_at_least("chunk", chunk, 1)
-    description = dumps(
-        {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
+    trajectories, length = (
+        whole_number(name, value)
+        for name, value in (("trajectories", trajectories), ("length", length))
     )
+    chunk, sizes = whole_number("chunk", chunk), split_sizes(trajectories)
+    given = {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
+    description = dumps(given | {"numerics": numerics()})
     if is_finished(path, "dataset", "description", description, "data set"):
         return path
-    parts = Parts(path, description, (trajectories, length, *system.state_shape))
+    shape = (trajectories, length, *system.state_shape)
+    require_disk(path, 4 * math.prod(shape), "Ask for fewer or shorter trajectories.")
+    parts = Parts(path, description, shape)
     key = stream(seed, "stored set")
     chunks = blocks(trajectories, chunk)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):

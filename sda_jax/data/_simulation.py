@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError, DivergenceError, require_at_least
+from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.core._keys import require_key
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
-from sda_jax.core._requirements import require_protocol
+from sda_jax.core._requirements import is_traced, require_protocol
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import require_room, run_if_fits
 from sda_jax.runtime._processes import finite_rows
 
 UNSTABLE = (
@@ -71,8 +74,19 @@ def simulate_members(
 ) -> Float[Array, "batch length *state"]:
     """The trajectories of these indices, in memory and finite; see `simulate`."""
     require_shared("chunk", len(members), BATCH)
+    if is_traced(key, system):
+        return _simulate_members(key, system, members, length)
     x = run_if_fits(_simulate_members, CHUNK_REMEDY, key, system, members, length)
     _require_finite(key, system, x, members)
+    return x
+
+
+def simulate_one(key: PRNGKey, system: System, length: int) -> Trajectory:
+    """A single trajectory; see `simulate`."""
+    if is_traced(key, system):
+        return _simulate(key, system, length)
+    x = run_if_fits(_simulate, "Shorten the trajectory.", key, system, length)
+    _require_finite(key, system, x, None)
     return x
 
 
@@ -85,6 +99,9 @@ def simulate(
 ) -> Float[Array, ...]:
     """Draws trajectories after the system's spin-up; compiled.
 
+    Under `jax.vmap` and `jax.jit` (with `length`, `batch` and `chunk` static) neither memory nor
+    finiteness is checked.
+
     Args:
         key: Random key. Trajectory i of a batch uses the key folded with i.
         system: What to simulate.
@@ -96,18 +113,21 @@ def simulate(
         `(length, *S)` or `(batch, length, *S)` in physical units.
 
     Raises:
-        ConfigError: `length`, `batch` or `chunk` below 1, or a system that lacks a method.
+        ConfigError: `length`, `batch` or `chunk` no integer or below 1, no key, or a system that
+            lacks a method.
         DivergenceError: The simulation gave values that are not finite.
+        ResourceError: It needs more memory than is free.
     """
     require_protocol("system", system, System)
-    require_at_least("length", length, 1)
+    require_key(key)
+    length = whole_number("length", length)
+    batch = None if batch is None else whole_number("batch", batch)
+    size = 4 * length * math.prod(system.state_shape)
+    require_room(f"a trajectory of {length} states", size, "Shorten it.")
     if batch is None:
-        x = _simulate(key, system, length)
-        _require_finite(key, system, x, None)
-        return x
-    require_at_least("batch", batch, 1)
-    chunk = batch if chunk is None else chunk
-    require_at_least("chunk", chunk, 1)
+        return simulate_one(key, system, length)
+    require_room(f"an array of {batch} trajectories", size * batch, "Ask for fewer.")
+    chunk = batch if chunk is None else whole_number("chunk", chunk)
     parts = []
     for start in range(0, batch, chunk):
         members = jnp.arange(start, min(start + chunk, batch))

@@ -14,7 +14,8 @@ from sda_jax.core._errors import ObservationError, require_at_least
 from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.evaluation._metrics import ranks
 from sda_jax.observations._observation import Observation, observe
-from sda_jax.posterior._assimilate import check_observation, draw_posterior, sample
+from sda_jax.posterior._arguments import check_observation
+from sda_jax.posterior._assimilate import draw_posterior, sample
 from sda_jax.posterior._diagnosis import squared_innovations
 from sda_jax.posterior._presets import PRIOR_SAMPLER
 from sda_jax.prior._prior import Prior

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -9,13 +11,19 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._numbers import real_array
 from sda_jax.systems._fields import energy_spectrum
 
 Ensemble = Float[np.ndarray, "samples length *state"] | Float[Array, "samples length *state"]
 
 
+def numbers(x: Any, argument: str = "ensemble") -> np.ndarray:
+    """Real numbers in double precision, NaN where one is masked; see `real_array`."""
+    return np.asarray(real_array(argument, x, dtype=np.float64), np.float64)
+
+
 def _flat(x: Ensemble) -> np.ndarray:
-    return np.asarray(x, np.float64).reshape(len(x), -1)
+    return numbers(x).reshape(len(x), -1)
 
 
 def wasserstein1(x: Ensemble, y: Ensemble) -> float:

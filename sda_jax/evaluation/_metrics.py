@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_below, require_positive
 from sda_jax.core._protocols import GaussianSystem
-from sda_jax.evaluation._distances import Ensemble, energy_test, wasserstein1
+from sda_jax.evaluation._distances import Ensemble, energy_test, numbers, wasserstein1
 from sda_jax.observations._observation import Observation, log_likelihood
 from sda_jax.systems._base import require_noise
 
@@ -40,13 +40,13 @@ def _log_prior(system: GaussianSystem, x: Array) -> Float[Array, " samples"]:
 
 def rmse(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
     """Root mean square error of the ensemble mean."""
-    error = np.asarray(ensemble, np.float64).mean(axis=0) - np.asarray(truth, np.float64)
+    error = numbers(ensemble).mean(axis=0) - numbers(truth, "truth")
     return float(np.sqrt(np.mean(error**2)))
 
 
 def spread(ensemble: Ensemble) -> float:
     """Root of the mean variance of the ensemble (unbiased)."""
-    return float(np.sqrt(np.mean(np.var(np.asarray(ensemble, np.float64), axis=0, ddof=1))))
+    return float(np.sqrt(np.mean(np.var(numbers(ensemble), axis=0, ddof=1))))
 
 
 def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
@@ -54,9 +54,9 @@ def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
 
     `E|X - truth| - E|X - X'| / 2` with X, X' different members. Ferro (2014).
     """
-    x = np.sort(np.asarray(ensemble, np.float64), axis=0)
+    x = np.sort(numbers(ensemble), axis=0)
     n = len(x)
-    error = np.abs(x - np.asarray(truth, np.float64)).mean(axis=0)
+    error = np.abs(x - numbers(truth, "truth")).mean(axis=0)
     weights = (2 * np.arange(n) - n + 1).reshape(-1, *(1,) * (x.ndim - 1))
     dispersion = (weights * x).sum(axis=0) / (n * (n - 1))
     return float(np.mean(error - dispersion))
@@ -123,8 +123,8 @@ def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
     require_below("share", share, 1)
     tails = [(1 - share) / 2, (1 + share) / 2]
     # unbiased: the interval between order statistics i and j holds (j - i)/(n + 1) on average
-    low, high = np.quantile(np.asarray(ensemble, np.float64), tails, axis=0, method="weibull")
-    other = np.asarray(reference, np.float64)
+    low, high = np.quantile(numbers(ensemble), tails, axis=0, method="weibull")
+    other = numbers(reference, "reference")
     return float(np.mean((other >= low) & (other <= high)))
 
 
@@ -141,8 +141,8 @@ def rank_flatness(ensemble: Ensemble, truths: Ensemble, bins: int = 16) -> float
     n, count = len(ensemble), len(truths)
     if (n + 1) % bins:
         raise ConfigError("samples", n, f"one less than a multiple of {bins}", "Leave some out.")
-    members = np.sort(np.asarray(ensemble, np.float64).reshape(n, -1), axis=0)
-    others = np.asarray(truths, np.float64).reshape(count, -1)
+    members = np.sort(numbers(ensemble).reshape(n, -1), axis=0)
+    others = numbers(truths, "truths").reshape(count, -1)
     found = []
     for a, b in zip(members.T, others.T, strict=True):
         counts = np.bincount(np.searchsorted(a, b) * bins // (n + 1), minlength=bins)
@@ -166,7 +166,7 @@ def residual_std(observation: Observation, ensemble: Ensemble) -> float:
 def ranks(ensemble: Ensemble, truth: np.ndarray | Array) -> np.ndarray:
     """The number of members below the truth, from 0 to `samples`, for every component: uniform
     where the truth could be one of the members. Talagrand et al. (1997)."""
-    return (np.asarray(ensemble) < np.asarray(truth)).sum(axis=0)
+    return (numbers(ensemble) < numbers(truth, "truth")).sum(axis=0)
 
 
 def spread_skill(ensemble: Ensemble, truth: np.ndarray | Array) -> float:

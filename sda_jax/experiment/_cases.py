@@ -29,13 +29,15 @@ from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import Mesh
 from sda_jax.runtime._processes import whole
+from sda_jax.runtime._versions import numerics
 from sda_jax.samplers import Evaluations
 
 
 def describe_run(config: Experiment, **given: Any) -> dict[str, Any]:
-    """What makes a run what it is, for `dumps`: the experiment, however many devices share it, and
-    what else was asked for."""
-    return {"experiment": dataclasses.replace(config, mesh=Mesh()), **given}
+    """What makes a run what it is, for `dumps`: the experiment, however many devices share it,
+    JAX's numeric settings, and what else was asked for."""
+    experiment = dataclasses.replace(config, mesh=Mesh())
+    return {"experiment": experiment, "numerics": numerics(), **given}
 
 
 def configured_prior(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sda_jax.core._errors import ConfigError, StorageError, require_at_least
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
+from sda_jax.core._numbers import whole_number
+from sda_jax.core._requirements import require_path
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._cases import describe_run
@@ -20,6 +22,7 @@ from sda_jax.experiment._origins import Report, silent
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
 from sda_jax.observations._tables import Points
+from sda_jax.posterior._arguments import check_length
 from sda_jax.posterior._export import (
     provenance,
     require_format,
@@ -31,11 +34,14 @@ from sda_jax.posterior._rehearsal import require_writable
 from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._summary import require_quantiles, summarise
 from sda_jax.posterior._to_file import digest, draw_to_file
-from sda_jax.prior._prior import Prior
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.runtime._claims import abandon, claim, clear
 from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._memory import require_room
 from sda_jax.runtime._parts import parts_folder
 from sda_jax.runtime._processes import on_process_zero
+
+TIMES = 32  # bytes that the time of a state needs while times are laid out
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,12 @@ class ObservationFiles:
             )
         start = layout.number(self.start, "--start")
         if self.length is not None:
-            require_at_least("--length", self.length, 1)
-            return start, self.length
+            length = whole_number("--length", self.length)
+            _require_times(length)
+            return start, length
         end = layout.number(self.end, "--end")
         most = 3 + max(0, int(1.2 * (end - start) / layout.step))
+        _require_times(most)
         place = float(layout.places(np.array([end]), start, most)[0])
         length = 1 + round(place)
         if length < 1 or abs(place - round(place)) > 0.2:
@@ -116,6 +124,12 @@ class ObservationFiles:
                 "Correct it, or give --length.",
             )
         return start, length
+
+
+def _require_times(length: int) -> None:
+    """Raises `ResourceError` before the times of more states are laid out than memory can hold."""
+    size = TIMES * length
+    require_room(f"a trajectory of {length} states", size, "Take an earlier --end.")
 
 
 def column_names(columns: Sequence[str]) -> dict[str, str]:
@@ -181,10 +195,16 @@ def assimilate_files(
         DivergenceError, ResourceError: See `assimilate`.
     """
     config = Experiment() if config is None else config
+    path = require_path("path", path)
+    require_prior(prior)
     layout = require_layout(prior, "Use --case or --observation with it.")
+    for name, value, kind in (("files", files, ObservationFiles), ("config", config, Experiment)):
+        if not isinstance(value, kind):
+            raise ConfigError(name, f"a {type(value).__name__}", f"an {kind.__name__}", "Make one.")
     path = require_format(path)
     require_quantiles(quantiles or ())
     start, length = files.period(layout)
+    check_length(prior, length)
     used = read_all(files.sources(), layout, start, length)
     report(used.report)
     description = dumps(

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._keys import stream
+from sda_jax.core._numbers import real_array
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import Archive, open_archive
 from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
@@ -249,20 +250,20 @@ class ArrayData:
                 from.
         """
         require_random_start(experiment)
-        try:
-            x = np.asarray(trajectories, np.float32)
-        except (TypeError, ValueError):
-            x = np.empty(())
+        x = np.asarray(real_array("data", trajectories))
         if x.ndim < 3:
             raise ConfigError(
                 "data",
-                f"{type(trajectories).__name__} of shape {np.shape(x)}",
+                f"{type(trajectories).__name__} of shape {x.shape}",
                 "an experiment, paths, or trajectories (n, length, *space, channels)",
                 "Stack trajectories of equal length.",
             )
         if not np.isfinite(x).all():
             raise ConfigError(
-                "data", "values that are not finite", "finite trajectories", "Correct them."
+                "data",
+                "values that are missing or not finite",
+                "finite trajectories",
+                "Fill them in or leave these trajectories out.",
             )
         require_at_least("data: trajectories", len(x), 3)
         grid = [(size, False) for size in x.shape[2:-1]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._json import dumps
+from sda_jax.core._json import dumps, encode
 from sda_jax.core._keys import stream
+from sda_jax.core._requirements import require_path, require_untraced
 from sda_jax.data._files import Files
 from sda_jax.diffusion._calibration import gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
@@ -30,6 +30,7 @@ from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import read_records
+from sda_jax.runtime._versions import numerics
 
 
 def train_prior(
@@ -65,7 +66,12 @@ def train_prior(
             have changed since the training began.
         DivergenceError: The loss, or a simulation, is not finite.
     """
-    origin, folder = origin_of(data, experiment), Path(folder)
+    require_untraced("train_prior", "Call it outside of compiled functions.", data)
+    folder = require_path("folder", folder)
+    if not isinstance(experiment, Experiment | None):
+        got = f"a {type(experiment).__name__}"
+        raise ConfigError("experiment", got, "an Experiment, or None", "Make one.")
+    origin = origin_of(data, experiment)
     config = origin.experiment
     _require_network(origin)
     home = claim(folder / "train", _description(origin), apart=("survey.json",))
@@ -90,7 +96,7 @@ def train_prior(
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {
-        "training": json.loads((home / "config.json").read_text()),
+        "training": encode(_part(config)),
         "validation_loss": read_records(home / "metrics.jsonl")[-1]["validation_loss"],
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
@@ -130,20 +136,23 @@ def _require_network(origin: Origin) -> None:
         )
 
 
-def _description(origin: Origin) -> str:
-    """What says which training it is: the experiment without what has no part in it."""
+def _part(config: Experiment) -> Experiment:
+    """The experiment without what has no part in a training."""
     plain = Experiment()
-    config = dataclasses.replace(
-        origin.experiment,
+    return dataclasses.replace(
+        config,
         prior=None,
         cases={},
         assimilation=plain.assimilation,
         evaluation=plain.evaluation,
         mesh=plain.mesh,
     )
-    if not origin.identity:
-        return dumps(config)
-    return dumps({"experiment": config, "trajectories": origin.identity})
+
+
+def _description(origin: Origin) -> str:
+    """What says which training it is: the experiment, the data and JAX's numeric settings."""
+    given = {"experiment": _part(origin.experiment), "trajectories": origin.identity}
+    return dumps(given | {"numerics": numerics()})
 
 
 def _untrained(config: Experiment, data: TrainingData, start: Prior | None) -> Prior:

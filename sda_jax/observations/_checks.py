@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from sda_jax.core._errors import ObservationError, SDAError
 from sda_jax.core._units import Standardisation
+from sda_jax.runtime._memory import run_if_fits
 
 
 def prediction_of(operator: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
@@ -60,8 +61,9 @@ def require_differentiable(
 ) -> None:
     """Raises `ObservationError` unless value and gradient are finite, and the gradient is not zero
     everywhere, at a trajectory with the prior's mean and spread."""
+    remedy = f"Shorten the trajectory ({shape[0]} states), or have the operator look at less."
     try:
-        finite, moves = _probe(operator, standardisation, shape)
+        finite, moves = run_if_fits(_probe, remedy, operator, standardisation, shape)
     except (TypeError, ValueError) as error:
         raise ObservationError(
             "operator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from sda_jax.core._errors import ObservationError, StorageError, require_choice
+from sda_jax.core._numbers import real_array
 from sda_jax.data._archive import require_rising
 from sda_jax.data._axes import labels_of
 from sda_jax.data._conventions import coordinate_along, same_place_units
@@ -21,6 +23,9 @@ from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 from sda_jax.observations._interpolation import METHODS
 from sda_jax.observations._rows import Rows
+from sda_jax.runtime._memory import require_room
+
+ROW = 8  # bytes of a number of a row
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ def read_grid(source: Gridded, layout: Layout, start: float, length: int) -> Row
         unread = len(times) - len(near)
         times = times[near]
         dataset = dataset.isel({layout.time: near})
+        sizes = [len(near), len(names), *(dataset.sizes.get(axis.name, 1) for axis in layout.axes)]
+        rows = math.prod(sizes)
+        size = ROW * (len(layout.axes) + 4) * rows
+        require_room(f"{source.path}: a grid of {rows} values", size, "Take a part of it.")
         parts = [
             (i, *_values(source, layout, dataset, channel))
             for i, channel in enumerate(layout.channels)
@@ -197,12 +206,17 @@ def _values(
             f"{source.path}, {channel.name}", f"dimensions {x.dims}", f"{dims}",
             "Give the variable along these alone.",
         )  # fmt: skip
+    where = f"{source.path}, {channel.name}"
     values, std = read_values(source.path, x.transpose(*dims)), noise
     if isinstance(noise, xr.DataArray):
         noise = noise.isel({d: i for d, i in place.items() if d in noise.dims})
         noise = noise.copy(data=read_values(source.path, noise))
         std = noise.broadcast_like(x).transpose(*dims).values
-    return values.astype(float), np.broadcast_to(std, values.shape).astype(float)
+    values, std = (
+        np.asarray(real_array(where, numbers, ObservationError, np.float64))
+        for numbers in (values, std)
+    )
+    return values, np.broadcast_to(std, values.shape)
 
 
 def _place(path: str, dataset: xr.Dataset, x: xr.DataArray, channel: Channel) -> dict[str, int]:

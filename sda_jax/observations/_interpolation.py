@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError
+from sda_jax.core._numbers import real_array
 from sda_jax.data._conventions import turn
 from sda_jax.data._layout import Axis, Layout, rounding
 
@@ -37,9 +39,13 @@ class Interpolate:
 
     def __post_init__(self) -> None:
         for name, dtype in (("indices", np.int32), ("weights", np.float32)):
-            value = getattr(self, name)
-            if isinstance(value, (tuple, list, np.ndarray)):
-                object.__setattr__(self, name, np.asarray(value, dtype))
+            value = real_array(name, getattr(self, name), ObservationError, np.float64)
+            if isinstance(value, (np.ndarray, float)):
+                kept = np.asarray(value, dtype)
+                if not np.allclose(kept, value, rtol=1e-6):
+                    expected = "finite numbers" if name == "weights" else "whole numbers"
+                    raise ObservationError(name, "others", expected, "Correct them.")
+                object.__setattr__(self, name, kept)
 
     def __call__(self, x: Trajectory) -> Float[Array, " points"]:
         if x.shape != self.shape:
@@ -84,6 +90,35 @@ def _between(
     if wraps:
         return [(below % size, 1 - share), ((below + 1) % size, share)], outside
     return [(below, 1 - share), (np.minimum(below + 1, size - 1), share)], outside
+
+
+def require_around(
+    axis: Axis, x: Float[np.ndarray, " points"], where: Callable[[int], str]
+) -> None:
+    """Raises `ObservationError` if a coordinate of a circle is not the grid's or once around: what
+    is farther away is no place by another name, but a mistake.
+
+    Args:
+        axis: Of the grid.
+        x: Coordinates.
+        where: Names a point, for people.
+    """
+    circle = turn(axis.units) if axis.is_longitude else axis.period
+    if circle is None:
+        return
+    low, high = min(axis.coordinates), max(axis.coordinates)
+    ends = (-circle, circle) if axis.is_longitude else (low - circle, high + circle)
+    low, high = min(low, ends[0]), max(high, ends[1])
+    near = CLOSE + rounding(x)
+    wrong = ~((x >= low - near) & (x <= high + near))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ObservationError(
+            f"{where(row)}, {axis.name}",
+            x[row],
+            f"from {low:g} to {high:g} {axis.units}".rstrip(),
+            "Correct or remove the row.",
+        )
 
 
 def place_on(axis: Axis, x: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:

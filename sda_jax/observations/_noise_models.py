@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ObservationError, require_positive
+from sda_jax.core._numbers import is_open, real_array
 from sda_jax.core._requirements import require_protocol
 
 
@@ -50,14 +51,43 @@ class ChecksObservations(Protocol):
 
 def _check_parameters(noise: Any, *names: str) -> None:
     for name in names:
-        value = getattr(noise, name)
-        if isinstance(value, (tuple, list)):  # as a file has them
-            value = np.asarray(value, np.float32)
-            object.__setattr__(noise, name, value)
+        value = real_array(name, getattr(noise, name), ObservationError)
+        object.__setattr__(noise, name, value)
         require_positive(name, value)
-        wrong = isinstance(value, np.ndarray) and not (np.isfinite(value) & (value > 0)).all()
-        if wrong:
-            raise ObservationError(name, value.min(), "positive finite numbers", "Correct it.")
+        if not is_open(value):
+            numbers = np.atleast_1d(np.asarray(value))
+            wrong = ~(np.isfinite(numbers) & (numbers > 0))
+            if wrong.any():
+                expected = "positive finite numbers"
+                raise ObservationError(name, numbers[wrong][0], expected, "Correct it.")
+
+
+def with_numbers(noise: Any) -> Any:
+    """The noise with its parameters as numbers and arrays that compiled functions take.
+
+    Raises:
+        ObservationError: It is no noise model, or one of them is no real number or missing.
+    """
+    require_protocol(
+        "noise", noise, NoiseModel, "Use StudentT or Poisson, or write one.", ObservationError
+    )
+
+    def converted(leaf: Any) -> Any:
+        if leaf is noise:
+            raise ObservationError(
+                "noise",
+                f"a {type(noise).__name__}, whose parameters compiled functions cannot see",
+                "a component",
+                "Decorate its class with sda_jax.component.",
+            )
+        value = real_array("noise", leaf, ObservationError)
+        if not is_open(value) and np.isnan(value).any():
+            raise ObservationError(
+                "noise", "parameters that are missing", "numbers", "Give those of every element."
+            )
+        return value
+
+    return jax.tree.map(converted, noise)
 
 
 @component
@@ -168,10 +198,7 @@ def broadcasts(shape: tuple[int, ...], against: tuple[int, ...]) -> bool:
 
 
 def check_noise_model(noise: Any, y: np.ndarray) -> None:
-    """Raises `ObservationError` if `noise` is none, or cannot be that of `y`."""
-    require_protocol(
-        "noise", noise, NoiseModel, "Use StudentT or Poisson, or write one.", ObservationError
-    )
+    """Raises `ObservationError` if `noise` cannot be that of `y`."""
     if isinstance(noise, ChecksObservations):
         noise.check(y)
     parameters = () if isinstance(noise, JoinedNoise) else jax.tree.leaves(noise)

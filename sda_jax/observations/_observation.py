@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Trajectory
@@ -16,29 +15,21 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._keys import require_key
 from sda_jax.core._linalg import cholesky, solve_lower
+from sda_jax.core._numbers import is_open, real_array
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._checks import prediction_of
+from sda_jax.observations._gaussian_noise import check_covariance, check_std
 from sda_jax.observations._laplace import gaussian_neighbour
 from sda_jax.observations._noise_models import (
     DrawsNoise,
     broadcast_parameters,
-    broadcasts,
     check_noise_model,
+    with_numbers,
 )
 from sda_jax.observations._operators import as_pytree, row_norms_squared
 
 NOISES = ("std", "covariance", "noise")
-
-
-def _concrete(value: Any) -> np.ndarray | None:
-    """`value` as numbers, or None where it is traced or a placeholder."""
-    if isinstance(value, Tracer) or type(value) is object:
-        return None
-    try:
-        return np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        return None
 
 
 @component
@@ -46,7 +37,8 @@ class Observation:
     """`y ~ N(A(x), noise)`, or of another noise model, of a whole trajectory in physical units.
 
     Attributes:
-        y: What was observed, any shape; NaN where nothing was.
+        y: What was observed, any shape: an array of NumPy, JAX, pandas or xarray, or lists; NaN or
+            masked where nothing was.
         operator: `A`, any differentiable function of a trajectory `(L, *S)` that gives an array
             like y. A component is traced; any other function is part of what is compiled, so
             use the same function object again to avoid compiling anew.
@@ -57,9 +49,9 @@ class Observation:
             component of your own with `log_prob(y, prediction)`; see `NoiseModel`.
 
     Raises:
-        ObservationError: std not positive or of the wrong shape, not exactly one of std,
-            covariance and noise given, a covariance that is not symmetric positive definite, or y
-            that the noise does not allow.
+        ObservationError: y or noise that are no real numbers, std not positive or of the wrong
+            shape, not exactly one of std, covariance and noise given, a covariance that is not
+            symmetric positive definite in single precision, or y that the noise does not allow.
     """
 
     y: Any
@@ -70,14 +62,22 @@ class Observation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operator", as_pytree(self.operator))
-        y = _concrete(self.y)
-        if y is None:
+        given = [name for name in NOISES if getattr(self, name) is not None]
+        for name in ("y", *given):
+            value = getattr(self, name)
+            numbers = (
+                with_numbers(value)
+                if name == "noise"
+                else real_array(name, value, ObservationError)
+            )
+            object.__setattr__(self, name, numbers)
+        if is_open(self.y):
             return
+        y = np.asarray(self.y)
         if np.isinf(y).any():
             raise ObservationError(
                 "y", "infinite values", "finite or NaN (missing)", "Remove them."
             )
-        given = [name for name in NOISES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ObservationError(
                 ", ".join(NOISES),
@@ -85,42 +85,11 @@ class Observation:
                 "exactly one of them",
                 "Give std=, covariance= or noise=.",
             )
-        if self.std is not None:
-            self._check_std(y.shape)
-        elif self.covariance is not None:
-            self._check_covariance(y.size)
-        else:
+        if self.noise is not None:
             check_noise_model(self.noise, y)
-
-    def _check_std(self, shape: tuple[int, ...]) -> None:
-        std = _concrete(self.std)
-        if std is None:
-            return
-        if not (np.isfinite(std).all() and (std > 0).all()):
-            raise ObservationError(
-                "std", np.min(std), "positive and finite", "Give the noise of every element."
-            )
-        if not broadcasts(std.shape, shape):
-            raise ObservationError(
-                "std", f"shape {std.shape}", f"() or the shape of y, {shape}", "Reshape it."
-            )
-
-    def _check_covariance(self, size: int) -> None:
-        covariance = _concrete(self.covariance)
-        if covariance is None:
-            return
-        if covariance.shape != (size, size):
-            raise ObservationError(
-                "covariance",
-                f"shape {covariance.shape}",
-                f"({size}, {size}), the flattened y's",
-                "Reshape it.",
-            )
-        symmetric = np.allclose(covariance, covariance.T, rtol=1e-4)
-        if not symmetric or np.linalg.eigvalsh(covariance).min() <= 0:
-            raise ObservationError(
-                "covariance", "a matrix that is not", "symmetric positive definite", "Correct it."
-            )
+        elif not is_open(getattr(self, given[0])):
+            check = check_std if self.std is not None else check_covariance
+            check(np.asarray(getattr(self, given[0])), y.shape)
 
     def require_gaussian(self, why: str, remedy: str) -> None:
         """Raises `ObservationError` if the noise is of another kind."""
@@ -298,11 +267,22 @@ def observe(
         ObservationError: The operator or the noise does not fit; see `Observation`.
     """
     require_key(key)
-    prediction_of(operator, jnp.shape(truth))
+    truth = jnp.asarray(real_array("truth", truth, ObservationError))
+    prediction_of(operator, truth.shape)
     clean = operator(truth)
-    # of no y yet, which a noise model of counts would look at
-    unseen = Observation(jnp.full_like(clean, jnp.nan), operator, std, covariance, noise)
-    return dataclasses.replace(unseen, y=unseen.draw(key, clean))
+    # of no y yet, which a noise model of counts would look at; of NumPy, for JAX_DEBUG_NANS
+    missing = np.full(jnp.shape(clean), np.nan, np.float32)
+    unseen = Observation(missing, operator, std, covariance, noise)
+    y = unseen.draw(key, clean)
+    if not is_open(y) and not np.isfinite(y).all() and np.isfinite(truth).all():
+        bad = "operator" if not np.isfinite(clean).all() else "noise"
+        raise ObservationError(
+            bad,
+            "values that are not finite, of a truth that is",
+            "finite values",
+            "Guard logarithms, roots and divisions inside it.",
+        )
+    return dataclasses.replace(unseen, y=y)
 
 
 def require_observation(observation: Any) -> None:

@@ -180,6 +180,9 @@ class Mask:
 
     def __post_init__(self) -> None:
         mask = np.asarray(self.mask)
+        if mask.dtype.kind not in "biuf" or np.ma.isMaskedArray(self.mask):
+            got = f"a {type(self.mask).__name__}"
+            raise ObservationError("mask", got, "an array of zeros and ones", "Make one.")
         if mask.ndim != 2 or not np.isin(mask, (0, 1)).all() or not mask.any():
             raise ObservationError(
                 "mask",

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError
+from sda_jax.core._numbers import real_array
 from sda_jax.core._registry import import_named
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._values import read_values
 from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
-from sda_jax.observations._interpolation import Interpolate, interpolation
+from sda_jax.observations._interpolation import Interpolate, interpolation, require_around
 from sda_jax.observations._observation import Observation
 from sda_jax.observations._tables import Points, read_table
 
@@ -75,6 +76,8 @@ def read(
         rows = read_table(source, layout)
     else:
         rows = read_grid(source, layout, start, length)
+    for axis, places in zip(layout.axes, rows.coordinates, strict=True):
+        require_around(axis, places, lambda row: f"{source.path}, {rows.where(row)}")
     lines = [f"  not read: {rows.unread}"] * bool(rows.unread)
     missing = np.flatnonzero(np.isnan(rows.values))
     if len(missing):
@@ -142,8 +145,10 @@ def _array(path: str) -> np.ndarray:
             names = list(dataset.data_vars)
             if len(names) != 1:
                 raise StorageError(path, f"variables {names}", "one, which is y", "Keep y alone.")
-            return read_values(path, dataset[names[0]]).astype(np.float32)
+            values = read_values(path, dataset[names[0]])
+            return np.asarray(real_array(path, values, ObservationError))
     try:
-        return np.load(path, allow_pickle=False).astype(np.float32)
+        y = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StorageError(path, f"{error}", "a .npy file of numbers", "Write it anew.") from error
+    return np.asarray(real_array(path, y, ObservationError))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,44 +13,30 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import (
-    ConfigError,
-    DivergenceError,
-    EnsembleWarning,
-    ObservationError,
-    require_at_least,
-    require_whole,
-)
-from sda_jax.core._keys import require_key
+from sda_jax.core._errors import ConfigError, DivergenceError, EnsembleWarning
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Adapts, Denoiser, Guidance, Sampler
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.guidance._base import explained
-from sda_jax.observations._checks import prediction_of, require_differentiable
-from sda_jax.observations._observation import Observation, require_observation
+from sda_jax.observations._observation import Observation
+from sda_jax.posterior._arguments import (
+    SAMPLER_REMEDY,
+    check_length,
+    check_methods,
+    check_observation,
+    check_samples,
+    check_sizes,
+    require_call,
+)
 from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
 from sda_jax.posterior._presets import PRIOR_SAMPLER, default_guidance, default_sampler
-from sda_jax.prior._prior import Prior, require_prior
+from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._devices import BATCH, TIME, constrain, require_shared, shares
-from sda_jax.runtime._memory import (
-    Memory,
-    members_that_fit,
-    needed_bytes,
-    require_memory,
-    run_if_fits,
-)
+from sda_jax.runtime._devices import BATCH, TIME, constrain
+from sda_jax.runtime._memory import Memory, needed_bytes, require_memory, run_if_fits
 from sda_jax.runtime._processes import finite_rows, whole
 from sda_jax.samplers._driver import draw_members, island
-
-GUIDANCE_REMEDY = (
-    "Use one such as sda_jax.SDA(), write what it lacks, or take both of a preset: "
-    'guidance, sampler = sda_jax.presets(prior)["fast"].'
-)
-SAMPLER_REMEDY = (
-    "Use one such as sda_jax.PredictorCorrector(), which takes predictor and corrector, or write "
-    "what it lacks."
-)
 
 
 def assimilate(
@@ -101,7 +86,17 @@ def assimilate(
         ResourceError: The members of a chunk need more memory than is free.
     """
     found = _posterior(
-        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+        "assimilate",
+        key,
+        prior,
+        observation,
+        length,
+        samples,
+        guidance,
+        sampler,
+        memory,
+        context,
+        progress,
     )
     warn(found.diagnosis)
     return found.ensemble
@@ -122,11 +117,22 @@ def draw_posterior(
     """The ensemble of `assimilate`, with its diagnosis in place of warnings; arguments and errors
     as there."""
     return _posterior(
-        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
+        "draw_posterior",
+        key,
+        prior,
+        observation,
+        length,
+        samples,
+        guidance,
+        sampler,
+        memory,
+        context,
+        progress,
     )
 
 
 def _posterior(
+    function: str,
     key: PRNGKey,
     prior: Prior,
     observation: Observation,
@@ -138,7 +144,9 @@ def _posterior(
     context: Any,
     progress: bool,
 ) -> Posterior:
-    require_key(key)
+    require_call(function, key, prior, observation, context)
+    length = check_length(prior, length)
+    samples = check_samples(prior, length, samples)
     posterior, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
@@ -164,9 +172,9 @@ def sample(
     progress: bool = False,
 ) -> Float[Array, "samples length *state"]:
     """Draws trajectories from the prior, without observation; arguments as in `assimilate`."""
-    require_key(key)
-    require_prior(prior)
-    _check_length(prior, length)
+    require_call("sample", key, prior, context)
+    length = check_length(prior, length)
+    samples = check_samples(prior, length, samples)
     require_memory(memory)
     require_protocol("sampler", sampler, Sampler, SAMPLER_REMEDY)
     denoiser = trajectory_denoiser(prior, length, context, memory)
@@ -191,11 +199,10 @@ def posterior_denoiser(
     """
     check_observation(prior, observation, length)
     require_memory(memory)
+    check_methods(guidance, sampler)
     if guidance is None:
         guidance = default_guidance(prior, observation)
-    require_protocol("guidance", guidance, Guidance, GUIDANCE_REMEDY)
-    if sampler is not None:
-        require_protocol("sampler", sampler, Sampler, SAMPLER_REMEDY)
+    length, samples = whole_number("length", length), whole_number("samples", samples)
     if not bool(jnp.any(observation.observed)):
         warnings.warn(
             "every value of the observation is missing: these are samples of the prior",
@@ -205,8 +212,6 @@ def posterior_denoiser(
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
     sampler = default_sampler(prior, posterior) if sampler is None else sampler
-    require_whole("samples", samples)
-    require_at_least("samples", samples, 1)
     if isinstance(sampler, Adapts):
         sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape), memory.chunk)
     return posterior, sampler
@@ -232,40 +237,6 @@ def guided(denoiser: Denoiser, observation: Observation, guidance: Guidance) -> 
                 "with sda_jax.static.",
             )
     return explained(posterior, denoiser, observation)
-
-
-def check_sizes(
-    prior: Prior,
-    length: int,
-    samples: int,
-    sampler: Sampler,
-    chunk: int | None,
-    needed: Callable[[int], int],
-) -> tuple[int, str]:
-    """The members sampled at once, and what to do if they do not fit the memory.
-
-    Args:
-        prior, length, samples, sampler: See `assimilate`.
-        chunk: As the user said, or None.
-        needed: Bytes that so many members need.
-
-    Raises:
-        ConfigError: Impossible numbers, or some that the mesh's devices cannot share.
-    """
-    require_whole("samples", samples)
-    require_at_least("samples", samples, 1)
-    require_shared("length", length, TIME)
-    together = island(sampler)
-    if chunk is None:
-        chunk = members_that_fit(samples, together * shares(BATCH), needed)
-    chunk = -(-min(chunk, samples) // together) * together
-    if together > 1:  # islands that nobody asked for are better than none for a device
-        chunk = -(-chunk // (together * shares(BATCH))) * together * shares(BATCH)
-    require_shared("chunk", chunk // together, BATCH)
-    remedies = [f"Lower memory.chunk, the members sampled at once ({chunk})"] * (chunk > 1)
-    if prior.window is not None:
-        remedies.append("Lower memory.window_chunk, the windows of a member evaluated at once")
-    return chunk, ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
 
 
 def diverged(bad: int, samples: int, level: float) -> DivergenceError:
@@ -332,32 +303,3 @@ def _draw(
     """Members in physical units, where each diverged, and what the sampler reports."""
     drawn, diverged_at, report = draw_members(key, members, denoiser, sampler, shape)
     return constrain(standardisation.inverse(drawn), BATCH, TIME), diverged_at, report
-
-
-def _check_length(prior: Prior, length: int) -> None:
-    require_whole("length", length)
-    require_at_least("length", length, 1)
-    if prior.window is not None and length < prior.window:
-        raise ConfigError(
-            "length",
-            length,
-            f"at least the prior's window of {prior.window} states",
-            "Ask for a longer trajectory.",
-        )
-
-
-def check_observation(prior: Prior, observation: Observation, length: int) -> None:
-    """Raises if `observation` cannot be of trajectories of `length` states of `prior`."""
-    require_prior(prior)
-    require_observation(observation)
-    _check_length(prior, length)
-    shape = (length, *prior.state_shape)
-    out = prediction_of(observation.operator, shape)
-    if out.shape != jnp.shape(observation.y):
-        raise ObservationError(
-            "y",
-            f"shape {jnp.shape(observation.y)}",
-            f"the operator's shape {out.shape} for {length} states of shape {prior.state_shape}",
-            "Reshape y, correct the operator or length, or use a prior of y's resolution.",
-        )
-    require_differentiable(observation.operator, prior.standardisation, shape)

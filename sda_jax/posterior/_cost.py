@@ -7,8 +7,11 @@ from typing import Any
 
 import jax
 
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._observation import Observation
+from sda_jax.posterior._arguments import LOOP, check_methods, check_observation
 from sda_jax.posterior._assimilate import guided, posterior_denoiser
 from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
@@ -37,6 +40,10 @@ def count_evaluations(
     Raises:
         ConfigError, ObservationError: See `assimilate`.
     """
+    require_untraced("count_evaluations", LOOP, prior, observation, context)
+    check_methods(guidance, sampler)
+    check_observation(prior, observation, length)
+    length, samples = whole_number("length", length), whole_number("samples", samples)
     guidance = default_guidance(prior, observation) if guidance is None else guidance
     _, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context

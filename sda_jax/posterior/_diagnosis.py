@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,8 @@ from jaxtyping import Array, Float
 from scipy import stats
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._numbers import real_array
+from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._noise_models import DrawsNoise, NoiseModel
 from sda_jax.observations._observation import Observation, require_observation
 
@@ -88,10 +91,15 @@ def diagnose(
         ConfigError: No members.
         ObservationError: No observation.
     """
+    require_untraced("diagnose", "Call it outside of compiled functions.", observation, ensemble)
     require_observation(observation)
-    if not len(ensemble):
-        raise ConfigError("ensemble", "no members", "at least one", "Draw some.")
-    return judged(*fits(observation, jnp.asarray(ensemble)), report)
+    members = jnp.asarray(real_array("ensemble", ensemble))
+    if members.ndim < 3 or not len(members):
+        got = f"shape {members.shape}" if members.size else "no members"
+        raise ConfigError("ensemble", got, "members (samples, length, *state)", "Draw some.")
+    if report is not None and not isinstance(report, Mapping):
+        raise ConfigError("report", repr(report), "a sampler's, a table", "Leave it out.")
+    return judged(*fits(observation, members), report)
 
 
 def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None = None) -> Diagnosis:

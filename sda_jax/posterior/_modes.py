@@ -13,15 +13,16 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sda_jax.core._arrays import Trajectory
-from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
+from sda_jax.core._errors import DivergenceError, require_positive
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Denoiser, Guidance, Schedule
-from sda_jax.core._requirements import require_protocol
+from sda_jax.core._requirements import require_untraced
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation, log_likelihood
-from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._arguments import LOOP, check_methods, check_observation, ensemble_of
 from sda_jax.posterior._presets import default_guidance
-from sda_jax.prior._prior import Prior
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import run_if_fits
 
@@ -86,15 +87,17 @@ def find_modes(
         DivergenceError: A member's end is not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
-    for name, value in (("levels", levels), ("steps", steps), ("chunk", chunk)):
-        require_at_least(name, value, 1)
+    require_untraced("find_modes", LOOP, prior, observation, ensemble, context)
+    require_prior(prior)
+    levels, steps = whole_number("levels", levels), whole_number("steps", steps)
+    chunk = whole_number("chunk", chunk)
     for name, value in (("level", level), ("distance", distance)):
         require_positive(name, value)
-    members = jnp.asarray(ensemble, jnp.float32)
+    check_methods(guidance, None)
+    members = ensemble_of(ensemble, prior.state_shape)
     check_observation(prior, observation, members.shape[1])
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
     guidance = default_guidance(prior, observation) if guidance is None else guidance
-    require_protocol("guidance", guidance, Guidance)
     if isinstance(guidance, GaussianCovariance) and guidance.inflation is None:
         guidance = dataclasses.replace(guidance, inflation=1.0)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))

@@ -10,7 +10,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._grids import LogSNR
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.guidance import GaussianCovariance, StatisticalLinearization
-from sda_jax.observations._observation import Observation
+from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.samplers import (
     Candidates,
@@ -87,6 +87,7 @@ def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
 def default_guidance(prior: Prior, observation: Observation) -> Guidance:
     """The guidance where the user gives none."""
     usual, _ = presets(prior)["default"]
+    require_observation(observation)
     # the innovations of other noise models say nothing of the inflation
     follows = isinstance(usual, GaussianCovariance) and usual.inflation is None
     follows = follows and observation.noise is not None

@@ -11,10 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import DivergenceError, require_at_least, require_positive
+from sda_jax.core._errors import DivergenceError, ObservationError, require_positive
 from sda_jax.core._linalg import cholesky, solve_factored, solve_lower_transposed
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import GaussianSystem
-from sda_jax.observations._observation import Observation
+from sda_jax.observations._checks import prediction_of
+from sda_jax.observations._observation import Observation, require_observation
+from sda_jax.posterior._arguments import LOOP, ensemble_of, require_call
 from sda_jax.runtime._memory import run_if_fits
 from sda_jax.systems._base import require_noise
 
@@ -71,13 +74,21 @@ def refine(
         DivergenceError: A member at which the log posterior is not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
+    require_call("refine", key, observation, ensemble, remedy=LOOP)
     require_noise(system)
-    for name, value in (("steps", steps), ("chunk", chunk)):
-        require_at_least(name, value, 1)
+    steps, chunk = whole_number("steps", steps), whole_number("chunk", chunk)
     require_positive("size", size)
-    require_at_least("samples", len(ensemble), 2)
+    require_observation(observation)
     observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
-    members = jnp.asarray(ensemble, jnp.float32)
+    members = ensemble_of(ensemble, system.state_shape, least=2)
+    prediction = prediction_of(observation.operator, members.shape[1:])
+    if prediction.shape != np.shape(observation.y):
+        raise ObservationError(
+            "y",
+            f"shape {np.shape(observation.y)}",
+            f"the operator's shape {prediction.shape} for the ensemble's {members.shape[1]} states",
+            "Reshape y or correct the operator.",
+        )
     chunk = min(chunk, len(members))
     remedy = f"Lower chunk, the members refined at once ({chunk})."
     found = run_if_fits(_refined, remedy, key, system, observation, members, steps, size, chunk)

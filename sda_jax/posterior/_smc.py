@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,11 +13,11 @@ from jaxtyping import Array, Bool, Float, Int
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._errors import (
     DivergenceError,
-    require_at_least,
     require_at_most,
     require_positive,
 )
-from sda_jax.core._protocols import Denoiser, LikelihoodGuidance
+from sda_jax.core._numbers import whole_number
+from sda_jax.core._protocols import Denoiser, Grid, LikelihoodGuidance
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
@@ -25,10 +26,16 @@ from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.guidance._base import conjugate_gradients
 from sda_jax.observations._observation import Observation
-from sda_jax.posterior._assimilate import check_observation
+from sda_jax.posterior._arguments import (
+    BYTES,
+    LOOP,
+    check_length,
+    check_observation,
+    require_call,
+)
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import require_room, run_if_fits
 
 DEFAULT_TWIST = GaussianCovariance()
 DEFAULT_GRID = LogSNR()
@@ -116,11 +123,16 @@ def twisted_smc(
         DivergenceError: No particle has a finite weight.
         ResourceError: The particles of a chunk need more memory than is free.
     """
-    for name, value in (("particles", particles), ("steps", steps), ("chunk", chunk)):
-        require_at_least(name, value, 1)
+    require_call("twisted_smc", key, prior, observation, context, remedy=LOOP)
+    particles, steps = whole_number("particles", particles), whole_number("steps", steps)
+    chunk = whole_number("chunk", chunk)
     require_positive("threshold", threshold)
     require_at_most("threshold", threshold, 1)
     require_protocol("guidance", guidance, LikelihoodGuidance, "Use GaussianCovariance or SDA.")
+    require_protocol("grid", grid, Grid)
+    length = check_length(prior, length)
+    size = BYTES * particles * length * math.prod(prior.state_shape)
+    require_room(f"a population of {particles} particles", size, "Ask for fewer.")
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)

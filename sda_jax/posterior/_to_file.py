@@ -4,6 +4,7 @@ they stopped, between two noise levels of a block if need be."""
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,21 @@ from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import require_at_least
+from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps
-from sda_jax.core._keys import require_key
+from sda_jax.core._numbers import real_array, whole_number
 from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
+from sda_jax.core._requirements import require_path
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
-from sda_jax.posterior._assimilate import (
+from sda_jax.posterior._arguments import (
+    BYTES,
+    check_length,
+    check_methods,
     check_sizes,
-    posterior_denoiser,
-    require_finite,
-    warn,
+    require_call,
 )
+from sda_jax.posterior._assimilate import posterior_denoiser, require_finite, warn
 from sda_jax.posterior._diagnosis import fits, judged
 from sda_jax.posterior._files import load_diagnosis, new_posterior, put_diagnosis
 from sda_jax.posterior._presets import default_guidance
@@ -36,9 +40,10 @@ from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._hdf5 import create_array
-from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
+from sda_jax.runtime._memory import Memory, needed_bytes, require_disk, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, unaddressed, whole
+from sda_jax.runtime._versions import numerics
 from sda_jax.samplers._driver import advance_members, begin_members, finish_members, island
 
 
@@ -107,14 +112,20 @@ def draw_to_file(
     progress: bool = False,
 ) -> Path:
     """`assimilate_to_file` without a warning."""
-    require_key(key)
-    path = Path(path)
-    require_at_least("save_every", save_every, 1)
+    require_call("assimilate_to_file", key, prior, observation, context)
+    path, save_every = require_path("path", path), whole_number("save_every", save_every)
+    check_methods(guidance, sampler)
+    length = check_length(prior, length)
+    samples = whole_number("samples", samples)
+    size = (samples, length, *prior.state_shape)
+    remedy = "Ask for fewer members or a shorter trajectory, or choose another disk."
+    require_disk(path, BYTES * math.prod(size), remedy)
+    truth = None if truth is None else _truth(truth, size[1:])
     guidance = default_guidance(prior, observation) if guidance is None else guidance
     denoiser, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
-    shape = (length, *prior.state_shape)
+    shape = size[1:]
     run = _Run(key, denoiser, sampler, shape)
 
     def needed(chunk: int) -> int:
@@ -125,7 +136,7 @@ def draw_to_file(
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
     given += (observation, guidance, sampler, memory.window_stride, context)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
-    identity = dumps({"given": digest(given), **sizes})
+    identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
     parts = Parts(path, identity, (samples, *shape))
@@ -144,11 +155,17 @@ def draw_to_file(
             said = {k: whole(v)[:islands].tolist() for k, v in report.items()}
             parts.write(first, last, x, said)
             on_process_zero(partial(shutil.rmtree, under_way))
-    size = samples, *shape
     on_process_zero(
         lambda: _assemble(path, parts, todo, size, identity, description, truth, observation)
     )
     return path
+
+
+def _truth(given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    truth = np.asarray(real_array("truth", given))
+    if truth.shape != shape:
+        raise ConfigError("truth", f"shape {truth.shape}", f"{shape}", "Give one trajectory.")
+    return truth
 
 
 def _assemble(

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._keys import require_key
+from sda_jax.core._numbers import real_array, whole_number
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.prior._prior import Prior
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import Memory
+from sda_jax.runtime._memory import Memory, require_memory
 
 
 def log_prob(
@@ -36,6 +38,12 @@ def log_prob(
         memory: Its `window_chunk` and `window_stride`.
         context: See `assimilate`.
     """
+    require_prior(prior)
+    require_memory(memory)
+    x = jnp.asarray(real_array("x", x))
+    if x.shape[1:] != tuple(prior.state_shape) or not x.size:
+        expected = f"a trajectory (length, {', '.join(map(str, prior.state_shape))})"
+        raise ConfigError("x", f"shape {x.shape}", expected, "For several use jax.vmap.")
     standardisation = prior.standardisation
     denoiser = trajectory_denoiser(prior, len(x), context, memory)
     scale = jnp.broadcast_to(jnp.asarray(standardisation.std, jnp.float32), x.shape)
@@ -70,14 +78,13 @@ def flow_log_prob(
     Raises:
         ConfigError: Probes without a key, or impossible numbers.
     """
-    require_at_least("steps", steps, 1)
+    steps = whole_number("steps", steps)
     schedule, n = denoiser.schedule, x.size
     if probes is None:
         count, weight, key_probes = n, 1.0, None
     else:
-        require_at_least("probes", probes, 1)
-        if key is None:
-            raise ConfigError("key", None, "a random key for the probes", "Pass jax.random.key(0).")
+        probes = whole_number("probes", probes)
+        require_key(key)
         key_probes = key
         count, weight = probes, 1.0 / probes
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._numbers import is_open, real_array
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import NetworkDenoiser
@@ -56,7 +58,8 @@ def trajectory_denoiser(
     if isinstance(denoiser, NetworkDenoiser):
         denoiser = denoiser.of_length(prior.window or length)
     if context is not None or prior.context is not None:
-        denoiser = denoiser.conditioned(_standardised(prior, length, context))
+        known = _standardised(prior, length, context)
+        denoiser = denoiser.conditioned(known)
     if prior.window is None:
         return denoiser
     windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)
@@ -78,18 +81,21 @@ def _standardised(prior: Prior, length: int, context: Any) -> Array:
     if prior.context is None:
         raise ConfigError(
             "context",
-            f"shape {jnp.shape(context)}",
+            f"a {type(context).__name__}",
             "none: this prior was trained without",
             "Leave it out.",
         )
     shape = (length, *prior.state_shape[:-1], prior.denoiser.channels)
+    expected = f"numbers that broadcast against {shape}: states, space, channels"
+    remedy = "Pass what the prior was trained with."
+    if context is None:
+        raise ConfigError("context", None, expected, remedy)
+    given = real_array("context", context)
     try:
-        known = jnp.broadcast_to(jnp.asarray(context, jnp.float32), shape)
+        known = jnp.broadcast_to(jnp.asarray(given, jnp.float32), shape)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "context",
-            None if context is None else f"shape {jnp.shape(context)}",
-            f"numbers that broadcast against {shape}: states, space, channels",
-            "Pass what the prior was trained with.",
-        ) from error
+        raise ConfigError("context", f"shape {jnp.shape(given)}", expected, remedy) from error
+    if not is_open(known) and not np.isfinite(np.asarray(given)).all():
+        got = "values that are missing or not finite"
+        raise ConfigError("context", got, "finite numbers", "Fill them in.")
     return prior.context.forward(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,38 @@ def _number(path: Path) -> int | None:
         return None
 
 
+def require_room(what: str, size: int, remedy: str) -> None:
+    """Raises `ResourceError` if `size` bytes are more than the memory that is free.
+
+    Args:
+        what: That needs them.
+        size: In bytes.
+        remedy: What the user can lower.
+    """
+    free = free_bytes()
+    free = None if free is None else least(free)  # so that all processes go on or none
+    if free is not None and size > free:
+        raise ResourceError(
+            "memory",
+            f"{what} that needs {size / GIB:.1f} GiB",
+            f"at most the {free / GIB:.1f} GiB that are free",
+            remedy,
+        )
+
+
+def require_disk(path: Path, size: int, remedy: str) -> None:
+    """Raises `ResourceError` if `size` bytes are more than the disk of `path` has left."""
+    folder = next((p for p in path.absolute().parents if p.is_dir()), Path.cwd())
+    free = least(shutil.disk_usage(folder).free)
+    if size > free:
+        raise ResourceError(
+            str(path),
+            f"a file of {size / GIB:.1f} GiB",
+            f"at most the {free / GIB:.1f} GiB that are free on its disk",
+            remedy,
+        )
+
+
 def needed_bytes(compiled: Any) -> int:
     """Working memory and outputs of a compiled function, beside its arguments."""
     stats = compiled.memory_analysis()
@@ -119,15 +152,8 @@ def run_if_fits(function: Any, remedy: str, *arguments: Any) -> Any:
         ResourceError: It needs more memory than is free, or ran out of it.
     """
     try:
-        needed, free = needed_bytes(function.lower(*arguments).compile()), free_bytes()
-        free = None if free is None else least(free)  # so that all go on or none
-        if free is not None and needed > free:
-            raise ResourceError(
-                "memory",
-                f"a computation that needs {needed / GIB:.1f} GiB",
-                f"at most the {free / GIB:.1f} GiB that are free",
-                remedy,
-            )
+        needed = needed_bytes(function.lower(*arguments).compile())
+        require_room("a computation", needed, remedy)
         return jax.block_until_ready(function(*arguments))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

@@ -1,12 +1,22 @@
-"""The format of the files that this package writes, and the versions of what they come from."""
+"""The format of the files that this package writes, and what their numbers come from: versions of
+packages and JAX's settings."""
 
 from __future__ import annotations
 
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
 
 FORMAT = "sda_jax"
 FORMAT_VERSION = 2
+NUMERICS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
 
 
 def versions() -> dict[str, str]:
@@ -16,3 +26,8 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def numerics() -> dict[str, Any]:
+    """JAX's settings that numbers depend on: a run that is gone on with needs the same."""
+    return {name: getattr(jax.config, name) for name in NUMERICS}

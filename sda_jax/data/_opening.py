@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray as xr
+from h5py import h5g
 
-from sda_jax.core._errors import StorageError
+from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.data._codecs import require_codecs
+from sda_jax.runtime._own_contents import require_own_contents
 
 
 def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
     """A NetCDF, HDF5 or Zarr file, lazily read.
 
     Raises:
-        StorageError: There is no such file, or it is of another kind or damaged.
+        StorageError: There is no such file, it is of another kind or damaged, reads other files,
+            or has a filter that is not read.
     """
     path = Path(path)
     if not path.exists():
@@ -41,7 +46,14 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
     if group is not None:
         options["group"] = group
     try:
+        if options["engine"] == "zarr":
+            require_codecs(path)
+        elif options["engine"] == "h5netcdf":
+            with h5py.File(path) as file:
+                require_own_contents(path, h5g.open(file.id, b"/"))
         return xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
+    except SDAError:
+        raise
     except Exception as error:
         raise StorageError(
             str(path),
@@ -55,5 +67,6 @@ def _is_consolidated(store: Path) -> bool:
     """Whether a Zarr store keeps a copy of all its metadata in one place."""
     third = store / "zarr.json"
     return (store / ".zmetadata").exists() or (
-        third.is_file() and "consolidated_metadata" in third.read_text()
+        third.is_file()
+        and "consolidated_metadata" in third.read_text(encoding="utf-8", errors="replace")
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import TrainingData
 from sda_jax.experiment._origins import Origin, Report, origin_of, silent
-from sda_jax.prior._loop import train
+from sda_jax.prior._loop import CHECKED, train
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._claims import claim
+from sda_jax.runtime._files import read_json
 from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import read_records
 
@@ -85,8 +85,8 @@ def train_prior(
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {
-        "training": json.loads((home / "config.json").read_text()),
-        "validation_loss": read_records(home / "metrics.jsonl")[-1]["validation_loss"],
+        "training": read_json(home / "config.json", "what says which training this is"),
+        "validation_loss": read_records(home / "metrics.jsonl", CHECKED)[-1]["validation_loss"],
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
     return prior

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import write_text
+from sda_jax.runtime._files import read_text, write_text
 from sda_jax.runtime._processes import on_process_zero
 
 _HELD: dict[Path, int] = {}  # file descriptors, closed when the program ends
@@ -79,7 +79,7 @@ def claim(folder: str | Path, config_json: str, option: str = "--output") -> Pat
 def _claim(folder: Path, config_json: str, option: str) -> None:
     marker = folder / "config.json"
     if marker.is_file():
-        found = marker.read_text(errors="replace")
+        found = read_text(marker)
         if found != config_json:
             old, new = found.splitlines(), config_json.splitlines()
             changed = [line.strip() for line in new if line not in old][:5]

@@ -12,9 +12,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
 from sda_jax.runtime._files import atomic
+from sda_jax.runtime._own_contents import require_own_contents
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
 DIGEST = "digest"
@@ -103,7 +105,8 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """An HDF5 file of this package open for reading.
 
     Raises:
-        StorageError: No such file, or it is damaged, of another program, kind or version.
+        StorageError: No such file, or it is damaged, of another program, kind or version, or reads
+            other files.
     """
     path = Path(path)
     if not path.is_file():
@@ -119,6 +122,7 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         try:
             attributes = {n: str(file.attrs.get(n)) for n in ("format", "kind", "format_version")}
             _check_header(path, attributes, kind)
+            require_own_contents(path, h5g.open(file.id, b"/"))
             whole = file.attrs.get(DIGEST) == _digest(file)
         except SDAError:
             raise

@@ -15,7 +15,7 @@ import numpy as np
 
 from sda_jax.core._errors import StorageError
 from sda_jax.runtime._claims import hold, release
-from sda_jax.runtime._files import atomic, write_text
+from sda_jax.runtime._files import atomic, read_text, write_text
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._processes import on_process_zero, together
 
@@ -39,7 +39,7 @@ class Parts:
 
     def _claim(self, description: str) -> None:
         marker = self.folder / "description.json"
-        if marker.exists() and marker.read_text(errors="replace") != description:
+        if marker.exists() and read_text(marker) != description:
             raise StorageError(
                 str(self.folder),
                 "parts of something else",
@@ -68,7 +68,7 @@ class Parts:
         """
         path = self.folder / f"{first:08d}.json"
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _damaged(path, f"{error}") from error
 

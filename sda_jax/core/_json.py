@@ -22,6 +22,7 @@ from sda_jax.core._kinds import annotations_of, is_of, written
 
 DEPTH = 100  # of lists and tables in each other
 INTEGERS = (-(2**63), 2**64)  # that some array can hold
+EDITED = "Correct the value: the file is damaged or was edited."
 LINEN = ["parent", "name"]  # the last fields of every Linen module, no part of its configuration
 
 
@@ -104,7 +105,7 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
             )
         if not is_of(value, hints.get(key, Any)):
             expected = f"a value of type {written(hints[key])}"
-            raise ConfigError(f"{name}.{key}", repr(value)[:80], expected, "Correct the value.")
+            raise ConfigError(f"{name}.{key}", repr(value)[:80], expected, EDITED)
     try:
         return cls(**values)
     except SDAError:

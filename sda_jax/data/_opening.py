@@ -11,6 +11,7 @@ from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
 from sda_jax.data._codecs import require_codecs
+from sda_jax.data._text import with_whole_texts
 from sda_jax.runtime._own_contents import require_own_contents
 
 
@@ -51,7 +52,8 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         elif options["engine"] == "h5netcdf":
             with h5py.File(path) as file:
                 require_own_contents(path, h5g.open(file.id, b"/"))
-        return xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
+        opened = xr.open_dataset(path, decode_timedelta=False, cache=False, **options)
+        return with_whole_texts(opened)
     except SDAError:
         raise
     except Exception as error:

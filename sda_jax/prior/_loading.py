@@ -43,6 +43,7 @@ KINDS: dict[str, Any] = {
 LEAST = dict.fromkeys(KINDS, 1) | {"context_channels": 0}
 LARGEST = 2**31 - 1  # that indices count
 AGAIN = "The file is damaged: save the prior again."
+BEYOND = 1e30  # squares and products of what is larger are infinite in single precision
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -191,7 +192,7 @@ def _parts(folder: Path, description: dict[str, Any], table: Mapping[str, type])
                 str(folder / "prior.json"), f"{name} {value!r}"[:200], expected, AGAIN
             )
     for name, protocol in PROTOCOLS.items():
-        require_protocol(name, parts[name], protocol, "Save the prior again.")
+        require_protocol(name, parts[name], protocol, AGAIN)
     return parts
 
 
@@ -244,9 +245,10 @@ def _require_finite(parts: dict[str, Any], parameterisation: Any) -> None:
             raise ValueError(f"a schedule of {found} at t = {t}")
     for name in ("standardisation", "context"):
         given = parts[name]
-        both = [] if given is None else [np.asarray(a, np.float32) for a in (given.mean, given.std)]
-        if not all(np.isfinite(a).all() for a in both) or (both and not (both[1] > 0).all()):
-            raise ValueError(f"{name} beyond float32")
+        both = [] if given is None else [np.asarray(a, float) for a in (given.mean, given.std)]
+        small = bool(both) and (both[1] < 1 / BEYOND).any()
+        if small or not all((np.abs(a) < BEYOND).all() for a in both):
+            raise ValueError(f"{name} beyond single precision")
 
 
 def _require_layout(layout: Layout, channels: int) -> None:

@@ -38,7 +38,7 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
             os.replace(temporary, path)
     except SDAError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, UnicodeError, SafetensorError) as error:
         no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
         full = no_space or "space" in str(error).lower()
         raise StorageError(
@@ -50,7 +50,7 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
             else "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # a name that this locale cannot write
             temporary.unlink(missing_ok=True)
 
 

@@ -20,23 +20,25 @@ def require_own_contents(path: str | Path, root: h5g.GroupID) -> None:
     Raises:
         StorageError: It has one, named with the file that it points to.
     """
-    seen, waiting = set(), [("", root)]
+    seen, waiting = set(), [("", root, (h5o.get_info(root).addr,))]
     while waiting:
-        where, group = waiting.pop()
+        where, group, around = waiting.pop()
         for name in group:
             kind = group.links.get_info(name).type
             label = f"{where}/{name.decode(errors='replace')}"
             if kind == h5l.TYPE_SOFT:  # of another place in the file, which is visited itself
                 continue
             if kind != h5l.TYPE_HARD:
-                _refuse(path, label, "a link", _target(group, name, kind))
+                _refuse(path, label, "a link to another file", _target(group, name, kind))
             found = h5o.open(group, name)
             address = h5o.get_info(found).addr
+            if address in around:
+                _refuse(path, label, "a group that holds itself", "without end")
             if address in seen:
                 continue
             seen.add(address)
             if isinstance(found, h5g.GroupID):
-                waiting.append((label, found))
+                waiting.append((label, found, (*around, address)))
             elif isinstance(found, h5d.DatasetID):
                 _require_own_data(path, label, found)
 
@@ -44,12 +46,12 @@ def require_own_contents(path: str | Path, root: h5g.GroupID) -> None:
 def _require_own_data(path: str | Path, label: str, data: h5d.DatasetID) -> None:
     made = data.get_create_plist()
     if made.get_external_count():
-        _refuse(path, label, "data", _text(made.get_external(0)[0]))
+        _refuse(path, label, "data in another file", _text(made.get_external(0)[0]))
     if made.get_layout() == h5d.VIRTUAL:
         for i in range(made.get_virtual_count()):
             source = made.get_virtual_filename(i)
             if source != ".":
-                _refuse(path, label, "virtual data", source)
+                _refuse(path, label, "virtual data in another file", source)
 
 
 def _target(group: h5g.GroupID, name: bytes, kind: int) -> str:
@@ -66,7 +68,7 @@ def _text(name: str | bytes) -> str:
 def _refuse(path: str | Path, label: str, what: str, target: str) -> None:
     raise StorageError(
         f"{path}, {label}",
-        f"{what} in another file ({target})",
+        f"{what} ({target})",
         "a file that holds its own data",
         "Copy the data into one file, with h5repack or ncks, and give that.",
     )

@@ -36,7 +36,7 @@ def take_all_characters() -> None:
             stream.reconfigure(errors="sda_jax")
 
 
-def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+def _escaped(error: Any) -> tuple[str | bytes, int]:
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:

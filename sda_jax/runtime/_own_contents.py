@@ -20,7 +20,9 @@ def require_own_contents(path: str | Path, root: h5g.GroupID) -> None:
     Raises:
         StorageError: It has one, named with the file that it points to.
     """
-    seen, waiting = set(), [("", root, (h5o.get_info(root).addr,))]
+    seen: set[int] = set()
+    waiting: list[tuple[str, h5g.GroupID, tuple[int, ...]]]
+    waiting = [("", root, (h5o.get_info(root).addr,))]
     while waiting:
         where, group, around = waiting.pop()
         for name in group:

@@ -48,6 +48,12 @@ def data():
     return waves(8, 3, 4)
 
 
+@functools.cache
+def archive(folder):
+    data().to_netcdf(folder / "a.nc", engine="h5netcdf")
+    return open_archive(Files((str(folder / "a.nc"),)))
+
+
 FOLDER = SimpleNamespace(at=None)
 
 
@@ -67,7 +73,7 @@ def observation_of(path):
 
 
 def survey_of(path):
-    return repr(surveyed(path / "survey.json", open_archive(Files((str(FOLDER.at / "a.nc"),)))))
+    return repr(surveyed(path / "survey.json", archive(FOLDER.at)))
 
 
 def metrics_of(path):
@@ -108,7 +114,6 @@ def observation(path):
 
 def kept_survey(path):
     path.mkdir()
-    data().to_netcdf(FOLDER.at / "a.nc", engine="h5netcdf")
     survey_of(path)
 
 

@@ -200,10 +200,12 @@ def _netcdf(path: str) -> str:
         if MEMBER in dataset.dims and "sda_prior" in dataset.attrs:
             sizes = ", ".join(f"{d} {n}" for d, n in dataset.sizes.items())
             names = ", ".join(map(str, dataset.data_vars))
+            said = {"sda_seed": "unknown", "sda_observations": "what it does not say"}
+            said |= dataset.attrs
             return (
                 f"{path}: a posterior of {names} ({sizes})\n"
-                f"  of the prior {dataset.attrs['sda_prior']}, seed {dataset.attrs['sda_seed']}\n"
-                f"  from {dataset.attrs['sda_observations']}"
+                f"  of the prior {said['sda_prior']}, seed {said['sda_seed']}\n"
+                f"  from {said['sda_observations']}"
             )
     archive = open_archive(Files((path,)))
     count = sum(map(len, archive.times))

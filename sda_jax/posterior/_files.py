@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sda_jax.core._errors import StorageError
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, parse
 from sda_jax.core._kinds import annotations_of, is_of
 from sda_jax.posterior._diagnosis import Diagnosis
@@ -77,11 +77,14 @@ def load_diagnosis(path: str | Path) -> Diagnosis:
             raise StorageError(
                 str(path), "no diagnosis", "one, as assimilate_to_file writes", "Make it again."
             )
-        found = parse(file.attrs["diagnosis"], finite=False)
+        try:
+            found = parse(file.attrs["diagnosis"], finite=False)
+        except ConfigError as error:
+            raise StorageError(str(path), f"{error}", "a diagnosis", "Make it again.") from error
         fit = file["fit"][()]
-    kinds = annotations_of(Diagnosis)
+    kinds, table = annotations_of(Diagnosis), found if isinstance(found, dict) else {}
     known: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in dict(found).items()
+        name: tuple(v) if isinstance(v, list) else v for name, v in table.items()
     }
     names = kinds.keys() - {"fit"}
     if known.keys() != names or not all(is_of(known[name], kinds[name]) for name in names):

@@ -26,8 +26,10 @@ from sda_jax.data._layout import Channel, Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._survey import surveyed
 from sda_jax.experiment._describe import describe
+from sda_jax.experiment._scores import read_posterior_file
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.posterior._export import write_posterior
+from sda_jax.posterior._files import load_diagnosis
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._saving import description_digest, save_prior, weights_digest
 from sda_jax.runtime._hdf5 import write_hdf5
@@ -350,3 +352,28 @@ def test_every_text_is_written_and_printed_in_a_locale_of_ascii(tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     assert str(folder / "température.nc") in printed and "channel temp \\xb0C" in printed
     assert (folder / "x.txt").read_text("utf-8") == f"{folder}°"
+
+
+TEXTS = ["3", "null", "[1]", '{"type": 3}', "[" * 9999, '{"type": "Every", "n": 1e999}', "{", 5]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_texts_in_files_that_are_no_descriptions(tmp_path, text):
+    path = tmp_path / "observation.h5"
+    with write_hdf5(path, "observation") as file:
+        file["y"], file["std"] = np.ones((4, 3), np.float32), 0.5
+        file.attrs["operator"], file.attrs["length"] = text, 8
+    with pytest.raises((StorageError, ConfigError), match=r"observation.h5, operator"):
+        load_observation(path)
+    other = tmp_path / "posterior.h5"
+    with write_hdf5(other, "posterior") as file:
+        file["ensemble"], file["fit"] = np.ones((1, 8, 3), np.float32), [0.5]
+        file.attrs["diagnosis"] = text
+    with pytest.raises(StorageError, match=r"posterior.h5"):
+        load_diagnosis(other)
+    layout = Layout((Channel("u"),), (), "time", 1.0)
+    said = {"sda_prior": "lorenz63", "sda_config": str(text)}
+    write_posterior(tmp_path / "p.nc", iter([np.ones((8, 1), "f4")]), 1, layout, 0.0, said)
+    assert "of the prior lorenz63" in describe(tmp_path / "p.nc")
+    with pytest.raises(StorageError, match=r"p.nc: got another file"):
+        read_posterior_file(tmp_path / "p.nc", layout)

@@ -68,7 +68,7 @@ def _open(path: str) -> tuple[pd.DataFrame, int]:
         raise StorageError(path, "no such file", "a CSV or Parquet table", "Check the path.")
     try:
         if Path(path).suffix.lower() in (".parquet", ".pq"):
-            rows, first = pd.read_parquet(path), 0
+            rows, first = _parquet(path), 0
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # too many fields
@@ -77,9 +77,7 @@ def _open(path: str) -> tuple[pd.DataFrame, int]:
                     index_col=False, skip_blank_lines=False,
                 )  # fmt: skip
             rows, first = rows[~(rows.isna() | (rows == "")).all(axis=1)], 2
-    except (
-        ValueError, OSError, ImportError, pd.errors.ParserError, pd.errors.ParserWarning
-    ) as error:  # fmt: skip
+    except Exception as error:  # whatever pandas and its readers make of it
         raise StorageError(
             path,
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
@@ -89,6 +87,14 @@ def _open(path: str) -> tuple[pd.DataFrame, int]:
     if rows.empty:
         raise StorageError(path, "no rows", "at least one observation", "Check the file.")
     return rows, first
+
+
+def _parquet(path: str) -> pd.DataFrame:
+    rows = pd.read_parquet(path)
+    for k, kind in enumerate(rows.dtypes):
+        if pd.api.types.is_string_dtype(kind):
+            rows.iloc[:, k].to_numpy(object)  # fails here, not later, where bytes are no text
+    return rows
 
 
 class _Table(NamedTuple):

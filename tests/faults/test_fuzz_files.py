@@ -137,6 +137,7 @@ FORMATS = {
     "metrics": (metrics, metrics_of, "train"),
 }
 CHECKED = ("observation", "survey")  # whatever is changed is noticed, or changes nothing
+FOUND = {"Parquet": (1004, 1060, 1216)}  # seeds that once failed
 LEFT_OUT = ("CSV", "metrics")  # of which the lines that are left are a whole file
 
 
@@ -235,7 +236,7 @@ def campaign(kind, seeds, folder):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_some(kind, tmp_path):
-    assert campaign(kind, range(12), tmp_path) > 0 or kind == "metrics"
+    assert campaign(kind, (*range(12), *FOUND.get(kind, ())), tmp_path) > 0 or kind == "metrics"
 
 
 @pytest.mark.slow

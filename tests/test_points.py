@@ -352,6 +352,8 @@ def test_a_station_outside_stays_outside(tmp_path):
     path = write(table.assign(value=1.0, std=1.0), tmp_path / "s.csv")
     used = read(Points(path), layout, start(layout), 3)
     assert "1 of 3 values used" in used.report and "2 outside lat 10 to 11" in used.report
+
+
 @pytest.mark.parametrize("lon", ["720", "1e300", "-361", "360.5"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_longitudes_far_around_the_globe_are_refused_by_row(tmp_path, data, layout, lon, whole):

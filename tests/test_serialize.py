@@ -13,7 +13,9 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 
-numbers = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.none())
+numbers = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=5), st.none()
+)
 values = st.recursive(
     numbers,
     lambda inner: st.one_of(

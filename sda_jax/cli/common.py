@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -20,6 +22,26 @@ from sda_jax.runtime._claims import leave_bare
 from sda_jax.runtime._compilations import cache_compilations
 from sda_jax.runtime._devices import use_mesh
 from sda_jax.runtime._processes import REMEDY, is_process_zero, join, require_same
+
+LOCALE = (
+    "%s: this locale has no such characters in names of files. Set PYTHONUTF8=1 or LC_ALL=C.UTF-8."
+)
+
+
+def take_all_characters() -> None:
+    """Lets the output take every character: bytes of names as they are, and what its encoding has
+    not as an escape."""
+    codecs.register_error("sda_jax", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="sda_jax")
+
+
+def _escaped(error: Any) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 class Arguments(NamedTuple):
@@ -96,6 +118,7 @@ def run(
     Returns:
         The exit status: 0, or 2 after an error of this package.
     """
+    take_all_characters()
     parser = _parser(command.__name__, description, config_required=default is None)
     add_options(parser)
     options, rest = parser.parse_known_args(arguments)
@@ -131,6 +154,9 @@ def run(
             f"{process}error: {error}. Check the disk; what was finished before is kept.",
             file=sys.stderr,
         )
+        return 2
+    except UnicodeEncodeError as error:
+        print(f"{process}error: {LOCALE % ascii(error.object)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{process}interrupted; what was finished is kept", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import ConfigError
 from sda_jax.experiment._cases import configured_prior
-from sda_jax.experiment._comparison import compare_cases, summary
+from sda_jax.experiment._comparison import RECORD, compare_cases, summary
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._report import comparison_page, held_out_rows, posterior_page
 from sda_jax.experiment._scores import PosteriorScores, score_case_posterior, score_posterior
@@ -98,7 +98,7 @@ def _compare(arguments: Arguments) -> None:
             f"{record['seconds']:.1f} s",
             flush=True,
         )
-    records = read_records(folder / "records.jsonl")
+    records = read_records(folder / "records.jsonl", RECORD)
     print(summary(records))
     page = folder / "report.html"
     command = f"sda-jax evaluate --config {arguments.options.config} --output {output}"

@@ -8,8 +8,10 @@ from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import StorageError
 from sda_jax.core._protocols import Timed
+from sda_jax.experiment._comparison import RECORD
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
+from sda_jax.prior._loop import METRICS
 from sda_jax.runtime._records import read_records
 
 
@@ -17,10 +19,10 @@ def figures(arguments: Arguments) -> None:
     """Writes PNG files below `figures/`."""
     output = arguments.options.output
     paths: list[Path] = []
-    metrics = read_records(output / "train" / "metrics.jsonl")
+    metrics = read_records(output / "train" / "metrics.jsonl", METRICS)
     if metrics:
         paths.append(draw.save(draw.training_curves(metrics), output / "figures" / "training.png"))
-    records = read_records(output / "evaluation" / "records.jsonl")
+    records = read_records(output / "evaluation" / "records.jsonl", RECORD)
     if records:
         figure = draw.accuracy_curves(records)
         paths.append(draw.save(figure, output / "figures" / "accuracy.png"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sda_jax.cli.common import add_components
+from sda_jax.cli.common import add_components, take_all_characters
 from sda_jax.core._errors import SDAError
 from sda_jax.core._registry import import_components
 from sda_jax.experiment._describe import describe
@@ -14,6 +14,7 @@ from sda_jax.experiment._describe import describe
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `sda-jax inspect`."""
+    take_all_characters()
     parser = argparse.ArgumentParser("sda-jax inspect", description=__doc__)
     parser.add_argument(
         "paths", nargs="+", help="files, folders or names of shipped priors; several files of data "

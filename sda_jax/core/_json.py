@@ -18,7 +18,11 @@ import jax
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, SDAError
+from sda_jax.core._kinds import annotations_of, is_of, written
 
+DEPTH = 100  # of lists and tables in each other
+INTEGERS = (-(2**63), 2**64)  # that some array can hold
+EDITED = "Correct the value: the file is damaged or was edited."
 LINEN = ["parent", "name"]  # the last fields of every Linen module, no part of its configuration
 
 
@@ -35,7 +39,9 @@ def encode(value: Any) -> Any:
     Raises:
         ConfigError: `value` holds something that has no place in a data file (a function, say).
     """
-    if value is None or isinstance(value, (bool, str, int)):
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int) and INTEGERS[0] <= value < INTEGERS[1]:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
@@ -50,7 +56,7 @@ def encode(value: Any) -> Any:
         return {"type": type(value).__name__, **fields}
     raise ConfigError(
         "value",
-        f"a {type(value).__name__}",
+        "a long integer" if isinstance(value, int) else f"a {type(value).__name__}",
         "numbers, strings, tuples, tables of these, or components",
         "Write it as a component (see sda_jax.component) to have it saved.",
     )
@@ -60,7 +66,7 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
     """The value that `encode` made `data` from.
 
     Args:
-        data: What `json.loads` gave.
+        data: What `parse` gave.
         table: The classes that may appear, by name.
 
     Raises:
@@ -88,6 +94,7 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
     cls = table[name]
     known = {f.name: f for f in _fields(cls)}
     values = {k: decode(v, table) for k, v in data.items() if k != "type"}
+    hints = annotations_of(cls)
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
@@ -96,7 +103,9 @@ def decode(data: Any, table: Mapping[str, type]) -> Any:
                 f"one of the fields {', '.join(known)}",
                 "Remove it, or read the file with the version that wrote it.",
             )
-        _check_kind(f"{name}.{key}", value, known[key])
+        if not is_of(value, hints.get(key, Any)):
+            expected = f"a value of type {written(hints[key])}"
+            raise ConfigError(f"{name}.{key}", repr(value)[:80], expected, EDITED)
     try:
         return cls(**values)
     except SDAError:
@@ -110,20 +119,47 @@ def _nearest(name: Any, table: Mapping[str, type]) -> str:
     return f" (nearest: {', '.join(near)})" if near else ""
 
 
-def _check_kind(label: str, value: Any, field: dataclasses.Field) -> None:
-    """Refuses what contradicts a field annotated as `int`, `float`, `str` or `bool`."""
-    kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-    kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
-    allowed = kinds.get(kind)
-    if allowed is None:
-        return
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind != "bool"):
-        raise ConfigError(label, repr(value), f"a value of type {kind}", "Correct the value.")
-
-
 def dumps(value: Any) -> str:
     """`value` as JSON text, strict (no NaN literals)."""
     return json.dumps(encode(value), indent=2, allow_nan=False) + "\n"
+
+
+def parse(text: str, finite: bool = True) -> Any:
+    """What a JSON text holds, of bounded depth and with integers that arrays can hold.
+
+    Args:
+        text: What was read from a file.
+        finite: Whether to refuse NaN and infinite numbers, which JSON has not.
+
+    Raises:
+        ConfigError: It is not such a text.
+    """
+    try:
+        data = json.loads(text)
+        _require_bounds(data, finite)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            "JSON", repr(text)[:40], "valid JSON", f"The file is damaged ({error})."
+        ) from error
+    return data
+
+
+def _require_bounds(data: Any, finite: bool) -> None:
+    level = [data]
+    for _ in range(DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, float) and finite and not math.isfinite(value):
+                raise ValueError("a number that is not finite")
+            elif isinstance(value, int) and not INTEGERS[0] <= value < INTEGERS[1]:
+                raise ValueError("an integer of more than 64 bits")
+        level = inner
+    if level:
+        raise ValueError(f"lists and tables in each other, more than {DEPTH}")
 
 
 def loads(text: str, table: Mapping[str, type]) -> Any:
@@ -132,10 +168,4 @@ def loads(text: str, table: Mapping[str, type]) -> Any:
     Raises:
         ConfigError: The text is not JSON, or `decode` refuses it.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            "JSON", repr(text[:40]), "valid JSON", f"The file is damaged ({error})."
-        ) from error
-    return decode(data, table)
+    return decode(parse(text), table)

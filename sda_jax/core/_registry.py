@@ -16,6 +16,7 @@ from typing import Any
 
 from sda_jax.core._component import is_component
 from sda_jax.core._errors import ConfigError, SDAError
+from sda_jax.core._kinds import annotations_of
 
 _SHIPPED: dict[str, type] = {}
 
@@ -35,7 +36,10 @@ def registry(components: Iterable[type] = ()) -> Mapping[str, type]:
     Raises:
         ConfigError: Something that is no dataclass, or two classes of one name.
     """
-    return MappingProxyType(_SHIPPED | _named(components, _SHIPPED))
+    table = _SHIPPED | _named(components, _SHIPPED)
+    for cls in table.values():
+        annotations_of(cls)  # now: nothing is evaluated while a file is read
+    return MappingProxyType(table)
 
 
 def _named(classes: Iterable[type], known: Mapping[str, type]) -> dict[str, type]:

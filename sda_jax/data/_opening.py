@@ -9,11 +9,15 @@ from typing import Any
 import h5py
 import numpy as np
 import xarray as xr
+from h5py import h5g
 
 from sda_jax.core._errors import StorageError
+from sda_jax.data._codecs import require_codecs
 from sda_jax.data._conventions import with_texts
+from sda_jax.data._text import with_whole_texts
 from sda_jax.data._time_coordinates import has_other_dates
 from sda_jax.data._unreadable import reading
+from sda_jax.runtime._own_contents import require_own_contents
 
 FORMS = "NetCDF, HDF5 or Zarr"
 
@@ -22,7 +26,8 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
     """A NetCDF, HDF5 or Zarr file, lazily read, its times in microseconds or dates of `cftime`.
 
     Raises:
-        StorageError: There is no such file, or it is of another kind or damaged.
+        StorageError: There is no such file, it is of another kind or damaged, reads other files,
+            or has a filter that is not read.
     """
     path = Path(path)
     if not path.exists():
@@ -38,7 +43,7 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         _require_times(path, dataset, options)
         if path.is_dir() and not options["consolidated"]:
             _require_arrays(path / (group or ""), dataset)
-        return with_texts(dataset)
+        return with_whole_texts(with_texts(dataset))
 
 
 def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:
@@ -89,6 +94,7 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
     if h5py.is_hdf5(path):
         with h5py.File(path) as file:  # h5netcdf would complain of it once more when it is deleted
             file.attrs.get("_nc3_strict")
+            require_own_contents(path, h5g.open(file.id, b"/"))
         return {"engine": "h5netcdf", "phony_dims": "sort"}
     with open(path, "rb") as file:
         head = file.read(4)
@@ -108,6 +114,7 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
 
 def _of_store(path: Path, group: str | None) -> dict[str, Any]:
     """How a Zarr store is read; whether it keeps a copy of all its metadata in one place."""
+    require_codecs(path)
     known = _metadata(path / (group or "")).get("consolidated_metadata")
     consolidated = bool(known) or (path / ".zmetadata").exists()
     return {"engine": "zarr", "chunks": None, "consolidated": consolidated}

@@ -4,6 +4,8 @@ out."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,13 @@ from tqdm import tqdm
 
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, StorageError, require_choice
-from sda_jax.core._json import dumps, loads
+from sda_jax.core._json import decode, encode
 from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
 from sda_jax.data._dataset import SPLITS, split_sizes
 from sda_jax.data._layout import Layout, pack
-from sda_jax.runtime._files import write_text
+from sda_jax.runtime._files import read_json, write_text
 
 BLOCK_BYTES = 2**25  # of states read at once
 MANY = 10  # trajectories from which on the split is by trajectory
@@ -227,14 +229,16 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
     """The survey kept at `path`, made if it is not there.
 
     Raises:
-        StorageError: The files have changed since; see `survey`.
+        StorageError: The files have changed since, or the survey was edited or damaged; see
+            `survey`.
     """
     path = Path(path)
     if not path.exists():
         found = survey(archive, progress)
-        write_text(path, dumps(found))
+        kept = encode(found)
+        write_text(path, json.dumps({"survey": kept, "sha256": _digest(kept)}, indent=2) + "\n")
         return found
-    found = loads(path.read_text(), registry())
+    found = _kept(path)
     now = identity(archive)
     if found.identity != now:
         changed = [new[0] for new, old in zip(now, found.identity, strict=False) if new != old]
@@ -245,3 +249,22 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
             "Train in another --output.",
         )
     return found
+
+
+def _kept(path: Path) -> Survey:
+    expected, remedy = "the survey of this training's files", "Remove it, to have it made anew."
+    said = read_json(path, expected, remedy)
+    if said.get("sha256") != _digest(said.get("survey")):
+        other = "contents other than it was written with"
+        raise StorageError(str(path), other, expected, remedy)
+    try:
+        found = decode(said["survey"], registry())
+    except ConfigError as error:
+        raise StorageError(str(path), f"{error}", expected, remedy) from error
+    if not isinstance(found, Survey):
+        raise StorageError(str(path), f"a {type(found).__name__}", expected, remedy)
+    return found
+
+
+def _digest(kept: Any) -> str:
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

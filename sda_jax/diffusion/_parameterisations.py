@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from sda_jax.core._arrays import Scalar, Time
 from sda_jax.core._component import component
+from sda_jax.core._errors import require_positive
 from sda_jax.core._protocols import Schedule
 from sda_jax.diffusion._denoising_errors import DenoisingErrors
 from sda_jax.diffusion._schedules import noise_level, noise_ratio
@@ -85,6 +86,9 @@ class Preconditioned(Parameterisation):
     """
 
     data_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("data_std", self.data_std)
 
     def level(self, schedule: Schedule, t: Time) -> Scalar:
         """What the network takes as the noise level: log(sigma/mu), mapped to [0, 1]."""

@@ -31,6 +31,16 @@ from sda_jax.samplers import (
     RepeatedMoves,
 )
 
+# fields of a record that its readers use
+RECORD = {
+    **dict.fromkeys(("observation", "corrections", "forwards", "vjps"), int),
+    **dict.fromkeys(("w1", "w1_floor", "log_prior", "log_prior_truth"), float),
+    **dict.fromkeys(("log_likelihood", "log_likelihood_truth", "spread_ratio"), float),
+    **dict.fromkeys(("energy_p", "seconds"), float),
+    **dict.fromkeys(("crps", "crps_reference"), float | None),
+    "case": str,
+}
+
 
 def corrections_of(sampler: Sampler) -> int:
     """Corrector steps after every predictor step; 0 of a sampler that has no correctors."""
@@ -153,8 +163,8 @@ def compare_cases(config: Experiment, prior: Prior, folder: str | Path) -> Itera
         StorageError: The folder is another experiment's.
     """
     path = claim(folder, dumps(describe_run(config))) / "records.jsonl"
-    on_process_zero(lambda: write_records(path, read_records(path)))
-    done = {(r["case"], r["observation"], r["corrections"]) for r in read_records(path)}
+    on_process_zero(lambda: write_records(path, read_records(path, RECORD)))
+    done = {(r["case"], r["observation"], r["corrections"]) for r in read_records(path, RECORD)}
     costs: dict[tuple[str, int], Evaluations] = {}
     for index in range(config.evaluation.observations):
         for case in config.evaluation.cases:
@@ -206,7 +216,9 @@ def summary_rows(records: Iterable[dict[str, Any]]) -> list[list[str]]:
             [r["seconds"] for r in rows],
         ]
         ratio, prior, likelihood, width, seconds = (float(np.median(c)) for c in columns)
-        scores = [r["crps"] / r["crps_reference"] for r in rows if "crps" in r]
+        scores = [
+            r["crps"] / r["crps_reference"] for r in rows if r.keys() >= {"crps", "crps_reference"}
+        ]
         score = f"{np.median(scores):.3f}" if scores else ""
         cost = [rows[0][name] for name in ("forwards", "vjps")]
         accepted = sum(r["energy_p"] > 0.01 for r in rows)

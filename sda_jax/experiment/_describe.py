@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._json import parse
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import look_into
 from sda_jax.data._files import Files
@@ -19,6 +19,8 @@ from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.posterior._cf import MEMBER
 from sda_jax.prior._loading import load_prior, shipped_priors
+from sda_jax.prior._loop import METRICS
+from sda_jax.runtime._files import read_json
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import FORMAT
@@ -112,18 +114,19 @@ def _prior(path: str, classes: tuple[type, ...]) -> str:
         lines += _layout(prior.layout)
     notes_file = Path(path) / "prior.json"
     if notes_file.exists():
-        notes = json.loads(notes_file.read_text())["notes"]
-        if "validation_loss" in notes:
-            lines.append(f"  validation loss {notes['validation_loss']:.4f}")
+        notes = read_json(notes_file, "a prior").get("notes")
+        loss = notes.get("validation_loss") if isinstance(notes, dict) else None
+        if isinstance(loss, float):
+            lines.append(f"  validation loss {loss:.4f}")
     return "\n".join(lines)
 
 
 def _missing(path: Path, classes: tuple[type, ...]) -> list[str]:
     """The classes that a prior's description names and that are not known."""
     try:
-        said = json.loads(path.read_text())
+        said = read_json(path, "a prior")
         return _unknown([said.get(name) for name in PARTS], registry(classes))
-    except (OSError, ValueError, RecursionError, AttributeError):
+    except StorageError:
         return []  # shipped or damaged: loading says which
 
 
@@ -145,10 +148,11 @@ def _hint(missing: list[str]) -> str:
 
 def _unknown_prior(path: str, missing: list[str]) -> str:
     """What can be said of a prior without its classes."""
-    said = json.loads((Path(path) / "prior.json").read_text())
-    window = said.get("window")
+    said = read_json(Path(path) / "prior.json", "a prior")
+    window, shape = said.get("window"), said.get("state_shape")
     length = "any length" if window is None else f"windows of {window} states"
-    lines = [f"{path}: a prior", f"  states {tuple(said.get('state_shape', ()))}, {length}"]
+    states = tuple(shape) if isinstance(shape, list) else "of unknown shape"
+    lines = [f"{path}: a prior", f"  states {states}, {length}"]
     for name in ("network", "system"):
         if isinstance(part := said.get(name), dict):
             lines.append(f"  {name} {part.get('type')}")
@@ -175,7 +179,7 @@ def _run(path: str, classes: tuple[type, ...]) -> str:
 
 
 def _training(path: str, classes: tuple[type, ...]) -> str:
-    records = read_records(Path(path) / "metrics.jsonl")
+    records = read_records(Path(path) / "metrics.jsonl", METRICS)
     lines = [f"{path}: a training"]
     if records:
         last = records[-1]
@@ -186,7 +190,7 @@ def _training(path: str, classes: tuple[type, ...]) -> str:
 
 
 def _claimed(path: str, classes: tuple[type, ...]) -> str:
-    config = json.loads((Path(path) / "config.json").read_text())
+    config = read_json(Path(path) / "config.json", "what says which run this is")
     there = sorted(p.name for p in Path(path).iterdir() if not p.name.startswith("."))
     return f"{path}: the folder of a run ({config.get('type', 'command')}): {', '.join(there)}"
 
@@ -216,8 +220,9 @@ def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
         length = file.attrs.get("length")
     head, missing = f"{path}: {found.get(kind, f'an {kind}')}", []
     if named:
-        parts = [json.loads(text) for text in named]
-        head += f" of {length} states by {parts[0]['type']}"
+        parts = [parse(text) for text in named]
+        name = parts[0].get("type") if isinstance(parts[0], dict) else parts[0]
+        head += f" of {length} states by {name}"
         missing = _unknown(parts, registry(classes))
     return "\n".join([head, *shapes, *([_hint(missing)] if missing else [])])
 
@@ -229,10 +234,12 @@ def _posterior(path: str, group: str | None) -> str | None:
             return None
         sizes = ", ".join(f"{d} {n}" for d, n in dataset.sizes.items())
         names = ", ".join(map(str, dataset.data_vars))
+        said = {"sda_seed": "unknown", "sda_observations": "what it does not say"}
+        said |= dataset.attrs
         return (
             f"{path}: a posterior of {names} ({sizes})\n"
-            f"  of the prior {dataset.attrs['sda_prior']}, seed {dataset.attrs['sda_seed']}\n"
-            f"  from {dataset.attrs['sda_observations']}"
+            f"  of the prior {said['sda_prior']}, seed {said['sda_seed']}\n"
+            f"  from {said['sda_observations']}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sda_jax.core._json import dumps
+from sda_jax.core._json import dumps, parse
 from sda_jax.data._layout import Layout
 from sda_jax.experiment._comparison import HEADER, MEANING, summary_rows
 from sda_jax.experiment._config import Experiment
@@ -44,7 +44,7 @@ def posterior_page(path: str | Path, scores: PosteriorScores) -> Path:
         ("How to reproduce", _reproduce(posterior)),
         (
             "Configuration",
-            page.code(json.dumps(json.loads(posterior.attributes["sda_config"]), indent=1)),
+            page.code(json.dumps(parse(posterior.attributes["sda_config"]), indent=1)),
         ),
     ]
     return page.write_page(path, f"Posterior {posterior.path.name}", sections)

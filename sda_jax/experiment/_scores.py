@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
-from sda_jax.core._json import decode
+from sda_jax.core._json import decode, parse
 from sda_jax.core._keys import stream
+from sda_jax.core._kinds import annotations_of, is_of
 from sda_jax.core._registry import registry
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
@@ -160,10 +159,12 @@ def read_posterior_file(path: str | Path, layout: Layout) -> PosteriorFile:
         attributes = {k: str(v) for k, v in dataset.attrs.items()}
         start = float(time_numbers(str(path), dataset.coords[layout.time])[0][0])
     try:
-        given = json.loads(attributes["sda_config"])["dict"]
-        names = [f.name for f in dataclasses.fields(ObservationFiles)]
-        files = ObservationFiles(**{name: decode(given[name], registry()) for name in names})
-        assimilated = given["assimilated"]
+        given = parse(attributes["sda_config"])["dict"]
+        kinds = annotations_of(ObservationFiles)
+        known = {name: decode(given[name], registry()) for name in kinds}
+        if not all(is_of(value, kinds[name]) for name, value in known.items()):
+            raise _another(path)
+        files, assimilated = ObservationFiles(**known), given["assimilated"]
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise _another(path) from error
     if ensemble.ndim != 2 + len(layout.state_shape):

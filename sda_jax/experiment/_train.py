@@ -24,7 +24,7 @@ from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import TrainingData
 from sda_jax.experiment._origins import Origin, Report, origin_of, silent
-from sda_jax.prior._loop import train
+from sda_jax.prior._loop import CHECKED, train
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._claims import claim
@@ -97,7 +97,7 @@ def train_prior(
     prior = dataclasses.replace(prior, denoiser=trained)
     notes = {
         "training": encode(_part(config)),
-        "validation_loss": read_records(home / "metrics.jsonl")[-1]["validation_loss"],
+        "validation_loss": read_records(home / "metrics.jsonl", CHECKED)[-1]["validation_loss"],
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
     return prior

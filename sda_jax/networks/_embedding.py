@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from sda_jax.core._errors import (
+    ConfigError,
+    require_at_least,
+    require_at_most,
+    require_positive,
+    require_whole,
+)
+
+DEEPEST = 256  # residual blocks: more are not compiled in an hour
+WIDEST = 256  # points or states that a kernel sees, and those between two of them
+
+
+def require_sizes(width: int, blocks: Sequence[int], embedding: int, frequency: float) -> None:
+    """Raises `ConfigError` for sizes of a network that are impossible.
+
+    Args:
+        width: Its least number of channels.
+        blocks: Residual blocks of each level.
+        embedding: Size of the noise-level embedding.
+        frequency: See `NoiseEmbedding`.
+    """
+    for name, value, least in (("width", width, 1), ("embedding", embedding, 1)):
+        require_whole(name, value)
+        require_at_least(name, value, least)
+    for value in blocks:
+        require_whole("blocks", value)
+        require_at_least("blocks", value, 0)
+    require_at_most("blocks in all", sum(blocks), DEEPEST)
+    require_positive("max_frequency", frequency)
+
+
+def require_kernel(kernel: int) -> None:
+    """Raises `ConfigError` unless a kernel has an odd size that is not absurd."""
+    require_whole("kernel", kernel)
+    if not 1 <= kernel < WIDEST or kernel % 2 == 0:
+        raise ConfigError("kernel", kernel, f"an odd number below {WIDEST}", "Use 3 or 5.")
 
 
 class NoiseEmbedding(nn.Module):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.networks._embedding import NoiseEmbedding
+from sda_jax.networks._embedding import NoiseEmbedding, require_sizes
 
 
 class ResidualMLP(nn.Module):
@@ -26,6 +26,10 @@ class ResidualMLP(nn.Module):
     blocks: int = 5
     embedding: int = 32
     max_frequency: float = 1e3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_sizes(self.width, (self.blocks,), self.embedding, self.max_frequency)
 
     @nn.compact
     def __call__(

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.networks._embedding import NoiseEmbedding
+from sda_jax.core._errors import require_at_least, require_at_most, require_whole
+from sda_jax.networks._embedding import WIDEST, NoiseEmbedding, require_kernel, require_sizes
 
 
 class Convolution(nn.Module):
@@ -59,6 +60,16 @@ class TemporalConv(nn.Module):
     outputs: int | None = None
     embedding: int = 32
     max_frequency: float = 1e3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_kernel(self.kernel)
+        blocks = (1,) * len(self.dilations)
+        require_sizes(self.width, blocks, self.embedding, self.max_frequency)
+        for dilation in self.dilations:
+            require_whole("dilations", dilation)
+            require_at_least("dilations", dilation, 1)
+            require_at_most("dilations", dilation, WIDEST)
 
     @property
     def radius(self) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._errors import ConfigError, require_choice
 from sda_jax.networks._convolution import CircularConvolution, Features
-from sda_jax.networks._embedding import NoiseEmbedding
+from sda_jax.networks._embedding import NoiseEmbedding, require_kernel, require_sizes
 
 
 class ResidualBlock(nn.Module):
@@ -76,8 +76,8 @@ class UNet(nn.Module):
                 f"a number for each of channels {self.channels}",
                 "Match them.",
             )
-        if self.kernel % 2 == 0:
-            raise ConfigError("kernel", self.kernel, "an odd number", "Use 3 or 5.")
+        require_kernel(self.kernel)
+        require_sizes(min(self.channels), self.blocks, self.embedding, self.max_frequency)
         require_choice("dtype", self.dtype, ("float32", "bfloat16"))
 
     def _grid(self, shape: tuple[int, ...]) -> tuple[tuple[bool, bool], tuple[int, int]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
+from sda_jax.core._component import is_component
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, loads
 from sda_jax.core._registry import registry
 from sda_jax.observations._observation import Observation
 from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
+
+LONGEST = 2**31 - 1  # states that an index can count
 
 
 def save_observation(path: str | Path, observation: Observation, length: int) -> None:
@@ -52,8 +58,31 @@ def load_observation(path: str | Path, components: Iterable[type] = ()) -> tuple
     """
     table = registry(components)
     with read_hdf5(path, "observation") as file:
-        operator = loads(file.attrs["operator"], table)
-        noise = {n: file[n][()] for n in ("std", "covariance") if n in file}
+        operator = _component(path, "operator", file.attrs["operator"], table)
+        noise = {n: _numbers(path, file, n) for n in ("std", "covariance") if n in file}
         if "noise" in file:
-            noise["noise"] = loads(file["noise"].asstr()[()], table)
-        return Observation(file["y"][()], operator, **noise), int(file.attrs["length"])
+            noise["noise"] = _component(path, "noise", file["noise"].asstr()[()], table)
+        length = file.attrs["length"]
+        if not isinstance(length, (int, np.integer)) or not 1 <= length <= LONGEST:
+            expected = f"an integer from 1 to {LONGEST}"
+            raise StorageError(f"{path}, length", f"{length!r}", expected, "Make it again.")
+        return Observation(_numbers(path, file, "y"), operator, **noise), int(length)
+
+
+def _component(path: str | Path, name: str, text: str, table: Mapping[str, type]) -> Any:
+    try:
+        found = loads(text, table)
+    except ConfigError as error:
+        where = f"{path}, {name}: {error.argument}"
+        raise ConfigError(where, error.value, error.expected, error.remedy) from error
+    if not is_component(found):
+        raise StorageError(f"{path}, {name}", f"{found!r}", "a component", "Make it again.")
+    return found
+
+
+def _numbers(path: str | Path, file: h5py.File, name: str) -> np.ndarray:
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "iuf":
+        found = f"type {data.dtype}" if isinstance(data, h5py.Dataset) else "no array"
+        raise StorageError(f"{path}, {name}", found, "numbers", "Make it again.")
+    return data[()]

@@ -58,6 +58,8 @@ def _parquet(path: str) -> pd.DataFrame:
     rows.columns = [as_text(name).strip() for name in rows.columns]
     for k in range(rows.shape[1]):
         column = rows.iloc[:, k]
+        if pd.api.types.is_string_dtype(column.dtype):
+            column.to_numpy(object)  # fails here, not later, where bytes are no text
         start = column.first_valid_index()
         if column.dtype == object and start is not None and isinstance(column[start], bytes):
             rows.isetitem(k, column.map(as_text, na_action="ignore"))

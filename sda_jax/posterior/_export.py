@@ -138,11 +138,18 @@ def _begin_netcdf(file: h5netcdf.File, first: xr.Dataset, count: int) -> None:
 
 
 def _characters(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Texts as characters, which tools older than NetCDF's strings read too."""
+    """Texts as characters of UTF-8, which tools older than NetCDF's strings read too."""
     return {
-        key: np.bytes_(value.encode()) if isinstance(value, str) and value else value
+        key: _of_bytes(value.encode("utf-8", "surrogateescape"))
+        if isinstance(value, str) and value
+        else value
         for key, value in attributes.items()
     }
+
+
+def _of_bytes(text: bytes) -> np.ndarray:
+    kind = "ascii" if text.isascii() else "utf-8"
+    return np.array(text, h5py.string_dtype(kind, len(text)))
 
 
 def _write_zarr(path: Path, each: Iterable[xr.Dataset]) -> Path:

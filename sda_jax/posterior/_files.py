@@ -11,8 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sda_jax.core._errors import StorageError
-from sda_jax.core._json import dumps
+from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._json import dumps, parse
+from sda_jax.core._kinds import annotations_of, is_of
 from sda_jax.posterior._diagnosis import Diagnosis
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 
@@ -76,10 +77,19 @@ def load_diagnosis(path: str | Path) -> Diagnosis:
             raise StorageError(
                 str(path), "no diagnosis", "one, as assimilate_to_file writes", "Make it again."
             )
-        found = json.loads(file.attrs["diagnosis"])
+        try:
+            found = parse(file.attrs["diagnosis"], finite=False)
+        except ConfigError as error:
+            raise StorageError(str(path), f"{error}", "a diagnosis", "Make it again.") from error
         fit = file["fit"][()]
-    found["warnings"] = tuple(found["warnings"])
-    return Diagnosis(fit=fit, **found)
+    kinds, table = annotations_of(Diagnosis), found if isinstance(found, dict) else {}
+    known: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in table.items()
+    }
+    names = kinds.keys() - {"fit"}
+    if known.keys() != names or not all(is_of(known[name], kinds[name]) for name in names):
+        raise StorageError(str(path), f"{found}", "a diagnosis", "Make it again.")
+    return Diagnosis(fit=fit, **known)
 
 
 def load_posterior(path: str | Path) -> dict[str, np.ndarray]:

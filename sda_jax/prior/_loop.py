@@ -38,6 +38,12 @@ from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import append_record, read_records, write_records
 
 BATCH_REMEDY = "Lower training.batch, or set network.remat where the network has it."
+# fields of a line of metrics, and of one with a validation loss
+METRICS = {
+    "step": int, "loss": float, "learning_rate": float, "seconds": float,
+    "validation_loss": float | None,
+}  # fmt: skip
+CHECKED = {"step": int, "validation_loss": float}
 Block = Callable[[PRNGKey, DeviceSource, "TrainState", int], tuple["TrainState", Array]]
 
 
@@ -259,6 +265,9 @@ def _run(
     done = saved = int(state.step)
     metrics, rate = folder / "metrics.jsonl", training.rate()
     _forget_after(done, metrics)
+    if done == training.steps and not on_process_zero(lambda: _is_known(done, metrics)):  # damaged
+        again = {"step": done, "validation_loss": _checked(state, validate, done, folder, saved)}
+        append_record(metrics, again)
     bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
     started = time.perf_counter()
     with bar:
@@ -298,10 +307,15 @@ def _forget_after(step: int, metrics: Path) -> None:
     """Removes the lines of metrics of steps that are taken again."""
 
     def forget() -> None:
-        kept = [r for r in read_records(metrics) if r.get("step", step + 1) <= step]
+        kept = [r for r in read_records(metrics, {"step": int}) if r["step"] <= step]
         write_records(metrics, kept)
 
     on_process_zero(forget)
+
+
+def _is_known(step: int, metrics: Path) -> bool:
+    """Whether the validation loss of a step is among the records."""
+    return any(r["step"] == step for r in read_records(metrics, CHECKED))
 
 
 def _checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,9 +23,30 @@ def checkpointer(
 
     Leaving the block waits for saves under way.
     """
+    with _plain(Path(folder).absolute()) as plain:
+        yield from _checkpointer(plain, keep)
+
+
+@contextmanager
+def _plain(folder: Path) -> Generator[Path, None, None]:
+    """The folder under a name that Orbax can take: it cannot take those that the locale cannot
+    read, and gets a link to such."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as other:
+            link = Path(other) / "checkpoints"
+            link.symlink_to(folder)
+            yield link
+    else:
+        yield folder
+
+
+def _checkpointer(folder: Path, keep: int) -> Generator[ocp.training.Checkpointer, None, None]:
     policy = ocp.training.preservation_policies.LatestN(keep)
     manager = ocp.training.Checkpointer(
-        str(Path(folder).absolute()),
+        str(folder),
         preservation_policy=policy,  # ty: ignore[invalid-argument-type]
         cleanup_tmp_directories=True,
     )

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import write_text
+from sda_jax.runtime._files import read_text, write_text
 from sda_jax.runtime._processes import on_process_zero
 
 MARKER = "config.json"  # what says which run it is
@@ -103,7 +103,7 @@ def claim(
 
 def _claim(folder: Path, config_json: str, option: str, apart: tuple[str, ...]) -> None:
     marker = folder / MARKER
-    found = marker.read_text(errors="replace") if marker.is_file() else None
+    found = read_text(marker) if marker.is_file() else None
     if found != config_json and not _is_bare(folder, apart):
         if found is None:
             raise StorageError(

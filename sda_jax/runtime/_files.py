@@ -9,11 +9,13 @@ import os
 import re
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import jax
 from safetensors import SafetensorError
 
-from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.core._errors import ConfigError, SDAError, StorageError
+from sda_jax.core._json import parse
 from sda_jax.runtime._processes import is_process_zero
 
 
@@ -42,7 +44,7 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
             os.replace(temporary, path)
     except SDAError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, UnicodeError, SafetensorError) as error:
         no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
         full = no_space or "space" in str(error).lower()
         raise StorageError(
@@ -54,7 +56,7 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
             else "Check the folder's permissions and space, then run again.",
         ) from error
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # a name that this locale cannot write
             temporary.unlink(missing_ok=True)
         if descriptor is not None:
             os.close(descriptor)
@@ -86,7 +88,39 @@ def remove_left(path: Path) -> None:
                     os.close(descriptor)
 
 
+# names of files that are no UTF-8 in this locale keep their bytes
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file, whole or not at all; UTF-8 in every locale."""
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, **TEXT)
+
+
+def read_text(path: str | Path) -> str:
+    """What `write_text` wrote; bytes that are no UTF-8 stay what they are."""
+    return Path(path).read_text(**TEXT)
+
+
+def read_json(
+    path: str | Path, expected: str, remedy: str = "It is damaged.", finite: bool = True
+) -> dict[str, Any]:
+    """The table in a JSON file.
+
+    Args:
+        path: The file.
+        expected: What it is to be, for messages.
+        remedy: What to do if it is not.
+        finite: Whether to refuse NaN and infinite numbers.
+
+    Raises:
+        StorageError: It is missing, or holds no JSON or no table.
+    """
+    try:
+        found = parse(read_text(path), finite)
+    except (OSError, ConfigError) as error:
+        raise StorageError(str(path), f"{error}", expected, remedy) from error
+    if not isinstance(found, dict):
+        raise StorageError(str(path), f"a {type(found).__name__}", expected, remedy)
+    return found

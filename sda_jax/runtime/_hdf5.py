@@ -12,10 +12,12 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
 from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
+from sda_jax.runtime._own_contents import require_own_contents
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
 DIGEST = "sda_digest"
@@ -132,7 +134,8 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """An HDF5 file of this package open for reading.
 
     Raises:
-        StorageError: No such file, or it is damaged, of another program, kind or version.
+        StorageError: No such file, or it is damaged, of another program, kind or version, or reads
+            other files.
     """
     with _opened(Path(path), kind, lambda file: _check_header(Path(path), file, kind)) as file:
         yield file
@@ -175,6 +178,7 @@ def _opened(
     with file:
         try:
             check(file)
+            require_own_contents(path, h5g.open(file.id, b"/"))
             whole = file.attrs.get(DIGEST) == _digest(file)
         except SDAError:
             raise

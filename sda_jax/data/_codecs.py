@@ -1,0 +1,83 @@
+"""The filters of Zarr stores that are read: those of a list, whatever else is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sda_jax.core._errors import StorageError
+from sda_jax.runtime._files import read_json
+
+# of numbers and texts; none makes Python objects of other kinds, as "pickle" does
+CODECS = frozenset(
+    (
+        "adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta",
+        "endian", "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "json2", "lz4",
+        "lzma", "packbits", "pcodec", "quantize", "sharding_indexed", "shuffle", "transpose",
+        "vlen-bytes", "vlen-utf8", "zfpy", "zlib", "zstd",
+    )
+)  # fmt: skip
+METADATA = (".zarray", ".zmetadata", "zarr.json")
+DEPTH = 32  # of groups in groups
+
+
+def require_codecs(store: Path) -> None:
+    """Reads the metadata of a Zarr store, of either version, before Zarr does.
+
+    Raises:
+        StorageError: An array has a filter that is not of the list, or metadata are no JSON.
+    """
+    waiting = [(store, 0)]
+    while waiting:
+        folder, depth = waiting.pop()
+        found = [folder / name for name in METADATA if (folder / name).is_file()]
+        for path in found:
+            said = _read(path)
+            for name in _filters(said):
+                if name.removeprefix("numcodecs.") not in CODECS:
+                    _refuse(path, name)
+        is_array = any(path.name == ".zarray" for path in found) or _is_array(found)
+        if not is_array and depth < DEPTH:
+            waiting += [(each, depth + 1) for each in folder.iterdir() if each.is_dir()]
+
+
+def _is_array(found: list[Path]) -> bool:
+    third = [path for path in found if path.name == "zarr.json"]
+    return bool(third) and _read(third[0]).get("node_type") == "array"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path, "the metadata of a Zarr store, JSON", finite=False)
+
+
+def _filters(said: Any) -> Iterator[str]:
+    """The names of all filters in metadata: of an array of version 2 or 3, of its shards, and of
+    the arrays in a consolidated copy."""
+    if isinstance(said, list):
+        for each in said:
+            yield from _filters(each)
+    elif isinstance(said, dict):
+        for key, value in said.items():
+            if key in ("compressor", "filters"):
+                yield from _named(value, "id")
+            elif key in ("codecs", "index_codecs"):
+                yield from _named(value, "name")
+            if key not in ("attributes", ".zattrs"):
+                yield from _filters(value)
+
+
+def _named(value: Any, key: str) -> Iterator[str]:
+    for each in value if isinstance(value, list) else [value]:
+        if each is not None:
+            yield str(each.get(key)) if isinstance(each, dict) else str(each)
+
+
+def _refuse(path: Path, name: str) -> None:
+    raise StorageError(
+        str(path),
+        f"the filter {name!r}",
+        f"one of {', '.join(sorted(CODECS))}",
+        "Write the store again with one of these: others are not decoded, and 'pickle' could run "
+        "anything.",
+    )

@@ -9,7 +9,7 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._keys import PURPOSES, stream
-from sda_jax.prior._loop import streams
+from sda_jax.prior._train_state import streams
 
 MEMBERS, SPLITS = 64, (2, 4, 16, 24)
 

@@ -87,7 +87,8 @@ for many in (eight, moved):
     print(max(float(np.abs(a - b).max()) for a, b in zip(one, many)))
 """,
     "moments": """
-from sda_jax.prior._loop import init_state, make_block, shardings
+from sda_jax.prior._loop import make_block
+from sda_jax.prior._train_state import init_state, shardings
 from sda_jax.runtime._devices import sharding
 network = TemporalConv(width=64, dilations=(1,))
 blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())

@@ -24,7 +24,8 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv
-from sda_jax.prior._loop import init_state, train, with_weights
+from sda_jax.prior._loop import train, with_weights
+from sda_jax.prior._train_state import init_state
 from sda_jax.prior._training import Training
 from sda_jax.runtime._checkpoints import checkpointer, restore
 
@@ -150,10 +151,13 @@ def test_the_best_weights_are_those_of_the_checkpoint_with_the_lowest_loss(tmp_p
         )
         state = restore(manager, best, like)
     np.testing.assert_array_equal(leaves(found), leaves(with_weights(found, state.averaged)))
+    impatient = dataclasses.replace(training, patience=3)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "resumed", training, start, Interrupted(few, best + 60))
-    resumed = run(tmp_path / "resumed", training, start, few)
-    np.testing.assert_array_equal(leaves(resumed), leaves(found))
+        run(tmp_path / "resumed", impatient, start, Interrupted(few, best + 60))
+    for _ in range(2):  # and asked for again when it is finished
+        resumed = run(tmp_path / "resumed", impatient, start, few)
+        np.testing.assert_array_equal(leaves(resumed), leaves(found))
+    assert metrics(tmp_path / "resumed")[-1]["step"] == best + 4 * 30
 
 
 KILLED = """

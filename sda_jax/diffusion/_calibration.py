@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
@@ -53,6 +54,25 @@ def gated(
     widths = jnp.sqrt(left / jnp.minimum(target, 1.0))
     law = dataclasses.replace(law, gate=gate, widths=widths)
     return dataclasses.replace(denoiser, parameterisation=law)
+
+
+def gates(denoiser: NetworkDenoiser) -> str:
+    """What `gated` found, for people."""
+    law: SeriesPreconditioned = denoiser.parameterisation
+    gate, widths = np.asarray(law.gate), np.asarray(law.widths)
+    low, high = (np.log(float(noise_ratio(denoiser.schedule, end))) for end in (0.0, 1.0))
+    ratios = np.exp(np.linspace(low, high, len(gate)))
+    lines = ["network beside the best linear estimate, on what was held out:"]
+    for k in range(2, len(gate), 4):
+        if gate[k].max() > 0:
+            some, most = gate[k].min(), gate[k].max()
+            lines.append(
+                f"  sigma/mu {ratios[k]:.2g}: let through by {some:.2f} to {most:.2f}, "
+                f"error {widths[k].mean():.3f} of the linear estimate's"
+            )
+        else:
+            lines.append(f"  sigma/mu {ratios[k]:.2g}: no better, the linear estimate stands")
+    return "\n".join(lines)
 
 
 @jax.jit

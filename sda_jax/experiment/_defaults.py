@@ -12,10 +12,10 @@ from sda_jax.experiment._config import Experiment
 from sda_jax.networks import TemporalConv, UNet
 from sda_jax.prior._training import Training
 
-SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, keep="best")
-FIELDS = Training(
-    segment=5, batch=16, times=LogNormalRatio(mean=-1.2, std=1.8), block=32, keep="best"
-)
+# a record of one's own is short: what is learnt by heart is noticed early
+OWN: dict[str, Any] = {"keep": "best", "patience": 8, "checkpoint_every": 256}
+SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, **OWN)
+FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(-1.2, 1.8), block=32, **OWN)
 SMALLEST = 4  # points of the coarsest level of a U-Net
 
 Grid = Sequence[tuple[int, bool]]  # of each axis of space: its points, and whether it is periodic

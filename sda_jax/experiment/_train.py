@@ -16,7 +16,7 @@ from sda_jax.core._json import dumps, encode
 from sda_jax.core._keys import stream
 from sda_jax.core._requirements import require_path, require_untraced
 from sda_jax.data._files import Files
-from sda_jax.diffusion._calibration import gated
+from sda_jax.diffusion._calibration import gated, gates
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
@@ -91,13 +91,15 @@ def train_prior(
     key = stream(config.seed, "measured errors")
     if isinstance(trained.parameterisation, SeriesPreconditioned):
         trained = gated(key, trained, held_out, found.independent).of_length(None)
+        report(gates(trained))
         trained = _with_law(trained, found.whole)
     elif isinstance(trained.parameterisation, Parameterisation):
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)
+    losses = [r["validation_loss"] for r in read_records(home / "metrics.jsonl", CHECKED)]
     notes = {
         "training": encode(_part(config)),
-        "validation_loss": read_records(home / "metrics.jsonl", CHECKED)[-1]["validation_loss"],
+        "validation_loss": losses[-1] if config.training.keep == "last" else min(losses),
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
     return prior

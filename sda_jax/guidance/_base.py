@@ -18,7 +18,8 @@ from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
-SHARED_MATRIX = 256  # numbers in y up to which a linear operator's innovations are solved exactly
+# numbers in y and in a trajectory up to which a linear operator's innovations are solved exactly
+SHARED_MATRIX, SHARED_STATES = 256, 2048
 Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
 
 
@@ -160,7 +161,7 @@ def innovation_gradient(
         x_hat: Posterior mean.
         covariance: `w -> V w`, the covariance of x given x_t.
         iterations: Of conjugate gradients, an evaluation of `covariance` each; linear operators of
-            few numbers are solved exactly, with a matrix that all members of an ensemble share.
+            few numbers, for short trajectories, are solved exactly, with a matrix that all members of an ensemble share.
         errors: e and n, of x_hat and of y; None for zeros.
         inflation: Factor of V, which may differ from member to member.
     """
@@ -169,7 +170,8 @@ def innovation_gradient(
     if errors is not None:
         prediction = prediction + push(errors[0]) + errors[1]
     residual = observation.residual(prediction)
-    if residual.size <= SHARED_MATRIX and is_linear(observation.operator, x_hat):
+    small = residual.size <= SHARED_MATRIX and x_hat.size <= SHARED_STATES
+    if small and is_linear(observation.operator, x_hat):
         m = residual.size
         basis = jnp.eye(m, dtype=residual.dtype).reshape(m, *residual.shape)
         rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)

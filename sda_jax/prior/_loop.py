@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PyTree
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
@@ -30,9 +29,17 @@ from sda_jax.data._simulation import UNSTABLE
 from sda_jax.data._sources import DeviceSource, Source
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._loss import denoising_loss
+from sda_jax.prior._train_state import (
+    TrainState,
+    init_state,
+    is_over,
+    shardings,
+    streams,
+    with_best,
+)
 from sda_jax.prior._training import Training
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
-from sda_jax.runtime._devices import BATCH, constrain, require_shared, scattered, sharding
+from sda_jax.runtime._devices import BATCH, constrain, require_shared, sharding
 from sda_jax.runtime._memory import run_if_fits
 from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import append_record, read_records, write_records
@@ -45,61 +52,6 @@ METRICS = {
 }  # fmt: skip
 CHECKED = {"step": int, "validation_loss": float}
 Block = Callable[[PRNGKey, DeviceSource, "TrainState", int], tuple["TrainState", Array]]
-
-
-class TrainState(NamedTuple):
-    """Everything that a training needs to go on. `best` are the averaged weights of the checkpoint
-    with the lowest validation loss; nothing where the last ones are kept."""
-
-    step: Array
-    variables: PyTree[Array]
-    averaged: PyTree[Array]
-    optimiser: PyTree[Array]
-    source: PyTree[Array]
-    best: PyTree[Array]
-    best_loss: Array
-
-
-def streams(seed: int, training: Training) -> tuple[PRNGKey, PRNGKey, PRNGKey]:
-    """Keys of the initial weights, the source's start and the steps."""
-    names = ("initial weights", "training source", "training steps")
-    a, b, c = (jax.random.fold_in(stream(seed, name), training.seed) for name in names)
-    return a, b, c
-
-
-def init_state(
-    seed: int,
-    denoiser: NetworkDenoiser,
-    source: Source,
-    training: Training,
-    shape: tuple[int, ...],
-) -> TrainState:
-    """The state before the first step; `shape` is that of one state of the data, with its context.
-
-    Weights are the denoiser's own, or random ones from the seed where it has none.
-    """
-    key_network, key_source, _ = streams(seed, training)
-    variables = jax.tree.map(jnp.array, denoiser.variables)
-    if variables is None:
-        shape = (training.segment, *shape[:-1], shape[-1] - denoiser.channels)
-        variables = jax.jit(denoiser.init, static_argnums=1)(key_network, shape)
-    state = jax.jit(partial(source.init, batch=training.batch))(key_source)
-    moments = training.optimiser().init(variables)
-    averaged = jax.tree.map(jnp.array, variables)
-    best = jax.tree.map(jnp.array, variables) if training.keep == "best" else ()
-    return TrainState(
-        jnp.zeros((), jnp.int32), variables, averaged, moments, state, best, jnp.asarray(jnp.inf)
-    )
-
-
-def shardings(state: TrainState, training: Training) -> TrainState:
-    """How a state's arrays are shared by the devices of the mesh in use: the source's along batch,
-    the optimiser's moments if asked for, the rest on every device."""
-
-    everywhere = jax.tree.map(lambda leaf: PartitionSpec(), state)
-    shared = jax.tree.map(lambda leaf: scattered(leaf.shape), state)
-    moments = shared if training.shard_optimiser else everywhere
-    return everywhere._replace(optimiser=moments.optimiser, source=shared.source)
 
 
 def with_weights(denoiser: NetworkDenoiser, variables: PyTree[Array]) -> NetworkDenoiser:
@@ -265,13 +217,14 @@ def _run(
     done = saved = int(state.step)
     metrics, rate = folder / "metrics.jsonl", training.rate()
     _forget_after(done, metrics)
-    if done == training.steps and not on_process_zero(lambda: _is_known(done, metrics)):  # damaged
+    # unless damaged, they know it
+    if is_over(state, training) and not on_process_zero(lambda: _is_known(done, metrics)):
         again = {"step": done, "validation_loss": _checked(state, validate, done, folder, saved)}
         append_record(metrics, again)
     bar = tqdm(total=training.steps, initial=done, desc="train", disable=not progress)
     started = time.perf_counter()
     with bar:
-        while done < training.steps:
+        while not is_over(state, training):
             steps = min(training.block, training.steps - done)
             asked = time.perf_counter()
             block = source.at(done, steps, min(training.block, training.steps - done - steps))
@@ -291,9 +244,8 @@ def _run(
             due = done - saved >= training.checkpoint_every or done == training.steps
             if due:
                 loss = record["validation_loss"] = _checked(state, validate, done, folder, saved)
-                if training.keep == "best" and loss < float(state.best_loss):
-                    best = jax.tree.map(jnp.array, state.averaged)
-                    state = state._replace(best=best, best_loss=jnp.asarray(loss))
+                if training.keep == "best":
+                    state = with_best(state, loss, done)
             append_record(metrics, record)
             if due:
                 save(manager, done, state)

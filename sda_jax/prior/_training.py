@@ -7,7 +7,7 @@ from typing import Any
 import optax
 
 from sda_jax.core._component import component, static
-from sda_jax.core._errors import require_at_least, require_choice, require_positive
+from sda_jax.core._errors import ConfigError, require_at_least, require_choice, require_positive
 from sda_jax.diffusion._loss import UniformTime
 
 
@@ -31,6 +31,8 @@ class Training:
         keep: Whose averaged weights become the prior's: those of the "last" step, or those of the
             checkpoint whose validation loss was "best", for records so short that a network begins
             to learn them by heart.
+        patience: Checkpoints without a lower validation loss after which training ends early; None
+            for never. For `keep="best"`.
         shard_optimiser: Whether devices along the mesh's batch keep a share each of the optimiser's
             moments, which update their share of the weights. Rajbhandari et al. (2020), stage 1.
         seed: Folded with the experiment's: a training that goes on from another's weights wants
@@ -50,6 +52,7 @@ class Training:
     checkpoint_every: int = static(1024)
     validation_batches: int = static(16)
     keep: str = static("last")
+    patience: int | None = static(None)
     shard_optimiser: bool = static(False)
     seed: int = static(0)
 
@@ -60,6 +63,15 @@ class Training:
         require_positive("learning_rate", self.learning_rate)
         require_choice("decay", self.decay, ("linear", "cosine"))
         require_choice("keep", self.keep, ("last", "best"))
+        if self.patience is not None:
+            require_at_least("patience", self.patience, 1)
+            if self.keep != "best":
+                raise ConfigError(
+                    "patience",
+                    self.patience,
+                    f'None with keep="{self.keep}"',
+                    'Set training.keep to "best".',
+                )
         if self.clip is not None:
             require_positive("clip", self.clip)
 

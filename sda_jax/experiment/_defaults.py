@@ -14,7 +14,7 @@ from sda_jax.prior._training import Training
 
 # a record of one's own is short: what is learnt by heart is noticed early
 OWN: dict[str, Any] = {"keep": "best", "patience": 8, "checkpoint_every": 256}
-SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, **OWN)
+SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, weight_decay=1.0, **OWN)
 FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(-1.2, 1.8), block=32, **OWN)
 SMALLEST = 4  # points of the coarsest level of a U-Net
 

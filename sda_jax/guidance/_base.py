@@ -161,7 +161,8 @@ def innovation_gradient(
         x_hat: Posterior mean.
         covariance: `w -> V w`, the covariance of x given x_t.
         iterations: Of conjugate gradients, an evaluation of `covariance` each; linear operators of
-            few numbers, for short trajectories, are solved exactly, with a matrix that all members of an ensemble share.
+            few numbers, for short trajectories, are solved exactly, with a matrix that all members
+            of an ensemble share.
         errors: e and n, of x_hat and of y; None for zeros.
         inflation: Factor of V, which may differ from member to member.
     """

@@ -26,6 +26,8 @@ LESS = [
     (r"samples=\d+", "samples=8"),
     (r"obs, 33, 16,", "obs, 33, 4,"),
     (r"dataset\(8000,", "dataset(900,"),
+    (r"\(\"fast\", \"default\"\)", '("fast",)'),  # the default is drawn with below
+    (r"particles=\d+, search=\d+", "particles=2, search=4"),
 ]
 
 

@@ -13,6 +13,7 @@ from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
+from sda_jax.guidance._base import innovation_gradient, is_linear
 from sda_jax.observations._noise_models import Normal
 from sda_jax.observations._operators import row_norms_squared
 from sda_jax.samplers._counting import Evaluations
@@ -457,3 +458,26 @@ def test_standardised_law_is_consistent():
     mean, covariance = standardised(trajectory_distribution(CHAIN, 3), CHAIN.standardisation)
     np.testing.assert_allclose(np.diag(covariance), 1, rtol=1e-5)
     np.testing.assert_allclose(mean, 0)
+
+
+def test_two_sensors_at_one_place_are_one_more_precise_one():
+    """Though in single precision the matrix of their innovations is singular."""
+    x_hat, prior = jnp.zeros((6, 2)), lambda w: w
+    both = sda.Observation(np.ones((2, 3), np.float32), lambda x: jnp.stack([x[::2, 0]] * 2), 1e-4)
+    one = sda.Observation(np.ones(3, np.float32), lambda x: x[::2, 0], 1e-4 / np.sqrt(2))
+    found, expected = (innovation_gradient(obs, x_hat, prior, 20) for obs in (both, one))
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "operator, linear",
+    [
+        (lambda x: x[::2], True),
+        (lambda x: x @ jnp.ones((2, 3)) + 1, True),
+        (lambda x: jnp.abs(x), False),
+        (lambda x: jnp.where(x > 0, x, 0), False),
+        (lambda x: x * x[0], False),
+    ],
+)
+def test_linear_operators_are_told_from_others(operator, linear):
+    assert is_linear(operator, jnp.zeros((4, 2))) == linear

@@ -132,11 +132,12 @@ def test_resumed_equals_unbroken(tmp_path, source):
 def test_the_best_weights_are_those_of_the_checkpoint_with_the_lowest_loss(tmp_path):
     """Of a training whose data are few: the loss on others falls, then rises."""
     few = FromArray(sda.simulate(jax.random.key(3), CHAIN, 5, batch=2))
-    training = dataclasses.replace(SMALL, steps=600, block=30, checkpoint_every=30, keep="best")
+    training = dataclasses.replace(SMALL, steps=600, block=15, checkpoint_every=30, keep="best")
     training = dataclasses.replace(training, learning_rate=1e-2, decay="cosine")
     start = blank(32)
     found = run(tmp_path / "best", training, start, few)
-    losses = {r["step"]: r["validation_loss"] for r in metrics(tmp_path / "best")}
+    rows = [r for r in metrics(tmp_path / "best") if "validation_loss" in r]
+    losses = {r["step"]: r["validation_loss"] for r in rows}
     best = min(losses, key=losses.get)
     assert best < 600 and losses[best] < 0.9 * losses[600]
     last = dataclasses.replace(training, keep="last")
@@ -157,7 +158,7 @@ def test_the_best_weights_are_those_of_the_checkpoint_with_the_lowest_loss(tmp_p
     for _ in range(2):  # and asked for again when it is finished
         resumed = run(tmp_path / "resumed", impatient, start, few)
         np.testing.assert_array_equal(leaves(resumed), leaves(found))
-    assert metrics(tmp_path / "resumed")[-1]["step"] == best + 4 * 30
+    assert metrics(tmp_path / "resumed")[-1]["step"] == best + 3 * 30
 
 
 KILLED = """

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jax
+import numpy as np
 from jaxtyping import AbstractArray
 
 NUMBERS = (bool, int, float)
@@ -33,7 +34,7 @@ def is_of(value: Any, hint: Any) -> bool:
         return value is None
     if origin in (Union, types.UnionType):
         return any(is_of(value, each) for each in arguments)
-    if origin in (tuple, Sequence) or hint is tuple:
+    if origin in (tuple, list, Sequence) or hint in (tuple, list):
         return isinstance(value, tuple) and _are_of(value, arguments)
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(is_of(v, arguments[-1]) for v in value.values())
@@ -41,7 +42,7 @@ def is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint is int or hint is float:
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    if isinstance(hint, type) and issubclass(hint, (jax.Array, AbstractArray)):
+    if isinstance(hint, type) and issubclass(hint, (jax.Array, np.ndarray, AbstractArray)):
         return _is_numeric(value)
     if isinstance(hint, type):
         try:

@@ -24,6 +24,7 @@ WORDS = {
     "U": "text",
     "V": "records",
 }
+LARGEST = 2**63 - 1  # of integers, as files and devices have them
 REAL = "real numbers, NaN where one is missing"
 
 
@@ -55,8 +56,9 @@ def real_array(
     """
     if isinstance(value, (Tracer, jax.Array)):
         _require_real(argument, value, value.dtype, error)
-        traced = isinstance(value, Tracer) or value.dtype == jnp.float32
-        return value if traced else value.astype(jnp.float32)
+        if isinstance(value, Tracer) or value.dtype == jnp.float32:
+            return value
+        return jnp.asarray(_held(argument, np.asarray(value), np.float32, error))
     try:
         if any(map(is_open, jax.tree.leaves(value))):
             return jnp.asarray(value) if isinstance(value, (list, tuple)) else value
@@ -66,13 +68,19 @@ def real_array(
     except Exception as reason:  # whatever the class of the value raises
         got = f"a {type(value).__name__} that says {format(str(reason), '.60')}"
         raise _no_numbers(argument, "", got, error) from reason
+    small = _held(argument, found, dtype, error)
+    return float(found) if _is_number(value) else small
+
+
+def _held(argument: str, found: np.ndarray, dtype: Any, error: type[SDAError]) -> np.ndarray:
+    """Numbers in a precision that can hold them."""
     with np.errstate(over="ignore", under="ignore"):
         small = np.asarray(found, dtype)
     lost = np.isinf(small) & np.isfinite(found)
     if lost.any():
         most = np.finfo(small.dtype).max
         raise error(argument, found[lost][0], f"at most {most:.2g} in size", "Choose other units.")
-    return float(found) if _is_number(value) else small
+    return small
 
 
 def _is_number(value: Any) -> bool:
@@ -136,8 +144,13 @@ def whole_number(argument: str, value: Any, minimum: int = 1) -> int:
     """`value` as an integer of Python.
 
     Raises:
-        ConfigError: It is none, or below `minimum`.
+        ConfigError: It is none, below `minimum`, or of more than 64 bits.
     """
     require_whole(argument, value)
-    require_at_least(argument, operator.index(value), minimum)
-    return operator.index(value)
+    found = operator.index(value)
+    require_at_least(argument, found, minimum)
+    if found > LARGEST:
+        raise ConfigError(
+            argument, f"a number of {found.bit_length()} bits", f"at most {LARGEST}", "Lower it."
+        )
+    return found

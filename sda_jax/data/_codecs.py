@@ -37,9 +37,16 @@ def require_codecs(store: Path) -> None:
             for name in _filters(said):
                 if name.removeprefix("numcodecs.") not in CODECS:
                     _refuse(path, name)
+        group = (folder / ".zgroup").is_file()
         is_array = any(path.name == ".zarray" for path in found) or _is_array(found)
-        if not is_array and depth < DEPTH:
-            waiting += [(each, depth + 1) for each in folder.iterdir() if each.is_dir()]
+        inner = (
+            [each for each in folder.iterdir() if each.is_dir()] if group or not is_array else []
+        )
+        if inner and depth == DEPTH:
+            raise StorageError(
+                str(folder), "groups nested deeper", f"{DEPTH} levels at most", "Flatten the store."
+            )
+        waiting += [(each, depth + 1) for each in inner]
 
 
 def _is_array(found: list[Path]) -> bool:
@@ -58,12 +65,13 @@ def _filters(said: Any) -> Iterator[str]:
         for each in said:
             yield from _filters(each)
     elif isinstance(said, dict):
+        of_array = "shape" in said or "chunk_shape" in said  # not names of variables
         for key, value in said.items():
-            if key in ("compressor", "filters"):
+            if of_array and key in ("compressor", "filters"):
                 yield from _named(value, "id")
-            elif key in ("codecs", "index_codecs"):
+            elif of_array and key in ("codecs", "index_codecs"):
                 yield from _named(value, "name")
-            if key not in ("attributes", ".zattrs"):
+            if key != "attributes" and not key.endswith(".zattrs"):
                 yield from _filters(value)
 
 

@@ -48,12 +48,13 @@ def as_text(value: Any) -> str:
 
 
 def with_texts(dataset: xr.Dataset) -> xr.Dataset:
-    """The data set with attributes that are texts: a file may have `axis = 3` or an array of
-    units."""
-    for variable in dataset.variables.values():
-        for key in TEXTS:
-            if key in variable.attrs:
-                variable.attrs[key] = as_text(variable.attrs[key])
+    """The data set with texts as they were meant: a file may have `axis = 3` or an array of units,
+    and NetCDF's own library marks characters as ASCII whatever they are."""
+    for holder in (dataset, *dataset.variables.values()):
+        holder.attrs = {
+            name: as_text(value) if name in TEXTS or isinstance(value, str) else value
+            for name, value in holder.attrs.items()
+        }
     return dataset
 
 

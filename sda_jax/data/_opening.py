@@ -14,7 +14,6 @@ from h5py import h5g
 from sda_jax.core._errors import StorageError
 from sda_jax.data._codecs import require_codecs
 from sda_jax.data._conventions import with_texts
-from sda_jax.data._text import with_whole_texts
 from sda_jax.data._time_coordinates import has_other_dates
 from sda_jax.data._unreadable import reading
 from sda_jax.runtime._own_contents import require_own_contents
@@ -43,7 +42,7 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         _require_times(path, dataset, options)
         if path.is_dir() and not options["consolidated"]:
             _require_arrays(path / (group or ""), dataset)
-        return with_whole_texts(with_texts(dataset))
+        return with_texts(dataset)
 
 
 def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:

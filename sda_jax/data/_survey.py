@@ -68,13 +68,27 @@ def parts_of(archive: Archive, part: str) -> list[Range]:
 
 
 def runs(archive: Archive, survey: Survey, part: str, length: int) -> list[Range]:
+    """`stretches`, of which there must be some.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    found = stretches(archive, survey, part, length)
+    if not found:
+        raise ConfigError(
+            "training.segment",
+            length,
+            f"a stretch of as many states, without gaps, among those for {part}",
+            "Shorten training.segment (and window), or give more data.",
+        )
+    return found
+
+
+def stretches(archive: Archive, survey: Survey, part: str, length: int) -> list[Range]:
     """Stretches of a part with at least `length` states, evenly spaced and without gaps.
 
     No state is nearer than `length` to one of another part: held-out segments are not the
     neighbours of those trained on.
-
-    Raises:
-        ConfigError: There are none.
     """
     found: list[Range] = []
     gaps: dict[int, list[tuple[int, int]]] = {}
@@ -92,13 +106,6 @@ def runs(archive: Archive, survey: Survey, part: str, length: int) -> list[Range
                 at = max(at, gap[1])
             pieces.append((at, min(b, last)))
             found += [(i, p, q) for p, q in pieces if q - p >= length]
-    if not found:
-        raise ConfigError(
-            "training.segment",
-            length,
-            f"a stretch of as many states, without gaps, among those for {part}",
-            "Shorten training.segment (and window), or give more data.",
-        )
     return found
 
 

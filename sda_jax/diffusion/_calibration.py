@@ -56,7 +56,7 @@ def gated(
     return dataclasses.replace(denoiser, parameterisation=law)
 
 
-def gates(denoiser: NetworkDenoiser) -> str:
+def describe_gate(denoiser: NetworkDenoiser) -> str:
     """What `gated` found, for people."""
     law: SeriesPreconditioned = denoiser.parameterisation
     gate, widths = np.asarray(law.gate), np.asarray(law.widths)

@@ -72,7 +72,7 @@ class SeriesPreconditioned(Parameterisation):
             slopes = np.linalg.solve(rows.T @ rows + penalty, rows.T @ x.reshape(len(rows), -1))
             x = x - known @ slopes
             slopes = jnp.asarray(slopes, jnp.float32)
-        lags = unbiased_lags(x)[: odd_states(x.shape[1], x.shape[2])]
+        lags = unbiased_lags(x, odd_states(x.shape[1], x.shape[2]))
         return dataclasses.replace(self, lags=jnp.asarray(lags, jnp.float32), slopes=slopes)
 
     def unfitted(self) -> SeriesPreconditioned:

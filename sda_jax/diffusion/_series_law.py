@@ -30,11 +30,13 @@ def odd_states(length: int, channels: int) -> int:
     return most - (most % 2 == 0)
 
 
-def unbiased_lags(x: Float[np.ndarray, "m length channel"]) -> Float[np.ndarray, "lags c c"]:
-    """`E x_i x_{i+l}^T`, the mean over all pairs of states that segments hold."""
-    count = len(x) * np.arange(x.shape[1], 0, -1)
-    pairs = [np.einsum("mia,mib->ab", x[:, : x.shape[1] - k], x[:, k:]) for k in range(x.shape[1])]
-    return np.stack(pairs) / count[:, None, None]
+def unbiased_lags(
+    x: Float[np.ndarray, "m length channel"], count: int
+) -> Float[np.ndarray, "lags c c"]:
+    """`E x_i x_{i+l}^T` for `count` lags, the mean over all pairs of states that segments hold."""
+    m, length, _ = x.shape
+    pairs = [np.einsum("mia,mib->ab", x[:, : length - k], x[:, k:]) for k in range(count)]
+    return np.stack(pairs) / (m * (length - np.arange(count)))[:, None, None]
 
 
 @component
@@ -100,10 +102,13 @@ class SeriesLaw:
         """`C (C + r^2)^-1 x`."""
         if x.shape[-2] == self.states:
             return self._filtered(x, lambda v, r: v / (v + r**2), ratio)
-        windows = ComposedDenoiser(_Window(self), self.states, None, max(self.states // 4, 1))
+        windows = self._composed()
         flat = x.reshape(-1, *x.shape[-2:])
         ratios = jnp.broadcast_to(ratio, (*x.shape[:-2], 1, 1)).reshape(-1)
         return jax.vmap(windows)(flat, ratios).reshape(x.shape)
+
+    def _composed(self) -> ComposedDenoiser:
+        return ComposedDenoiser(_Window(self), self.states, None, max(self.states // 4, 1))
 
     def missing(self, x: Series, ratio: Ratio) -> Series:
         """`r^2 (C + r^2)^-1 x`."""
@@ -115,14 +120,14 @@ class SeriesLaw:
         """The covariance of the estimate's error times `w`."""
         if w.shape[-2] == self.states:
             return self._filtered(w, _error, ratio)
-        return ComposedDenoiser(_Window(self), self.states).covariance_times(w, ratio)
+        return self._composed().covariance_times(w, ratio)
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
         """A draw of that error."""
         if shape[-2] == self.states:
             white = jax.random.normal(key, shape)
             return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), ratio)
-        return ComposedDenoiser(_Window(self), self.states).draw_error(key, shape, ratio)
+        return self._composed().draw_error(key, shape, ratio)
 
     def seen_std(self, ratio: Ratio) -> Array:
         """Standard deviations by channel of series with noise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,11 +147,16 @@ def fitted(
     states, known = with_context(standardised, experiment.context)
     if isinstance(chosen, SpectralPreconditioned):
         return chosen.fitted(whole(states), experiment.training.segment)
-    if states.ndim != 3:
+    require_form(chosen, states.shape[2:-1])
+    return chosen.fitted(whole(states), None if known is None else whole(known))
+
+
+def require_form(parameterisation: Any, space: Sequence[int]) -> None:
+    """Raises `ConfigError` if a parameterisation of series is to be that of fields."""
+    if isinstance(parameterisation, SeriesPreconditioned) and len(space):
         raise ConfigError(
             "parameterisation",
             "SeriesPreconditioned",
-            f"one for fields: states have the shape {states.shape[2:]}",
+            f"one for fields: states have {' x '.join(map(str, space))} points",
             "Choose Preconditioned.",
         )
-    return chosen.fitted(whole(states), None if known is None else whole(known))

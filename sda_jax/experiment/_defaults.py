@@ -52,6 +52,8 @@ def completed(config: Experiment, grid: Grid, channels: int, context: int) -> Ex
         for f in dataclasses.fields(Training)
         if getattr(config.training, f.name) != getattr(plain, f.name)
     }
+    if theirs.get("keep") == "last":
+        theirs = {"patience": None} | theirs
     training = dataclasses.replace(chosen, **theirs)
     law = config.parameterisation
     if not grid and law == Experiment().parameterisation:

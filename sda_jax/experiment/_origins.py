@@ -25,7 +25,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
-from sda_jax.data._survey import Survey, runs, surveyed
+from sda_jax.data._survey import Survey, runs, stretches, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._series_law import odd_states
 from sda_jax.experiment._config import Experiment
@@ -34,6 +34,7 @@ from sda_jax.experiment._data import (
     batched,
     fitted,
     held_out,
+    require_form,
     require_system,
     simulate_dataset,
 )
@@ -179,6 +180,7 @@ class FileData:
         archive = open_archive(experiment.data.files)
         layout = archive.layout
         grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
+        require_form(experiment.parameterisation, [points for points, _ in grid])
         return cls(
             completed(experiment, grid, layout.state_shape[-1], layout.context_channels), archive
         )
@@ -207,22 +209,18 @@ class FileData:
             fitted(config, None, both, lambda parts=parts: self._series(found, parts))
             for parts in (("train",), ("train", "valid"))
         )
-        states = sum(last - first for _, first, last in held.runs)
-        return TrainingData(
-            source, validation, both, law, known, None, found.layout, states // segment, whole
-        )
+        beside = sum(last - first for _, first, last in held.runs) // segment
+        return TrainingData(source, validation, both, law, known, None, found.layout, beside, whole)
 
     def _series(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
         """Segments as long as the lags of series reach, or half of the longest stretch; from each
         part as many as its states are worth."""
         size = found.layout.state_shape[-1]
-        stretches = {
-            part: [last - first for _, first, last in runs(self.archive, found, part, 1)]
-            for part in ("train", *parts)
-        }
-        longest, segment = max(stretches["train"]), self.experiment.training.segment
+        train = [last - first for _, first, last in runs(self.archive, found, "train", 1)]
+        longest, segment = max(train), self.experiment.training.segment
         length = odd_states(min(longest, max(longest // 2, segment)), size)
-        states = {part: sum(n for n in stretches[part] if n >= length) for part in parts}
+        there = {part: stretches(self.archive, found, part, length) for part in parts}
+        states = {part: sum(last - first for _, first, last in r) for part, r in there.items()}
         most = min(SERIES_SEGMENTS, SERIES_NUMBERS // (length * size))
         key, drawn = stream(self.experiment.seed, "parameterisation"), []
         for part in parts:

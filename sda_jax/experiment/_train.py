@@ -16,7 +16,7 @@ from sda_jax.core._json import dumps, encode
 from sda_jax.core._keys import stream
 from sda_jax.core._requirements import require_path, require_untraced
 from sda_jax.data._files import Files
-from sda_jax.diffusion._calibration import gated, gates
+from sda_jax.diffusion._calibration import describe_gate, gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
@@ -91,7 +91,7 @@ def train_prior(
     key = stream(config.seed, "measured errors")
     if isinstance(trained.parameterisation, SeriesPreconditioned):
         trained = gated(key, trained, held_out, found.independent).of_length(None)
-        report(gates(trained))
+        report(describe_gate(trained))
         trained = _with_law(trained, found.whole)
     elif isinstance(trained.parameterisation, Parameterisation):
         trained = with_measured_errors(key, trained, held_out, found.valid)
@@ -99,14 +99,15 @@ def train_prior(
     losses = [r["validation_loss"] for r in read_records(home / "metrics.jsonl", CHECKED)]
     notes = {
         "training": encode(_part(config)),
-        "validation_loss": losses[-1] if config.training.keep == "last" else min(losses),
+        "validation_loss": min(losses) if config.training.keep == "best" else losses[-1],
     }
     on_process_zero(lambda: save_prior(folder / "prior", prior, notes))
     return prior
 
 
 def _with_law(denoiser: NetworkDenoiser, law: SeriesPreconditioned | None) -> NetworkDenoiser:
-    """The denoiser with mean and lags of another measurement, if there is one."""
+    """The denoiser with mean and lags of a longer record than its gate and widths were measured
+    with, if there is one."""
     if law is None:
         return denoiser
     measured = {"lags": law.lags, "slopes": law.slopes}

@@ -177,6 +177,9 @@ def innovation_gradient(
         basis = jnp.eye(m, dtype=residual.dtype).reshape(m, *residual.shape)
         rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
         known = observation.noise_covariance() + inflation * (rows + rows.T) / 2
+        # as much as single precision leaves open, where rows of y say the same
+        rounding = m * jnp.finfo(known.dtype).eps * jnp.max(jnp.diagonal(known))
+        known = known + rounding * jnp.eye(m)
         v = solve_factored(observation.cholesky(known), residual.reshape(-1))
         v = jnp.where(observation.observed, v.reshape(residual.shape), 0.0)
     else:

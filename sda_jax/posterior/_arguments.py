@@ -62,7 +62,8 @@ def check_samples(prior: Prior, length: int, samples: Any) -> int:
     samples = whole_number("samples", samples)
     size = BYTES * samples * length * math.prod(prior.state_shape)
     remedy = "Ask for fewer, or draw them onto disk: sda_jax.assimilate_to_file."
-    require_room(f"an ensemble of {samples} members", size, remedy)
+    devices = shares(BATCH) * shares(TIME)
+    require_room(f"an ensemble of {samples} members", size // devices, remedy)
     return samples
 
 
@@ -141,7 +142,7 @@ def check_length(prior: Prior, length: Any) -> int:
             "Ask for a longer trajectory.",
         )
     size = BYTES * length * math.prod(prior.state_shape)
-    require_room(f"a trajectory of {length} states", size, "Shorten it.")
+    require_room(f"a trajectory of {length} states", size // shares(TIME), "Shorten it.")
     return length
 
 

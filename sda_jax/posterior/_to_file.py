@@ -118,8 +118,6 @@ def draw_to_file(
     length = check_length(prior, length)
     samples = whole_number("samples", samples)
     size = (samples, length, *prior.state_shape)
-    remedy = "Ask for fewer members or a shorter trajectory, or choose another disk."
-    require_disk(path, BYTES * math.prod(size), remedy)
     truth = None if truth is None else _truth(truth, size[1:])
     guidance = default_guidance(prior, observation) if guidance is None else guidance
     denoiser, sampler = posterior_denoiser(
@@ -139,6 +137,8 @@ def draw_to_file(
     identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
+    fewer = "Ask for fewer members or a shorter trajectory, or choose another disk."
+    require_disk(path, BYTES * math.prod(size), fewer)
     parts = Parts(path, identity, (samples, *shape))
     todo = blocks(samples, chunk)
     with tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress) as bar:

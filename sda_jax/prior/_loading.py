@@ -133,6 +133,10 @@ def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray]]:
             f"a prior's folder or one of the shipped priors {shipped_priors()}",
             "Check the path.",
         ) from error
+    except OSError as error:
+        raise StorageError(
+            str(folder), f"{error}", "a prior that can be read", "Check the files and permissions."
+        ) from error
     except Exception as error:  # whatever the reader of weights makes of them
         raise StorageError(
             str(folder), f"{error}", "a whole prior", "It is damaged: save it again."

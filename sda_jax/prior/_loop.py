@@ -245,7 +245,7 @@ def _run(
             if due:
                 loss = record["validation_loss"] = _checked(state, validate, done, folder, saved)
                 if training.keep == "best":
-                    state = with_best(state, loss, done)
+                    state = with_best(state, loss)
             append_record(metrics, record)
             if due:
                 save(manager, done, state)

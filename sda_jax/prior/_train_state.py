@@ -20,7 +20,7 @@ from sda_jax.runtime._devices import scattered
 
 class TrainState(NamedTuple):
     """Everything that a training needs to go on. `best` are the averaged weights of the checkpoint
-    with the lowest validation loss, found at step `best_step`; nothing where the last are kept."""
+    with the lowest validation loss, `waited` checkpoints ago; nothing where the last are kept."""
 
     step: Array
     variables: PyTree[Array]
@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
     source: PyTree[Array]
     best: PyTree[Array]
     best_loss: Array
-    best_step: Array
+    waited: Array
 
 
 def streams(seed: int, training: Training) -> tuple[PRNGKey, PRNGKey, PRNGKey]:
@@ -74,20 +74,21 @@ def shardings(state: TrainState, training: Training) -> TrainState:
     return everywhere._replace(optimiser=moments.optimiser, source=shared.source)
 
 
-def with_best(state: TrainState, loss: float, step: int) -> TrainState:
-    """The state at a checkpoint of this validation loss, its averaged weights kept if there were
-    none better."""
+def with_best(state: TrainState, loss: float) -> TrainState:
+    """The state at a checkpoint of this validation loss: its averaged weights kept if there were
+    none better, one more checkpoint waited otherwise."""
+
+    def like(value: float, old: Array) -> Array:  # where the others are
+        return jax.device_put(jnp.asarray(value, old.dtype), old.sharding)
+
     if loss >= float(state.best_loss):
-        return state
+        return state._replace(waited=like(int(state.waited) + 1, state.waited))
     best = jax.tree.map(jnp.array, state.averaged)
-    kept = (jnp.asarray(loss, jnp.float32), jnp.asarray(step, jnp.int32))
-    return state._replace(best=best, best_loss=kept[0], best_step=kept[1])
+    kept = {"best_loss": like(loss, state.best_loss), "waited": like(0, state.waited)}
+    return state._replace(best=best, **kept)
 
 
 def is_over(state: TrainState, training: Training) -> bool:
-    """Whether the last step is taken, or the loss has not fallen for longer than patience lasts."""
-    done = int(state.step)
-    if training.patience is None:
-        return done >= training.steps
-    waited = done - int(state.best_step)
-    return done >= training.steps or waited > training.patience * training.checkpoint_every
+    """Whether the last step is taken, or patience is at an end."""
+    impatient = training.patience is not None and int(state.waited) >= training.patience
+    return int(state.step) >= training.steps or impatient

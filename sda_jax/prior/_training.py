@@ -30,7 +30,8 @@ class Training:
         validation_batches: Batches of the fixed validation set.
         keep: Whose averaged weights become the prior's: those of the "last" step, or those of the
             checkpoint whose validation loss was "best", for records so short that a network begins
-            to learn them by heart.
+            to learn them by heart. None for the last; `train_prior` takes the best where it
+            chooses the network for data of one's own.
         patience: Checkpoints without a lower validation loss after which training ends early; None
             for never. For `keep="best"`.
         shard_optimiser: Whether devices along the mesh's batch keep a share each of the optimiser's
@@ -51,7 +52,7 @@ class Training:
     block: int = static(128)
     checkpoint_every: int = static(1024)
     validation_batches: int = static(16)
-    keep: str = static("last")
+    keep: str | None = static(None)
     patience: int | None = static(None)
     shard_optimiser: bool = static(False)
     seed: int = static(0)
@@ -62,7 +63,8 @@ class Training:
         require_at_least("validation_batches", self.validation_batches, 1)
         require_positive("learning_rate", self.learning_rate)
         require_choice("decay", self.decay, ("linear", "cosine"))
-        require_choice("keep", self.keep, ("last", "best"))
+        if self.keep is not None:
+            require_choice("keep", self.keep, ("last", "best"))
         if self.patience is not None:
             require_at_least("patience", self.patience, 1)
             if self.keep != "best":

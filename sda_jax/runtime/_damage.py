@@ -29,6 +29,8 @@ def proves_damage(error: BaseException) -> bool:
     for each in causes(error):
         if isinstance(each, (zlib.error, EOFError, json.JSONDecodeError)):
             return True
+        if isinstance(each, OSError) and each.errno is not None:
+            continue  # the system's: permissions, a full disk, a name that is too long
         said = str(each).lower()
         if isinstance(each, READING) and any(proof in said for proof in PROOFS):
             return True

@@ -119,7 +119,9 @@ def read_json(
     """
     try:
         found = parse(read_text(path), finite)
-    except (OSError, ConfigError) as error:
+    except OSError as error:
+        raise StorageError(str(path), f"{error}", expected, "Check the file.") from error
+    except ConfigError as error:
         raise StorageError(str(path), f"{error}", expected, remedy) from error
     if not isinstance(found, dict):
         raise StorageError(str(path), f"a {type(found).__name__}", expected, remedy)

@@ -202,8 +202,8 @@ def main() -> None:
         print(w, flush=True)
     body = [
         f"{options.windows} windows of {LENGTH} hours in November and December 2013; "
-        f"{options.samples} members; prior of {options.steps} steps ({seconds:.0f} s of training) "
-        "on January to October. Observations have noise of "
+        f"{options.samples} members; prior of at most {options.steps} steps ({seconds:.0f} s of "
+        "training) on January to October. Observations have noise of "
         + ", ".join(f"{s:g} {UNITS[n]} ({n})" for n, s in NOISE.items())
         + ".\n",
         f"Analysis: reports of {' and '.join(s for s in STATIONS if s != HIDDEN)} every 6 hours; "

@@ -71,6 +71,6 @@ def test_impossible_settings_are_refused(key):
 
 def test_members_that_diverge_are_counted_with_the_level():
     observation = sda.Observation(np.ones((2, 1)), sda.Every(4, sda.Channels((0,))), std=0.3)
-    start = jnp.zeros((3, LENGTH, 2)).at[1].set(jnp.inf)
+    start = jnp.zeros((3, LENGTH, 2)).at[1].set(3e38)
     with pytest.raises(DivergenceError, match=r"1 of 3 members .* at sigma/mu = 0.5[^0-9]"):
         sda.find_modes(exact_prior(CHAIN, LENGTH), observation, start, GUIDANCE, level=0.5)

@@ -7,7 +7,7 @@ import pytest
 
 import sda_jax as sda
 from sda_jax import evaluation as metrics
-from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.core._errors import ConfigError
 from sda_jax.posterior._refinement import refine
 
 LENGTH, N = 6, 2048
@@ -72,7 +72,7 @@ def test_impossible_settings_are_refused(posterior):
         refine(jax.random.key(0), CHAIN, observation, start, size=0.0)
     with pytest.raises(ConfigError, match="system"):
         refine(jax.random.key(0), sda.KolmogorovFlow(), observation, start)
-    with pytest.raises(DivergenceError, match="1 of 4"):
+    with pytest.raises(ConfigError, match="ensemble: got 1 of 4 members"):
         bad = start.copy()
         bad[2] = np.nan
         refine(jax.random.key(0), CHAIN, observation, bad)

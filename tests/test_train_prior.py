@@ -86,7 +86,7 @@ def test_trajectories_and_files_are_given_a_network_where_none_is_named(tmp_path
         ),
         (simulated(2), QUICK, "trajectories: got 2; expected at least 3"),
         (simulated()[0], QUICK, r"data: got ndarray of shape \(16, 2\).*n, length"),
-        (simulated() * np.nan, QUICK, "data: got values that are not finite"),
+        (simulated() * np.nan, QUICK, "data: got values that are missing or not finite"),
         (3.0, QUICK, "data: got float"),
         ([], QUICK, "data.files.paths"),
         (simulated(), dataclasses.replace(QUICK, start="lorenz63"), "start: got lorenz63"),

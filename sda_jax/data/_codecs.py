@@ -55,7 +55,8 @@ def _is_array(found: list[Path]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, "the metadata of a Zarr store, JSON", finite=False)
+    again = "It is damaged: make it again."
+    return read_json(path, "the metadata of a Zarr store, JSON", again, finite=False)
 
 
 def _filters(said: Any) -> Iterator[str]:

@@ -53,9 +53,9 @@ class NetworkDenoiser:
 
     def of_length(self, length: int | None) -> NetworkDenoiser:
         """The denoiser of segments of so many states, None for any; see `Parameterisation`."""
-        if not isinstance(self.parameterisation, Parameterisation):
-            return self
-        return dataclasses.replace(self, parameterisation=self.parameterisation.of_length(length))
+        known = self.parameterisation
+        told = known.of_length(length) if isinstance(known, Parameterisation) else known
+        return self if told is known else dataclasses.replace(self, parameterisation=told)
 
     def init(self, key: PRNGKey, shape: tuple[int, ...]) -> PyTree[Array]:
         """Random weights for segments of shape `(L, *S)`."""

@@ -85,11 +85,14 @@ def ensemble_of(value: Any, state_shape: tuple[int, ...] | None = None, least: i
         states = "*state" if state_shape is None else ", ".join(map(str, state_shape))
         expected = f"at least {least} members (samples, length, {states})"
         raise ConfigError("ensemble", f"shape {shape}", expected, "Give one of `assimilate`.")
-    if not np.isfinite(np.asarray(members)).all():
+    whole = np.isfinite(np.asarray(members)).all(axis=tuple(range(1, len(shape))))
+    if not whole.all():
         raise ConfigError(
-            "ensemble", "members with values that are missing or not finite", "finite members",
+            "ensemble",
+            f"{np.sum(~whole)} of {shape[0]} members with values that are missing or not finite",
+            "finite members",
             "Leave them out.",
-        )  # fmt: skip
+        )
     return jnp.asarray(members, jnp.float32)
 
 

@@ -124,5 +124,5 @@ def read_json(
     except ConfigError as error:
         raise StorageError(str(path), f"{error}", expected, remedy) from error
     if not isinstance(found, dict):
-        raise StorageError(str(path), f"a {type(found).__name__}", expected, remedy)
+        raise StorageError(str(path), f"a {type(found).__name__}", expected, "Check the file.")
     return found

@@ -31,27 +31,20 @@ def require_codecs(store: Path) -> None:
     waiting = [(store, 0)]
     while waiting:
         folder, depth = waiting.pop()
-        found = [folder / name for name in METADATA if (folder / name).is_file()]
-        for path in found:
-            said = _read(path)
-            for name in _filters(said):
-                if name.removeprefix("numcodecs.") not in CODECS:
-                    _refuse(path, name)
-        group = (folder / ".zgroup").is_file()
-        is_array = any(path.name == ".zarray" for path in found) or _is_array(found)
-        inner = (
-            [each for each in folder.iterdir() if each.is_dir()] if group or not is_array else []
-        )
+        found = {name: folder / name for name in METADATA if (folder / name).is_file()}
+        said = {name: _read(path) for name, path in found.items()}
+        for name, metadata in said.items():
+            for codec in _filters(metadata):
+                if codec.removeprefix("numcodecs.") not in CODECS:
+                    _refuse(found[name], codec)
+        third = said.get("zarr.json", {}).get("node_type") == "array"
+        group = (folder / ".zgroup").is_file() or not (third or ".zarray" in said)
+        inner = [each for each in folder.iterdir() if group and each.is_dir()]
         if inner and depth == DEPTH:
             raise StorageError(
                 str(folder), "groups nested deeper", f"{DEPTH} levels at most", "Flatten the store."
             )
         waiting += [(each, depth + 1) for each in inner]
-
-
-def _is_array(found: list[Path]) -> bool:
-    third = [path for path in found if path.name == "zarr.json"]
-    return bool(third) and _read(third[0]).get("node_type") == "array"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
-from sda_jax.diffusion._measured_errors import ERROR_LEVELS
-from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.diffusion._measured_errors import error_ratios
 from sda_jax.diffusion._series import SeriesPreconditioned
 
 
@@ -39,13 +38,11 @@ def gated(
             channels.
         independent: How many of the segments do not overlap; None for all.
     """
-    schedule = denoiser.schedule
     law: SeriesPreconditioned = denoiser.parameterisation
     count = min(x.shape[0] * x.shape[1], independent or x.shape[0] * x.shape[1])
     open_ = dataclasses.replace(denoiser, parameterisation=dataclasses.replace(law, gate=None))
-    low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
-    ratios = jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
-    target, own, slope, scatter = _slopes(open_, x, jax.random.split(key, ERROR_LEVELS), ratios)
+    ratios = error_ratios(denoiser.schedule)
+    target, own, slope, scatter = _slopes(open_, x, jax.random.split(key, len(ratios)), ratios)
     tiny = jnp.finfo(jnp.float32).tiny
     by_chance = scatter / jnp.maximum(own**2, tiny) / count
     gate = jnp.clip(slope - by_chance / jnp.maximum(jnp.abs(slope), tiny), 0.0, 1.0)
@@ -60,8 +57,7 @@ def describe_gate(denoiser: NetworkDenoiser) -> str:
     """What `gated` found, for people."""
     law: SeriesPreconditioned = denoiser.parameterisation
     gate, widths = np.asarray(law.gate), np.asarray(law.widths)
-    low, high = (np.log(float(noise_ratio(denoiser.schedule, end))) for end in (0.0, 1.0))
-    ratios = np.exp(np.linspace(low, high, len(gate)))
+    ratios = np.asarray(error_ratios(denoiser.schedule))
     lines = ["network beside the best linear estimate, on what was held out:"]
     for k in range(2, len(gate), 4):
         if gate[k].max() > 0:

@@ -48,18 +48,17 @@ class DenoisingErrors:
         if self.errors is None:
             ratio = noise_ratio(schedule, t)
             return ratio / jnp.sqrt(1 + ratio**2)
-        logs = jnp.log(self.errors) / 2
-        below, weight = self._between(t, schedule)
-        return jnp.exp((1 - weight) * logs[below] + weight * logs[below + 1])
+        return jnp.exp(by_level(jnp.log(self.errors) / 2, t, schedule))
 
     def _correlation(self, t: Time, schedule: Schedule) -> Array:
-        below, weight = self._between(t, schedule)
-        known = jnp.asarray(self.correlations)
-        return (1 - weight) * known[below] + weight * known[below + 1]
+        return by_level(jnp.asarray(self.correlations), t, schedule)
 
-    def _between(self, t: Time, schedule: Schedule) -> tuple[Array, Array]:
-        """The measured level below time t and the weight of the one above."""
-        last = len(jnp.asarray(self.errors)) - 1
-        place = jnp.clip(noise_level(schedule, t), 0.0, 1.0) * last
-        below = jnp.minimum(jnp.floor(place).astype(int), last - 1)
-        return below, place - below
+
+def by_level(known: Float[Array, "levels ..."], t: Time, schedule: Schedule) -> Array:
+    """What was measured at noise levels that are evenly spaced in log(sigma/mu), at time t, whose
+    axes come first."""
+    last = len(known) - 1
+    place = jnp.clip(noise_level(schedule, t), 0.0, 1.0) * last
+    below = jnp.minimum(jnp.floor(place).astype(int), last - 1)
+    weight = (place - below).reshape(*jnp.shape(t), *(1,) * (known.ndim - 1))
+    return (1 - weight) * known[below] + weight * known[below + 1]

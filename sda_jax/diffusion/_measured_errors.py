@@ -19,6 +19,12 @@ from sda_jax.diffusion._stationary import autocovariance
 ERROR_LEVELS = 25  # noise levels of measured errors, four a decade
 
 
+def error_ratios(schedule: Schedule) -> Float[Array, " levels"]:
+    """sigma/mu of the levels at which errors are measured."""
+    low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
+    return jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
+
+
 def _errors(
     key: PRNGKey, x: Array, denoiser: NetworkDenoiser, schedule: Schedule, t: Time
 ) -> Float[Array, "batch length *state"]:
@@ -48,8 +54,7 @@ def with_measured_errors(
     """
     schedule = denoiser.schedule
     share = 1.0 if valid is None else valid.reshape(-1, valid.shape[-1]).mean(axis=0)
-    low, high = (jnp.log(noise_ratio(schedule, end)) for end in (0.0, 1.0))
-    ratios = jnp.exp(jnp.linspace(low, high, ERROR_LEVELS))
+    ratios = error_ratios(schedule)
     states = x.ndim == 4
 
     def at_level(

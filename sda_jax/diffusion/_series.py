@@ -13,6 +13,7 @@ from sda_jax.core._arrays import PRNGKey, Scalar, Time
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Schedule
+from sda_jax.diffusion._denoising_errors import by_level
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._schedules import noise_level, noise_ratio
 from sda_jax.diffusion._series_law import SeriesLaw, odd_states, unbiased_lags
@@ -131,7 +132,7 @@ class SeriesPreconditioned(Parameterisation):
         ratio, law, data = noise_ratio(schedule, t), self._law(x), x / schedule.mu(t)
         scale = law.error_std(ratio)
         if self.gate is not None:
-            scale = scale * by_level(self.gate, t, schedule)
+            scale = scale * _by_level(self.gate, t, schedule)
         return data - law.missing(self._anomaly(data), ratio) + scale * output
 
     def target(self, x: Series, noise: Series, t: Time, schedule: Schedule) -> Series:
@@ -159,7 +160,7 @@ class SeriesPreconditioned(Parameterisation):
         return data if self.mean is None else data - self.mean
 
     def _width(self, t: Time, schedule: Schedule) -> Array | float:
-        return 1.0 if self.widths is None else by_level(self.widths, t, schedule)
+        return 1.0 if self.widths is None else _by_level(self.widths, t, schedule)
 
     def _law(self, x: Series) -> SeriesLaw:
         law = SeriesLaw.of(self.lags, x.shape[-2]) if self.law is None else self.law
@@ -167,14 +168,9 @@ class SeriesPreconditioned(Parameterisation):
         return law
 
 
-def by_level(known: ByLevel, t: Time, schedule: Schedule) -> Float[Array, "*batch channel"]:
-    """What was measured at noise levels that are evenly spaced in log(sigma/mu), at time t; t may
-    have axes of size one after those of its batch."""
-    last = len(known) - 1
-    place = jnp.clip(noise_level(schedule, t), 0.0, 1.0) * last
-    below = jnp.minimum(jnp.floor(place).astype(int), last - 1)
-    weight = (place - below)[..., None]
-    found = (1 - weight) * jnp.asarray(known)[below] + weight * jnp.asarray(known)[below + 1]
+def _by_level(known: ByLevel, t: Time, schedule: Schedule) -> Float[Array, "*batch channel"]:
+    """`by_level`; t may have axes of size one after those of its batch."""
+    found = by_level(jnp.asarray(known), t, schedule)
     return found if jnp.ndim(t) == 0 else found.reshape(*jnp.shape(t)[:-1], -1)
 
 

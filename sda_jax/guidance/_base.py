@@ -173,10 +173,8 @@ def innovation_gradient(
     residual = observation.residual(prediction)
     small = residual.size <= SHARED_MATRIX and x_hat.size <= SHARED_STATES
     if small and is_linear(observation.operator, x_hat):
-        m = residual.size
-        basis = jnp.eye(m, dtype=residual.dtype).reshape(m, *residual.shape)
-        rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
-        known = observation.noise_covariance() + inflation * (rows + rows.T) / 2
+        m, predicted = residual.size, predicted_covariance(push, pull, covariance, residual)
+        known = observation.noise_covariance() + inflation * predicted
         # as much as single precision leaves open, where rows of y say the same
         rounding = m * jnp.finfo(known.dtype).eps * jnp.max(jnp.diagonal(known))
         known = known + rounding * jnp.eye(m)
@@ -199,6 +197,19 @@ def is_linear(operator: Operator, x: Trajectory) -> bool:
         # whatever a nonlinear operator's rules raise when they are transposed
         return False
     return True
+
+
+def predicted_covariance(
+    push: Callable[[Array], Array],
+    pull: Pull,
+    covariance: Callable[[Array], Array],
+    like: Array,
+) -> Array:
+    """`J V J^T` as a matrix, of as many rows as `like`, an array like y, has numbers."""
+    m = like.size
+    basis = jnp.eye(m, dtype=like.dtype).reshape(m, *like.shape)
+    rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
+    return (rows + rows.T) / 2
 
 
 def innovation_covariance(

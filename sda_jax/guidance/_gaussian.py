@@ -14,7 +14,13 @@ from sda_jax.core._errors import require_at_least, require_positive
 from sda_jax.core._protocols import Denoiser, Schedule
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
-from sda_jax.guidance._base import GuidanceMethod, GuidedDraws, Pull, innovation_gradient
+from sda_jax.guidance._base import (
+    GuidanceMethod,
+    GuidedDraws,
+    Pull,
+    innovation_gradient,
+    predicted_covariance,
+)
 from sda_jax.observations._observation import Observation
 
 ADAPTED = (0.1, 10.0)  # range of an inflation that follows the innovations
@@ -104,10 +110,8 @@ class GaussianCovariance(GuidanceMethod):
         factor, covariance = self._covariance(denoiser, observation, x_hat, t)
         prediction, push = jax.linearize(observation.operator, x_hat)
         pull = jax.linear_transpose(push, x_hat)
-        m = prediction.size
-        basis = jnp.eye(m, dtype=prediction.dtype).reshape(m, *prediction.shape)
-        rows = jax.vmap(lambda v: push(covariance(pull(v)[0])))(basis).reshape(m, m)
-        return observation.log_prob(prediction, factor * (rows + rows.T) / 2) + log_scale
+        predicted = predicted_covariance(push, pull, covariance, prediction)
+        return observation.log_prob(prediction, factor * predicted) + log_scale
 
     def draw(
         self, key: PRNGKey, denoiser: Denoiser, observation: Observation, x: Trajectory, t: Time

@@ -85,18 +85,9 @@ def assimilate(
         DivergenceError: Members that are not finite.
         ResourceError: The members of a chunk need more memory than is free.
     """
+    require_call("assimilate", key, prior, observation, context)
     found = _posterior(
-        "assimilate",
-        key,
-        prior,
-        observation,
-        length,
-        samples,
-        guidance,
-        sampler,
-        memory,
-        context,
-        progress,
+        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
     )
     warn(found.diagnosis)
     return found.ensemble
@@ -116,23 +107,13 @@ def draw_posterior(
 ) -> Posterior:
     """The ensemble of `assimilate`, with its diagnosis in place of warnings; arguments and errors
     as there."""
+    require_call("draw_posterior", key, prior, observation, context)
     return _posterior(
-        "draw_posterior",
-        key,
-        prior,
-        observation,
-        length,
-        samples,
-        guidance,
-        sampler,
-        memory,
-        context,
-        progress,
+        key, prior, observation, length, samples, guidance, sampler, memory, context, progress
     )
 
 
 def _posterior(
-    function: str,
     key: PRNGKey,
     prior: Prior,
     observation: Observation,
@@ -144,7 +125,6 @@ def _posterior(
     context: Any,
     progress: bool,
 ) -> Posterior:
-    require_call(function, key, prior, observation, context)
     length = check_length(prior, length)
     samples = check_samples(prior, length, samples)
     posterior, sampler = posterior_denoiser(

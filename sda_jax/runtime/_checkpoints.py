@@ -12,6 +12,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from sda_jax.core._errors import StorageError
+from sda_jax.runtime._damage import causes
 from sda_jax.runtime._processes import on_process_zero
 
 
@@ -96,9 +97,7 @@ def restore(manager: ocp.training.Checkpointer, step: int, like: Any) -> Any:
     except jax.errors.JaxRuntimeError:
         raise
     except Exception as error:
-        reason: BaseException = error
-        while reason.__cause__ is not None:
-            reason = reason.__cause__
+        reason = causes(error)[-1]
         raise StorageError(
             f"{manager.directory}/{step}",
             f"{type(reason).__name__}: {str(reason)[:300]}",

@@ -21,7 +21,7 @@ from sda_jax.posterior._cf import MEMBER
 from sda_jax.prior._loading import load_prior, shipped_priors
 from sda_jax.prior._loop import METRICS
 from sda_jax.runtime._files import read_json
-from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._hdf5 import attribute_of, read_hdf5
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import FORMAT
 
@@ -75,7 +75,7 @@ def _known(path: str) -> Callable[[str, tuple[type, ...]], str] | None:
         return next((f for marker, f in _FOLDERS if (place / marker).exists()), None)
     if place.name == "prior.json" or place.suffix == ".safetensors":
         return lambda path, classes: _prior(str(Path(path).parent), classes)
-    return (lambda path, classes: _hdf5(Path(path), classes)) if _is_ours(place) else None
+    return _hdf5 if attribute_of(place, "format") == FORMAT else None
 
 
 def _together(paths: list[str], group: str | None) -> list[str]:
@@ -87,14 +87,6 @@ def _together(paths: list[str], group: str | None) -> list[str]:
     except StorageError as error:
         reason = f"not one record: {error}"
     return [*(_trajectories([path], group) for path in paths), reason]
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with h5py.File(path) as file:
-            return file.attrs.get("format") == FORMAT
-    except OSError:
-        return False
 
 
 def _prior(path: str, classes: tuple[type, ...]) -> str:
@@ -204,9 +196,8 @@ _FOLDERS: tuple[tuple[str, Callable[[str, tuple[type, ...]], str]], ...] = (
 )
 
 
-def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
-    with h5py.File(path) as file:
-        kind = str(file.attrs.get("kind"))
+def _hdf5(path: str, classes: tuple[type, ...]) -> str:
+    kind = str(attribute_of(path, "kind"))
     with read_hdf5(path, kind) as file:
         shapes: list[str] = []
         file.visititems(

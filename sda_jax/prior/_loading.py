@@ -21,7 +21,7 @@ from sda_jax.core._json import decode, parse
 from sda_jax.core._kinds import is_of, written
 from sda_jax.core._protocols import Schedule
 from sda_jax.core._registry import registry
-from sda_jax.core._requirements import require_protocol
+from sda_jax.core._requirements import require_path, require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout, pack
 from sda_jax.diffusion._denoisers import NetworkDenoiser
@@ -29,7 +29,7 @@ from sda_jax.networks import Network
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import MEASURED, description_digest, named_leaves, weights_digest
 from sda_jax.runtime._files import read_text
-from sda_jax.runtime._versions import FORMAT_VERSION
+from sda_jax.runtime._versions import PRIOR_VERSION
 
 COMPONENTS = ("network", "schedule", "parameterisation", "standardisation", "context", "system")
 KINDS: dict[str, Any] = {
@@ -79,7 +79,7 @@ def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
         StorageError: There is no such prior, or it is damaged or of another version.
         ConfigError: It names an unknown class or field, or two of `components` have one name.
     """
-    folder, table = Path(path), registry(components)
+    folder, table = require_path("path", path), registry(components)
     if not folder.exists() and str(path) in shipped_priors():
         with resources.as_file(resources.files("sda_jax") / "weights" / str(path)) as real:
             return _load(real, table)
@@ -148,11 +148,11 @@ def _require_whole(folder: Path, description: Any) -> None:
     written."""
     if not isinstance(description, dict) or description.get("kind") != "prior":
         raise StorageError(str(folder), "another file", "a prior", "Name a prior's folder.")
-    if description.get("format_version") != FORMAT_VERSION:
+    if description.get("format_version") != PRIOR_VERSION:
         raise StorageError(
             str(folder),
             f"format version {description.get('format_version')}",
-            f"version {FORMAT_VERSION}",
+            f"version {PRIOR_VERSION}",
             "Save it again with this version of sda_jax.",
         )
     needed = (*COMPONENTS, "context_channels", "state_shape", "window")

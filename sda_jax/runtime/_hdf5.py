@@ -15,10 +15,11 @@ import numpy as np
 from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.core._requirements import require_path
 from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._own_contents import require_own_contents
-from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
+from sda_jax.runtime._versions import FORMAT, HDF5_VERSION, versions
 
 DIGEST = "sda_digest"
 BLOCK_BYTES = 2**16  # of small states and trajectories that lie together
@@ -52,7 +53,7 @@ def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """
     with hdf5_target(path) as disk, h5py.File(disk, "w", libver="v110") as file:
         file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["format_version"] = HDF5_VERSION
         file.attrs["kind"] = kind
         file.attrs["versions"] = json.dumps(versions())
         yield file
@@ -137,8 +138,20 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         StorageError: No such file, or it is damaged, of another program, kind or version, or reads
             other files.
     """
-    with _opened(Path(path), kind, lambda file: _check_header(Path(path), file, kind)) as file:
+    path = require_path("path", path)
+    with _opened(path, kind, lambda file: _check_header(path, file, kind)) as file:
         yield file
+
+
+def attribute_of(path: str | Path, name: str) -> str | None:
+    """An attribute of an HDF5 file of whatever program as text; None where it has none, or cannot
+    be read, which its readers say."""
+    try:
+        with h5py.File(path, "r") as file:
+            require_own_contents(path, h5g.open(file.id, b"/"))
+            return str(file.attrs[name])
+    except Exception:  # whatever HDF5 makes of it
+        return None
 
 
 def verify_hdf5(path: str | Path, kind: str) -> None:
@@ -153,7 +166,7 @@ def verify_hdf5(path: str | Path, kind: str) -> None:
             found, remedy = f"no attribute {DIGEST}", "Name the file as it was written."
             raise StorageError(str(path), found, f"a {kind} file of {FORMAT}", remedy)
 
-    with _opened(Path(path), kind, check) as file:
+    with _opened(require_path("path", path), kind, check) as file:
         read_all(file)
 
 
@@ -177,8 +190,8 @@ def _opened(
     damaged = complete, "It is damaged: make it again."
     with file:
         try:
-            check(file)
             require_own_contents(path, h5g.open(file.id, b"/"))
+            check(file)
             whole = file.attrs.get(DIGEST) == _digest(file)
         except SDAError:
             raise
@@ -227,10 +240,10 @@ def _check_header(path: Path, file: h5py.File, kind: str) -> None:
         found = f"format {attributes['format']}, kind {attributes['kind']}"
         expected = f"format {FORMAT}, kind {kind}"
         raise StorageError(str(path), found, expected, "Name another file.")
-    if attributes["format_version"] != str(FORMAT_VERSION):
+    if attributes["format_version"] != str(HDF5_VERSION):
         raise StorageError(
             str(path),
             f"format version {attributes['format_version']}",
-            f"version {FORMAT_VERSION}",
+            f"version {HDF5_VERSION}",
             "Make the file again with this version of sda_jax.",
         )

@@ -15,19 +15,18 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._errors import ConfigError, require_at_least, whole_number
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate_members
 from sda_jax.runtime._devices import scattered, sharding
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
-from sda_jax.runtime._memory import require_disk
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, together
+from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
 
 SPLITS = ("train", "valid", "test")

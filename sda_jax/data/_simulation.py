@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.core._errors import ConfigError, DivergenceError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import is_traced, require_protocol
 from sda_jax.runtime._devices import BATCH, over_batch, require_shared

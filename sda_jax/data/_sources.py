@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import System
+from sda_jax.core._record import static
 from sda_jax.data._simulation import advance, spun_up
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sda_jax.core._component import is_component
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, loads
+from sda_jax.core._record import is_component
 from sda_jax.core._registry import registry
 from sda_jax.observations._observation import Observation
 from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5

@@ -15,7 +15,8 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._keys import require_key
 from sda_jax.core._linalg import cholesky, solve_lower
-from sda_jax.core._numbers import is_open, real_array
+from sda_jax.core._loaded import is_open
+from sda_jax.core._numbers import real_array
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._checks import prediction_of

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import Operator, Trajectory
-from sda_jax.core._component import component, is_component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError, require_at_least
+from sda_jax.core._record import is_component, static
 from sda_jax.systems import _fields as fields
 from sda_jax.systems._fields import Field
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.core._errors import ConfigError, ObservationError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import real_array, whole_number
+from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.core._requirements import require_protocol, require_untraced
 from sda_jax.observations._checks import prediction_of, require_differentiable

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import ConfigError, DivergenceError, EnsembleWarning
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import ConfigError, DivergenceError, EnsembleWarning, whole_number
 from sda_jax.core._protocols import Adapts, Denoiser, Guidance, Sampler
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation

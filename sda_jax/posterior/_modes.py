@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sda_jax.core._arrays import Trajectory
-from sda_jax.core._errors import DivergenceError, require_positive
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import DivergenceError, require_positive, whole_number
 from sda_jax.core._protocols import Denoiser, Guidance, Schedule
 from sda_jax.core._requirements import require_untraced
 from sda_jax.diffusion._schedules import noise_ratio

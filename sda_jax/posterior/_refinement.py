@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import DivergenceError, ObservationError, require_positive
+from sda_jax.core._errors import DivergenceError, ObservationError, require_positive, whole_number
 from sda_jax.core._linalg import cholesky, solve_factored, solve_lower_transposed
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._observation import Observation, require_observation

@@ -15,8 +15,8 @@ from sda_jax.core._errors import (
     DivergenceError,
     require_at_most,
     require_positive,
+    whole_number,
 )
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Denoiser, Grid, LikelihoodGuidance
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import effective_share, ordered_resampling

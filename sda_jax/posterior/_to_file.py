@@ -18,9 +18,9 @@ from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._json import dumps
-from sda_jax.core._numbers import real_array, whole_number
+from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
 from sda_jax.core._requirements import require_path
 from sda_jax.core._units import Standardisation
@@ -40,9 +40,10 @@ from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._hdf5 import create_array
-from sda_jax.runtime._memory import Memory, needed_bytes, require_disk, run_if_fits
+from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, unaddressed, whole
+from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
 from sda_jax.samplers._driver import advance_members, begin_members, finish_members, island
 

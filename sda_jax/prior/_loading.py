@@ -28,6 +28,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.networks import Network
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import MEASURED, description_digest, named_leaves, weights_digest
+from sda_jax.prior._shipped import shipped_priors
 from sda_jax.runtime._files import read_text
 from sda_jax.runtime._versions import FORMAT_VERSION
 
@@ -60,12 +61,6 @@ class Parameterises(Protocol):
 
 
 PROTOCOLS = {"network": Network, "schedule": Schedule, "parameterisation": Parameterises}
-
-
-def shipped_priors() -> list[str]:
-    """Names of the priors that come with the package."""
-    folder = resources.files("sda_jax") / "weights"
-    return sorted(p.name for p in folder.iterdir() if (p / "prior.json").is_file())
 
 
 def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import real_array, whole_number
+from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.prior._prior import Prior, require_prior

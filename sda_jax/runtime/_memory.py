@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import resource
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ResourceError, require_at_least
+from sda_jax.core._record import static
 from sda_jax.runtime._processes import least
+from sda_jax.runtime._room import host_bytes, require_within
 
-GIB = 2**30
 CPU_MEMBERS = 64  # at once, beyond which a CPU gains nothing
 
 
@@ -79,59 +77,13 @@ def free_bytes() -> int | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    meminfo = Path("/proc/meminfo")
-    if device.platform != "cpu" or not meminfo.exists():
-        return None
-    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = 1024 * int(fields["MemAvailable"].split()[0])
-    group = Path("/sys/fs/cgroup")
-    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        free = min(free, max(limit - used, 0))
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        free = min(free, max(limit - pages * resource.getpagesize(), 0))
-    return free
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+    return host_bytes() if device.platform == "cpu" else None
 
 
 def require_room(what: str, size: int, remedy: str) -> None:
-    """Raises `ResourceError` if `size` bytes are more than the memory that is free.
-
-    Args:
-        what: That needs them.
-        size: In bytes.
-        remedy: What the user can lower.
-    """
-    free = free_bytes()
-    free = None if free is None else least(free)  # so that all processes go on or none
-    if free is not None and size > free:
-        raise ResourceError(
-            "memory",
-            f"{what} that needs {size / GIB:.1f} GiB",
-            f"at most the {free / GIB:.1f} GiB that are free",
-            remedy,
-        )
-
-
-def require_disk(path: Path, size: int, remedy: str) -> None:
-    """Raises `ResourceError` if `size` bytes are more than the disk of `path` has left."""
-    folder = next((p for p in path.absolute().parents if p.is_dir()), Path.cwd())
-    free = least(shutil.disk_usage(folder).free)
-    if size > free:
-        raise ResourceError(
-            str(path),
-            f"a file of {size / GIB:.1f} GiB",
-            f"at most the {free / GIB:.1f} GiB that are free on its disk",
-            remedy,
-        )
+    """Raises `ResourceError` if `size` bytes are more than the device's memory that is free;
+    arguments as those of `require_within`."""
+    require_within(what, size, free_bytes(), remedy)
 
 
 def needed_bytes(compiled: Any) -> int:

@@ -1,15 +1,37 @@
 """`sda-jax inspect` of the files that archives are made of."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 from own import save, waves
 
-from sda_jax.cli.main import main
+import sda_jax as sda
+from sda_jax.cli.main import COMMANDS, main
 
 
 def said(capsys, *arguments):
     status = main(["inspect", *map(str, arguments)])
     out, err = capsys.readouterr()
     return status, out + err
+
+
+def test_commands_start_without_what_they_do_not_need(tmp_path):
+    """JAX takes most of a second to import."""
+    observation = sda.Observation(np.zeros((5, 1)), sda.Every(4), std=0.4)
+    sda.save_observation(tmp_path / "seen.h5", observation, 17)
+    paths = [str(save(waves(4), tmp_path / "waves.nc")), str(tmp_path / "seen.h5")]
+    lines = [["--help"], ["--version"], ["inspect", *paths], *([c, "--help"] for c in COMMANDS)]
+    code = (
+        "import contextlib, sys; from sda_jax.cli.main import COMMANDS, main\n"
+        f"for line in {lines}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        assert main(line) == 0\n"
+        "assert not {'jax', 'flax', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "4 states in 1" in done.stdout and "an observation of 17 states by Every" in done.stdout
 
 
 def one_a_file(folder):

@@ -165,7 +165,7 @@ class GaussianCovariance(GuidanceMethod):
             return jnp.sum(observation.whitened(jnp.where(observation.observed, error, 0.0)) ** 2)
 
         keys = jax.random.split(jax.random.key(0), PROBES)
-        predicted = jnp.mean(jax.lax.map(expected, keys))
+        predicted = jnp.mean(jax.vmap(expected)(keys))
         excess = jnp.sum(innovation**2) - jnp.sum(observation.observed)
         found = jnp.clip(excess / jnp.where(predicted > 0, predicted, 1.0), *ADAPTED)
         return jnp.where(predicted > 0, found, 1.0)

@@ -22,13 +22,14 @@ from sda_jax.core._units import Standardisation
 from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._gaussian_noise import check_covariance, check_std
 from sda_jax.observations._laplace import gaussian_neighbour
+from sda_jax.observations._linear import row_norms_squared
 from sda_jax.observations._noise_models import (
     DrawsNoise,
     broadcast_parameters,
     check_noise_model,
     with_numbers,
 )
-from sda_jax.observations._operators import as_pytree, row_norms_squared
+from sda_jax.observations._operators import as_pytree
 
 NOISES = ("std", "covariance", "noise")
 

@@ -26,6 +26,7 @@ from sda_jax.posterior._arguments import (
     check_observation,
     check_samples,
     check_sizes,
+    particles_at_once,
     require_call,
 )
 from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
@@ -129,6 +130,13 @@ def _posterior(
     posterior, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
+    shape = (length, *prior.state_shape)
+
+    def needed(sampler: Sampler) -> int:
+        given = (key, jnp.arange(island(sampler)), posterior, prior.standardisation)
+        return needed_bytes(_draw.lower(*given, sampler, shape).compile())
+
+    sampler = particles_at_once(sampler, posterior, samples, shape, memory, needed)
     ensemble, report = _ensemble(key, prior, posterior, length, samples, sampler, memory, progress)
     fit = fits(observation, ensemble)
     return Posterior(ensemble, judged(*fit, jax.tree.map(whole, report)))

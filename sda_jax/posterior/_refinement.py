@@ -17,7 +17,7 @@ from sda_jax.core._protocols import GaussianSystem
 from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.posterior._arguments import LOOP, ensemble_of, require_call
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import run_in_chunks
 from sda_jax.systems._base import require_noise
 
 NEGLIGIBLE = 1e-6  # share of the mean precision
@@ -46,7 +46,7 @@ def refine(
     ensemble: Float[Array, "samples length *state"],
     steps: int = 64,
     size: float = 0.3,
-    chunk: int = 32,
+    chunk: int | None = None,
 ) -> Refined:
     """Corrects an ensemble by the simulator: every member makes MALA steps that leave
     `p(x_1) p(x_{2:L} | x_1) p(y | x)` as it is, with p(x_1) flat.
@@ -64,8 +64,8 @@ def refine(
         ensemble: In physical units.
         steps: Proposals for each member.
         size: Of a step, in units of the local posterior's width.
-        chunk: Members moved at once; each keeps a matrix of as many rows as a trajectory has
-            numbers.
+        chunk: Members moved at once, each with a matrix of as many rows as a trajectory has
+            numbers; None for as many as fit the memory, on CPU at most 64.
 
     Raises:
         ConfigError: Impossible numbers, or a system whose transition has no density.
@@ -75,7 +75,8 @@ def refine(
     """
     require_call("refine", key, observation, ensemble, remedy=LOOP)
     require_noise(system)
-    steps, chunk = whole_number("steps", steps), whole_number("chunk", chunk)
+    steps = whole_number("steps", steps)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
     require_positive("size", size)
     require_observation(observation)
     observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
@@ -88,9 +89,8 @@ def refine(
             f"the operator's shape {prediction.shape} for the ensemble's {members.shape[1]} states",
             "Reshape y or correct the operator.",
         )
-    chunk = min(chunk, len(members))
-    remedy = f"Lower chunk, the members refined at once ({chunk})."
-    found = run_if_fits(_refined, remedy, key, system, observation, members, steps, size, chunk)
+    given = (key, system, observation, members, steps, size)
+    found = run_in_chunks(_refined, given, len(members), chunk, "the members refined at once")
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
     if bad.any():
         raise DivergenceError(

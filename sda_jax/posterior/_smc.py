@@ -35,7 +35,7 @@ from sda_jax.posterior._arguments import (
 )
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import require_room, run_if_fits
+from sda_jax.runtime._memory import require_room, run_in_chunks
 
 DEFAULT_TWIST = GaussianCovariance()
 DEFAULT_GRID = LogSNR()
@@ -90,7 +90,7 @@ def twisted_smc(
     steps: int = 256,
     grid: Any = DEFAULT_GRID,
     threshold: float = 0.5,
-    chunk: int = 64,
+    chunk: int | None = None,
     context: Any = None,
 ) -> Particles:
     """Samples the posterior by particles that guided ancestral steps move and weights correct.
@@ -113,7 +113,7 @@ def twisted_smc(
         grid: Time grid.
         threshold: Effective sample size, as a share of the particles, below which they are
             resampled (`ordered_resampling`).
-        chunk: Particles moved at once.
+        chunk: Particles moved at once; None for as many as fit the memory, on CPU at most 64.
         context: See `assimilate`.
 
     Raises:
@@ -125,7 +125,7 @@ def twisted_smc(
     """
     require_call("twisted_smc", key, prior, observation, context, remedy=LOOP)
     particles, steps = whole_number("particles", particles), whole_number("steps", steps)
-    chunk = whole_number("chunk", chunk)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
     require_positive("threshold", threshold)
     require_at_most("threshold", threshold, 1)
     require_protocol("guidance", guidance, LikelihoodGuidance, "Use GaussianCovariance or SDA.")
@@ -136,11 +136,9 @@ def twisted_smc(
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)
-    remedy = f"Lower chunk, the particles moved at once ({chunk})."
-    found = run_if_fits(
-        _run, remedy, key, denoiser, standardised, guidance, grid, threshold,
-        (length, *prior.state_shape), particles, steps, min(chunk, particles),
-    )  # fmt: skip
+    shape = (length, *prior.state_shape)
+    given = (key, denoiser, standardised, guidance, grid, threshold, shape, particles, steps)
+    found = run_in_chunks(_run, given, particles, chunk, "the particles moved at once")
     if not bool(jnp.isfinite(found.log_evidence)):
         schedule = prior.denoiser.schedule
         last = int(jnp.argmin(jnp.isfinite(found.effective)))  # the first without any weight

@@ -49,26 +49,37 @@ def require_memory(memory: Any) -> None:
         )
 
 
-def members_that_fit(samples: int, unit: int, needed: Callable[[int], int]) -> int:
-    """The members to sample at once where nobody said: the most that the free memory takes.
+def members_that_fit(
+    count: int, needed: Callable[[int], int], unit: int = 1, most: int | None = None
+) -> int:
+    """What is computed at once where nobody said: as much as fits the free memory, by the compiled
+    program's own account of what it takes.
 
     Args:
-        samples: Members in all.
+        count: Members, particles or trajectories in all.
+        needed: Bytes that the program for so many at once takes. It is compiled for what is given
+            back, unless that is a single unit.
         unit: What their number must be a multiple of.
-        needed: Bytes that so many members need, which grow in proportion to them.
+        most: More than these gain nothing; None for no such number.
     """
+    chunk = -(-min(count, most or count) // unit) * unit
     free = free_bytes()
-    most = samples
-    if jax.default_backend() == "cpu":
-        most = min(samples, CPU_MEMBERS)
-    most = -(-most // unit) * unit
-    if free is None or most == unit:
-        return most
+    if free is None or chunk == unit:
+        return chunk
     free = least(free)  # so that all processes take as many
-    wanted = needed(most)
-    if wanted <= free:
-        return most
-    return max(unit, int(most * free / wanted) // unit * unit)
+    largest = chunk
+    while chunk > unit and (wanted := needed(chunk)) > free:
+        smaller = int(chunk * free / wanted)
+        if chunk < largest:  # a part of the memory does not grow with the chunk
+            smaller = min(smaller, chunk // 2)
+        chunk = max(smaller // unit, 1) * unit
+    return chunk
+
+
+def most_at_once() -> int | None:
+    """Members of an ensemble beyond which the device gains nothing; None where there is no such
+    number."""
+    return CPU_MEMBERS if jax.default_backend() == "cpu" else None
 
 
 def free_bytes() -> int | None:
@@ -111,3 +122,29 @@ def run_if_fits(function: Any, remedy: str, *arguments: Any) -> Any:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ResourceError("memory", "RESOURCE_EXHAUSTED", "enough", remedy) from error
+
+
+def run_in_chunks(
+    function: Any, arguments: tuple[Any, ...], count: int, chunk: int | None, what: str
+) -> Any:
+    """Calls a jitted function of many members that takes `chunk` of them at once, its last
+    argument.
+
+    Args:
+        function: What `jax.jit` gave.
+        arguments: Its positional arguments before the last.
+        count: Members in all.
+        chunk: As the user said; None for as many as fit the memory.
+        what: They are, for messages.
+
+    Raises:
+        ResourceError: They need more memory than is free.
+    """
+
+    def needed(chunk: int) -> int:
+        return needed_bytes(function.lower(*arguments, chunk).compile())
+
+    if chunk is None:
+        chunk = members_that_fit(count, needed, most=most_at_once())
+    chunk = min(chunk, count)
+    return run_if_fits(function, f"Lower chunk, {what} ({chunk}).", *arguments, chunk)

@@ -9,6 +9,7 @@ import pytest
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior
+from sda_jax.core._batches import evened, map_batches
 from sda_jax.core._errors import ResourceError
 from sda_jax.posterior import _assimilate as assimilating
 from sda_jax.posterior._arguments import particles_at_once
@@ -43,14 +44,31 @@ def test_as_many_as_fit(monkeypatch, fixed, each, unit, most):
 
     for count in (1, 7, 64, 1000):
         found = memory.members_that_fit(count, needed, unit, most)
-        top = -(-min(count, most or count) // unit) * unit
-        assert found % unit == 0 and unit <= found <= top
-        fitting = (1000 - fixed) // each // unit * unit
+        assert found % unit == 0 and unit <= found <= max(most or count + unit, unit)
         assert found == unit or fixed + each * found <= 1000
-        assert found >= min(top, fitting) / 2 - unit
+        fitting = min((1000 - fixed) // each, most or count) // unit * unit
+        assert -(-count // found) <= 2 * -(-count // max(fitting, unit))
+        assert -(-count // found) * found - count < unit * -(-count // found)  # little filled up
     assert len(asked) <= 4 * 10  # each is a compilation
     limit(monkeypatch, None)
     assert memory.members_that_fit(10**6, needed) == 10**6
+
+
+@pytest.mark.parametrize("count, most, batches", [(7, 7, 1), (10, 4, 3), (5, 64, 1), (9, 2, 5)])
+def test_batches_are_traced_once_and_filled_up(count, most, batches):
+    traces = []
+
+    def one(pair):
+        traces.append(1)
+        key, x = pair
+        return {"x": x + jax.random.normal(key, x.shape), "twice": 2 * x}
+
+    given = jax.random.split(jax.random.key(0), count), jnp.arange(2.0 * count).reshape(count, 2)
+    found = map_batches(one, given, most)
+    assert len(traces) == 1
+    assert -(-count // evened(count, most)) == batches and evened(count, most) <= most
+    for name, expected in jax.vmap(one)(given).items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_members_are_the_same_and_what_is_foreseen_fits(monkeypatch, given):

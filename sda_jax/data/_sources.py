@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey
+from sda_jax.core._batches import map_batches
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import System
@@ -138,7 +139,7 @@ class Replay(DeviceSource):
             return advance(key_path, self.system, start, self.length)
 
         keys = jax.random.split(key, self.trajectories)
-        simulations, buffer = jax.lax.map(fill, keys, batch_size=self._chunk)
+        simulations, buffer = map_batches(fill, keys, self._chunk)
         return jnp.zeros((), jnp.int32), simulations, buffer
 
     def draw(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sda_jax.core._arrays import Trajectory
+from sda_jax.core._batches import map_batches
 from sda_jax.core._errors import DivergenceError, require_positive, whole_number
 from sda_jax.core._protocols import Denoiser, Guidance, Schedule
 from sda_jax.core._requirements import require_untraced
@@ -150,7 +151,7 @@ def _climb(
 
         return jax.lax.scan(at, x, _ratios(schedule, level, levels))
 
-    return jax.lax.map(one, start, batch_size=chunk)
+    return map_batches(one, start, chunk)
 
 
 def _clusters(ends: np.ndarray, distance: float) -> np.ndarray:

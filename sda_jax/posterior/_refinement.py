@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
+from sda_jax.core._batches import map_batches
 from sda_jax.core._errors import DivergenceError, ObservationError, require_positive, whole_number
 from sda_jax.core._linalg import cholesky, solve_factored, solve_lower_transposed
 from sda_jax.core._protocols import GaussianSystem
@@ -162,7 +163,7 @@ def _refined(
 
     with jax.default_matmul_precision("highest"):
         keys = jax.random.split(key, len(members))
-        x, acceptance, distance, values = jax.lax.map(
-            one, (keys, members, jnp.roll(members, 1, axis=0)), batch_size=chunk
+        x, acceptance, distance, values = map_batches(
+            one, (keys, members, jnp.roll(members, 1, axis=0)), chunk
         )
     return Refined(x, acceptance, distance, values.T)

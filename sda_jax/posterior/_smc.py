@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._batches import map_batches
 from sda_jax.core._errors import (
     DivergenceError,
     require_at_most,
@@ -184,7 +185,7 @@ def _run(
         (places, log_weights, log_evidence), (i, t, s) = carry, now
         key_move, key_resample = jax.random.split(jax.random.fold_in(key_steps, i))
         keys = jax.random.split(key_move, count)
-        places, gained = jax.lax.map(lambda b: moved(b, t, s), (keys, places), batch_size=chunk)
+        places, gained = map_batches(lambda b: moved(b, t, s), (keys, places), chunk)
         log_weights, total, effective, lost = _weighed(log_weights, gained)
         due = effective < threshold
 
@@ -199,7 +200,7 @@ def _run(
 
         return jax.lax.cond(due, resampled, kept, places, log_weights), (effective, due, lost)
 
-    places = jax.lax.map(lambda x: looked_at(x, times[0]), x, batch_size=chunk)
+    places = map_batches(lambda x: looked_at(x, times[0]), x, chunk)
     log_weights, _, _, first_lost = _weighed(jnp.zeros(count), places.log_twist)
     start = (places, log_weights, jnp.zeros(()))
     now = (jnp.arange(steps), times[:-1], times[1:])

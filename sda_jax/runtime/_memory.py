@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from sda_jax.core._batches import evened
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ResourceError, require_at_least
 from sda_jax.core._record import static
@@ -61,8 +62,11 @@ def members_that_fit(
             back, unless that is a single unit.
         unit: What their number must be a multiple of.
         most: More than these gain nothing; None for no such number.
+
+    Returns:
+        A multiple of `unit` that leaves little to fill up in the last chunk.
     """
-    chunk = -(-min(count, most or count) // unit) * unit
+    chunk = evened(count, most or count, unit)
     free = free_bytes()
     if free is None or chunk == unit:
         return chunk
@@ -72,7 +76,7 @@ def members_that_fit(
         smaller = int(chunk * free / wanted)
         if chunk < largest:  # a part of the memory does not grow with the chunk
             smaller = min(smaller, chunk // 2)
-        chunk = max(smaller // unit, 1) * unit
+        chunk = evened(count, smaller, unit)
     return chunk
 
 

@@ -63,7 +63,7 @@ train() {  # CONFIG START STEPS: goes on from checkpoints; the prior in half pre
 }
 
 export -f experiments train
-export work python
+export work python out
 
 "$python" -c "import jax; print('devices', jax.devices(), 'jax', jax.__version__)" | tee -a "$out/log.txt"
 if [ "$tiny" = --tiny ]; then

@@ -6,15 +6,17 @@ What is slow to import is imported for what needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from sda_jax.core._errors import ConfigError, StorageError
-from sda_jax.core._json import parse
+from sda_jax.core._json import decode, parse
 from sda_jax.core._registry import known_names
-from sda_jax.prior._shipped import shipped_priors
+from sda_jax.prior._folder import MEASURED, read_prior
+from sda_jax.prior._shipped import shipped_folder, shipped_priors
 from sda_jax.runtime._files import read_json
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.runtime._records import read_records
@@ -96,31 +98,50 @@ def _is_ours(path: Path) -> bool:
 
 
 def _prior(path: str, classes: tuple[type, ...]) -> str:
-    if missing := _missing(Path(path) / "prior.json", classes):
-        return _unknown_prior(path, missing)
-    import jax
-
-    from sda_jax.prior._loading import load_prior
-
-    prior = load_prior(path, classes)
-    weights = sum(leaf.size for leaf in jax.tree.leaves(prior.denoiser.variables))
-    window = "any length" if prior.window is None else f"windows of {prior.window} states"
+    place = Path(path)
+    if not place.exists() and path in shipped_priors():
+        with resources.as_file(shipped_folder(path)) as real:
+            said, weights = read_prior(real)
+    else:
+        if missing := _missing(place / "prior.json", classes):
+            return _unknown_prior(path, missing)
+        said, weights = read_prior(place)
+    count = sum(array.size for name, array in weights.items() if not name.startswith(MEASURED))
+    window, network = said["window"], said["network"]
+    name = network.get("type") if isinstance(network, dict) else network
+    length = "any length" if window is None else f"windows of {window} states"
     lines = [
         f"{path}: a prior",
-        f"  states {prior.state_shape}, {window}, {weights:,} weights, "
-        f"{type(prior.denoiser.network).__name__}",
+        f"  states {_text(said['state_shape'])}, {length}, {count:,} weights, {name}",
     ]
-    if prior.system is not None:
-        lines.append(f"  of the system {prior.system}")
-    if prior.layout is not None:
-        lines += _layout(prior.layout)
-    notes_file = Path(path) / "prior.json"
-    if notes_file.exists():
-        notes = read_json(notes_file, "a prior").get("notes")
-        loss = notes.get("validation_loss") if isinstance(notes, dict) else None
-        if isinstance(loss, float):
-            lines.append(f"  validation loss {loss:.4f}")
+    if said["system"] is not None:
+        lines.append(f"  of the system {_text(said['system'])}")
+    if said.get("layout") is not None:
+        lines += _layout(_decoded(said["layout"]))
+    notes = said.get("notes")
+    loss = notes.get("validation_loss") if isinstance(notes, dict) else None
+    if isinstance(loss, float):
+        lines.append(f"  validation loss {loss:.4f}")
     return "\n".join(lines)
+
+
+def _decoded(layout: Any) -> Layout:
+    from sda_jax.data._layout import Axis, Channel, Constant, Layout
+
+    return decode(layout, {cls.__name__: cls for cls in (Layout, Axis, Channel, Constant)})
+
+
+def _text(data: Any) -> str:
+    """JSON of a component as Python would write the component."""
+    if isinstance(data, list):
+        inner = ", ".join(map(_text, data))
+        return f"({inner},)" if len(data) == 1 else f"({inner})"
+    if isinstance(data, dict) and "type" in data:
+        fields = (f"{name}={_text(value)}" for name, value in data.items() if name != "type")
+        return f"{data['type']}({', '.join(fields)})"
+    if isinstance(data, dict) and data.keys() == {"float"}:
+        return str(data["float"])
+    return repr(data)
 
 
 def _missing(path: Path, classes: tuple[type, ...]) -> list[str]:

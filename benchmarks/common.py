@@ -21,7 +21,8 @@ from sda_jax.runtime._compilations import cache_compilations
 from sda_jax.runtime._files import write_text
 from sda_jax.runtime._versions import versions
 
-RESULTS = Path(__file__).parent / "results"
+# where records go; another folder for a run whose records are not to be kept here
+RESULTS = Path(os.environ.get("SDA_RESULTS") or Path(__file__).parent / "results")
 
 
 def machine() -> str:

@@ -1,139 +1,161 @@
 """Score-based data assimilation in JAX: priors, observations and posteriors of trajectories."""
 
-from sda_jax import cli, evaluation, figures  # noqa: F401, folders to be seen
-from sda_jax.classical import kalman_smoother, particle_smoother
-from sda_jax.core import (
-    ConfigError,
-    Corrector,
-    Denoiser,
-    DivergenceError,
-    EnsembleWarning,
-    GaussianSystem,
-    Guidance,
-    ObservationError,
-    PopulationSampler,
-    Predictor,
-    ProcessError,
-    ResourceError,
-    Sampler,
-    SamplerState,
-    SDAError,
-    Standardisation,
-    StorageError,
-    System,
-    component,
-    static,
-)
-from sda_jax.data import Files, simulate
-from sda_jax.diffusion import (
-    Concentrated,
-    Cosine,
-    EvenTime,
-    Exponential,
-    Karras,
-    Linear,
-    LogNormalRatio,
-    LogSNR,
-    NoisePrediction,
-    Parameterisation,
-    Piecewise,
-    Preconditioned,
-    RectifiedFlow,
-    SpectralPreconditioned,
-    UniformTime,
-    VarianceExploding,
-)
-from sda_jax.experiment import (
-    Assimilation,
-    Case,
-    Data,
-    Evaluation,
-    Experiment,
-    ObservationFiles,
-    assimilate_files,
-    load_config,
-    score_posterior,
-    simulate_dataset,
-    train_prior,
-)
-from sda_jax.guidance import (
-    DPS,
-    MMPS,
-    SDA,
-    TMPD,
-    GaussianCovariance,
-    GuidanceMethod,
-    PiGDM,
-    StatisticalLinearization,
-    TweedieCovariance,
-)
-from sda_jax.networks import ResidualMLP, TemporalConv, UNet
-from sda_jax.observations import (
-    At,
-    Chain,
-    Channels,
-    Coarsen,
-    Crop,
-    Every,
-    FirstMinusLast,
-    Interpolate,
-    Mask,
-    Observation,
-    Poisson,
-    Ring,
-    Saturate,
-    StudentT,
-    Subsample,
-    Vorticity,
-    combine,
-    load_observation,
-    observe,
-    save_observation,
-)
-from sda_jax.posterior import (
-    Diagnosis,
-    Modes,
-    Posterior,
-    assimilate,
-    assimilate_to_file,
-    count_evaluations,
-    diagnose,
-    draw_posterior,
-    find_modes,
-    load_diagnosis,
-    load_posterior,
-    presets,
-    refine,
-    sample,
-    twisted_smc,
-)
-from sda_jax.prior import Prior, Training, load_prior, log_prob, save_prior
-from sda_jax.runtime import Memory, use_mesh
-from sda_jax.samplers import (
-    Ancestral,
-    Candidates,
-    Correctors,
-    DPMSolverPP2M,
-    ExponentialIntegrator,
-    Gibbs,
-    Heun,
-    Langevin,
-    LeimkuhlerMatthews,
-    Memoryless,
-    Population,
-    PredictorCorrector,
-    RepeatedMoves,
-    draw,
-)
-from sda_jax.systems import (
-    DampedSpring,
-    GaussianTransition,
-    KolmogorovFlow,
-    Lorenz63,
-    Lorenz96,
-    LotkaVolterra,
-    VectorAutoregression,
-)
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax import (  # noqa: F401, folders to be seen
+        classical,
+        cli,
+        core,
+        data,
+        diffusion,
+        evaluation,
+        experiment,
+        figures,
+        guidance,
+        networks,
+        observations,
+        posterior,
+        prior,
+        runtime,
+        samplers,
+        systems,
+    )
+    from sda_jax.classical import kalman_smoother, particle_smoother
+    from sda_jax.core import (
+        ConfigError,
+        Corrector,
+        Denoiser,
+        DivergenceError,
+        EnsembleWarning,
+        GaussianSystem,
+        Guidance,
+        ObservationError,
+        PopulationSampler,
+        Predictor,
+        ProcessError,
+        ResourceError,
+        Sampler,
+        SamplerState,
+        SDAError,
+        Standardisation,
+        StorageError,
+        System,
+        component,
+        static,
+    )
+    from sda_jax.data import Files, simulate
+    from sda_jax.diffusion import (
+        Concentrated,
+        Cosine,
+        EvenTime,
+        Exponential,
+        Karras,
+        Linear,
+        LogNormalRatio,
+        LogSNR,
+        NoisePrediction,
+        Parameterisation,
+        Piecewise,
+        Preconditioned,
+        RectifiedFlow,
+        SpectralPreconditioned,
+        UniformTime,
+        VarianceExploding,
+    )
+    from sda_jax.experiment import (
+        Assimilation,
+        Case,
+        Data,
+        Evaluation,
+        Experiment,
+        ObservationFiles,
+        assimilate_files,
+        load_config,
+        score_posterior,
+        simulate_dataset,
+        train_prior,
+    )
+    from sda_jax.guidance import (
+        DPS,
+        MMPS,
+        SDA,
+        TMPD,
+        GaussianCovariance,
+        GuidanceMethod,
+        PiGDM,
+        StatisticalLinearization,
+        TweedieCovariance,
+    )
+    from sda_jax.networks import ResidualMLP, TemporalConv, UNet
+    from sda_jax.observations import (
+        At,
+        Chain,
+        Channels,
+        Coarsen,
+        Crop,
+        Every,
+        FirstMinusLast,
+        Interpolate,
+        Mask,
+        Observation,
+        Poisson,
+        Ring,
+        Saturate,
+        StudentT,
+        Subsample,
+        Vorticity,
+        combine,
+        load_observation,
+        observe,
+        save_observation,
+    )
+    from sda_jax.posterior import (
+        Diagnosis,
+        Modes,
+        Posterior,
+        assimilate,
+        assimilate_to_file,
+        count_evaluations,
+        diagnose,
+        draw_posterior,
+        find_modes,
+        load_diagnosis,
+        load_posterior,
+        presets,
+        refine,
+        sample,
+        twisted_smc,
+    )
+    from sda_jax.prior import Prior, Training, load_prior, log_prob, save_prior
+    from sda_jax.runtime import Memory, use_mesh
+    from sda_jax.samplers import (
+        Ancestral,
+        Candidates,
+        Correctors,
+        DPMSolverPP2M,
+        ExponentialIntegrator,
+        Gibbs,
+        Heun,
+        Langevin,
+        LeimkuhlerMatthews,
+        Memoryless,
+        Population,
+        PredictorCorrector,
+        RepeatedMoves,
+        draw,
+    )
+    from sda_jax.systems import (
+        DampedSpring,
+        GaussianTransition,
+        KolmogorovFlow,
+        Lorenz63,
+        Lorenz96,
+        LotkaVolterra,
+        VectorAutoregression,
+    )
 
 __all__ = [
     "DPS",
@@ -264,25 +286,4 @@ __all__ = [
     "use_mesh",
 ]
 
-FOLDERS = (
-    "classical",
-    "cli",
-    "core",
-    "data",
-    "diffusion",
-    "evaluation",
-    "experiment",
-    "figures",
-    "guidance",
-    "networks",
-    "observations",
-    "posterior",
-    "prior",
-    "runtime",
-    "samplers",
-    "systems",
-)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, *FOLDERS])
+__getattr__, __dir__ = exports(__name__)

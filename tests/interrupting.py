@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 
 

@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from sda_jax.core._registry import known_names, registry
+
 PACKAGE = ROOT / "sda_jax"
 
 
@@ -83,8 +85,8 @@ def test_nothing_but_public_names_and_folders_is_visible():
 
     folders = set(documented_order()) - {"weights"}
     assert set(dir(sda_jax)) == set(sda_jax.__all__) | folders
-    shown = {name for name in vars(sda_jax) if not name.startswith("_")}
-    assert shown - set(sda_jax.__all__) == folders | {"FOLDERS"}
+    for name in dir(sda_jax):
+        assert getattr(sda_jax, name) is not None
 
 
 def test_modules_inside_folders_have_private_names():
@@ -97,11 +99,18 @@ def test_modules_inside_folders_have_private_names():
 def test_folders_export_what_they_list():
     import importlib
 
+    registered = []
     for folder in set(documented_order()) - {"weights", "cli"}:
         module = importlib.import_module(f"sda_jax.{folder}")
         assert len(module.__all__) == len(set(module.__all__))
         for name in module.__all__:
-            assert hasattr(module, name), (folder, name)
+            assert getattr(module, name) is not None, (folder, name)
+        assert dir(module) == sorted(module.__all__)
+        registered += vars(module).get("COMPONENTS", [])
+        with pytest.raises(AttributeError, match=f"'sda_jax.{folder}' has no attribute 'absent'"):
+            module.absent  # noqa: B018
+    assert set(registered) == set(registry()) == known_names()
+    assert len(registered) == len(set(registered))
 
 
 def test_keys_come_first():

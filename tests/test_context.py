@@ -15,8 +15,9 @@ from sda_jax.diffusion._composition import ComposedDenoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser, predicted_noise
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
+from sda_jax.prior._folder import description_digest
 from sda_jax.prior._loading import load_prior
-from sda_jax.prior._saving import description_digest, save_prior
+from sda_jax.prior._saving import save_prior
 
 NETWORKS = [
     (ResidualMLP(width=16, blocks=1), (5, 3), 5),

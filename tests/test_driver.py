@@ -10,8 +10,9 @@ from interrupting import interrupted, interruptible
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._protocols import PopulationSampler, Sampler, SamplerState
+from sda_jax.core._record import static
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.posterior._files import load_posterior
 from sda_jax.samplers import draw

@@ -13,9 +13,9 @@ from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.guidance._base import innovation_gradient, is_linear
+from sda_jax.guidance._base import innovation_gradient
+from sda_jax.observations._linear import WithRowNorms, is_linear, row_norms_squared
 from sda_jax.observations._noise_models import Normal
-from sda_jax.observations._operators import row_norms_squared
 from sda_jax.samplers._counting import Evaluations
 
 METHODS = [
@@ -433,6 +433,29 @@ def test_row_norms(key):
     mean = row_norms_squared(lambda x: x.reshape(500, 4).mean(1), jnp.zeros(2000))
     np.testing.assert_allclose(mean.mean(), 0.25, rtol=0.1)
     assert (mean > 0).all()
+
+
+@pytest.mark.parametrize(
+    "method, noise, operator, known",
+    [
+        (sda.SDA(), {"std": 0.3}, lambda x: 3 * x[::2], True),
+        (sda.SDA(), {"std": 0.3}, lambda x: x**2, False),
+        (sda.DPS(), {"std": 0.3}, lambda x: 3 * x[::2], True),
+        (sda.GaussianCovariance(4), {"noise": sda.StudentT(0.3, 4.0)}, lambda x: x[:, :1], True),
+    ],
+    ids=["SDA", "square", "DPS", "noise model"],
+)
+@pytest.mark.parametrize("limit", [0, 256])
+def test_what_is_the_same_for_all_states_is_computed_once(
+    monkeypatch, key, method, noise, operator, known, limit
+):
+    """By the estimate, too: which directions are drawn does not depend on the state."""
+    monkeypatch.setattr("sda_jax.observations._linear.EXACT_LIMIT", limit)
+    x = jax.random.normal(key, (LENGTH, 2))
+    posterior = method(PRIOR.denoiser, sda.Observation(operator(x) + 0.1, operator, **noise))
+    once = jax.jit(lambda posterior: posterior.prepared(x.shape))(posterior)
+    assert isinstance(once.observation.operator, WithRowNorms) == known
+    np.testing.assert_allclose(once(x, 0.4), posterior(x, 0.4), rtol=1e-5, atol=1e-5)
 
 
 def test_impossible_settings_are_refused():

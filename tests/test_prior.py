@@ -16,8 +16,8 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._parameterisations import NoisePrediction, Preconditioned
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.networks import ResidualMLP, TemporalConv, UNet
+from sda_jax.prior._folder import description_digest
 from sda_jax.prior._loading import shipped_priors
-from sda_jax.prior._saving import description_digest
 
 
 def make(network, parameterisation=Preconditioned(), window=None, system=None):

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 import sda_jax as sda
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._record import static
 from sda_jax.diffusion._schedules import Cosine, Exponential, Linear
 
 ALIKE = [

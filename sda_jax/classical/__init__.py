@@ -1,12 +1,17 @@
 """Exact and asymptotically exact posteriors, to measure against."""
 
-from sda_jax.classical._kalman import (
-    GaussianTrajectory,
-    exact_prior,
-    kalman_smoother,
-    trajectory_distribution,
-)
-from sda_jax.classical._particle import bootstrap_filter, particle_smoother
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.classical._kalman import (
+        GaussianTrajectory,
+        exact_prior,
+        kalman_smoother,
+        trajectory_distribution,
+    )
+    from sda_jax.classical._particle import bootstrap_filter, particle_smoother
 
 __all__ = [
     "GaussianTrajectory",
@@ -16,3 +21,5 @@ __all__ = [
     "particle_smoother",
     "trajectory_distribution",
 ]
+
+__getattr__, __dir__ = exports(__name__)

@@ -8,32 +8,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.common import Arguments, nothing_but_files, run
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._json import dumps
-from sda_jax.experiment._cases import (
-    case_of_file,
-    configured_prior,
-    describe_run,
-    draw_case,
-    sampling_arguments,
-)
-from sda_jax.experiment._config import Experiment
-from sda_jax.experiment._files import (
-    ObservationFiles,
-    assimilate_files,
-    require_layout,
-    summary_path,
-)
-from sda_jax.observations._files import save_observation
-from sda_jax.posterior._arguments import check_observation
-from sda_jax.posterior._files import load_diagnosis
-from sda_jax.posterior._to_file import draw_to_file
-from sda_jax.runtime._claims import claim
-from sda_jax.runtime._hdf5 import read_hdf5
-from sda_jax.runtime._processes import is_process_zero, on_process_zero, whole
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +57,14 @@ def assimilate(arguments: Arguments) -> None:
 
 def _files(arguments: Arguments) -> None:
     """Writes a CF data set; interrupted, it goes on where it stopped."""
+    from sda_jax.experiment._cases import configured_prior
+    from sda_jax.experiment._files import (
+        ObservationFiles,
+        assimilate_files,
+        require_layout,
+        summary_path,
+    )
+
     config, options = arguments.config, arguments.options
     prior = configured_prior(config, options.output, arguments.components)
     layout = require_layout(prior, "Use --case or --observation with it.")
@@ -106,6 +90,21 @@ def _files(arguments: Arguments) -> None:
 def _case(arguments: Arguments) -> None:
     """Writes `<case>/observation.h5` and `<case>/posterior.h5`; interrupted, it goes on where it
     stopped."""
+    from sda_jax.core._json import dumps
+    from sda_jax.experiment._cases import (
+        case_of_file,
+        configured_prior,
+        describe_run,
+        draw_case,
+        sampling_arguments,
+    )
+    from sda_jax.observations._files import save_observation
+    from sda_jax.posterior._arguments import check_observation
+    from sda_jax.posterior._files import load_diagnosis
+    from sda_jax.posterior._to_file import draw_to_file
+    from sda_jax.runtime._claims import claim
+    from sda_jax.runtime._processes import is_process_zero, on_process_zero, whole
+
     config, options = arguments.config, arguments.options
     prior = configured_prior(config, options.output, arguments.components)
     chosen = (options.case, options.index)
@@ -142,6 +141,10 @@ def _case(arguments: Arguments) -> None:
 
 def _spread(path: Path) -> float:
     """Root of the mean variance of a posterior file's members, a few states at a time."""
+    import numpy as np
+
+    from sda_jax.runtime._hdf5 import read_hdf5
+
     variances = []
     with read_hdf5(path, "posterior") as file:
         ensemble = file["ensemble"]
@@ -157,4 +160,4 @@ def _spread(path: Path) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/assimilate.py."""
-    return run(assimilate, str(__doc__), arguments, Experiment(), _options)
+    return run(assimilate, str(__doc__), arguments, nothing_but_files, _options)

@@ -1,4 +1,7 @@
-"""What the commands share: arguments, and errors as messages."""
+"""What the commands share: arguments, and errors as messages.
+
+A command's module imports the pipeline where it runs, so that --help does not wait for JAX.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,21 @@ import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FunctionType
-from typing import Any, NamedTuple
-
-import jax
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sda_jax.core._errors import ProcessError, SDAError
 from sda_jax.core._registry import classes_in, import_components, registry
-from sda_jax.experiment._config import Experiment, load_config, override
 from sda_jax.runtime._claims import leave_bare
-from sda_jax.runtime._compilations import cache_compilations
-from sda_jax.runtime._devices import use_mesh
-from sda_jax.runtime._processes import REMEDY, is_process_zero, join, require_same
+from sda_jax.runtime._processes import (
+    REMEDY,
+    is_process_zero,
+    join,
+    process_index,
+    require_same,
+)
+
+if TYPE_CHECKING:
+    from sda_jax.experiment._config import Experiment
 
 LOCALE = (
     "%s: this locale has no such characters in names of files. Set PYTHONUTF8=1 or LC_ALL=C.UTF-8."
@@ -97,11 +104,18 @@ def _parser(command: str, description: str, config_required: bool) -> argparse.A
     return parser
 
 
+def nothing_but_files() -> Experiment:
+    """The experiment of a command that is given no config."""
+    from sda_jax.experiment._config import Experiment
+
+    return Experiment()
+
+
 def run(
     command: FunctionType,
     description: str,
     arguments: list[str] | None = None,
-    default: Experiment | None = None,
+    default: Callable[[], Experiment] | None = None,
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None,
     name: str = "files",
 ) -> int:
@@ -111,7 +125,7 @@ def run(
         command: What to do.
         description: For --help.
         arguments: The command line; None for the process's own.
-        default: The experiment if --config is not given; None makes it required.
+        default: Gives the experiment if --config is not given; None makes it required.
         add_options: Adds the command's own options.
         name: Of the default's output folder below runs/.
 
@@ -122,18 +136,21 @@ def run(
     parser = _parser(command.__name__, description, config_required=default is None)
     add_options(parser)
     options, rest = parser.parse_known_args(arguments)
+    from sda_jax.experiment._config import load_config, override
+    from sda_jax.runtime._compilations import cache_compilations
+    from sda_jax.runtime._devices import use_mesh
+
     process = ""
     try:
         where = (options.coordinator, options.processes, options.process)
         if options.distributed or any(w is not None for w in where):
             join(*where)
-            process = f"process {jax.process_index()}: "
+            process = f"process {process_index()}: "
         with _quiet(), _lost_processes():
-            config, doc = (
-                (default or Experiment(), "")
-                if options.config is None
-                else load_config(options.config)
-            )
+            if options.config is None and default is not None:
+                config, doc = default(), ""
+            else:
+                config, doc = load_config(options.config)
             config = override(config, ["--help"] if options.fields else rest, doc)
             components = (*import_components(options.components), *classes_in(config))
             registry(components)  # two classes of one name are refused before anything is done
@@ -186,6 +203,8 @@ def _quiet() -> Generator[None, None, None]:
 @contextlib.contextmanager
 def _lost_processes() -> Generator[None, None, None]:
     """Makes a message of the runtime's error that shows in others when a process is gone."""
+    import jax
+
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

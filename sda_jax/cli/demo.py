@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sda_jax.cli.common import Arguments, run
-from sda_jax.core._json import dumps
-from sda_jax.core._protocols import Timed
-from sda_jax.experiment._cases import case_of_file, configured_prior, describe_run, draw_case
-from sda_jax.experiment._comparison import reference_ensembles, score_case
-from sda_jax.experiment._demo import demo_experiment
-from sda_jax.figures import draw_posterior
-from sda_jax.observations._files import save_observation
-from sda_jax.posterior._arguments import check_observation
-from sda_jax.posterior._files import save_posterior
-from sda_jax.runtime._claims import claim
+
+if TYPE_CHECKING:
+    from sda_jax.experiment._config import Experiment
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +19,18 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def demo(arguments: Arguments) -> None:
     """Writes posterior, observation and figures to a folder of the case."""
+    import numpy as np
+
+    from sda_jax.core._json import dumps
+    from sda_jax.core._protocols import Timed
+    from sda_jax.experiment._cases import case_of_file, configured_prior, describe_run, draw_case
+    from sda_jax.experiment._comparison import reference_ensembles, score_case
+    from sda_jax.figures import draw_posterior
+    from sda_jax.observations._files import save_observation
+    from sda_jax.posterior._arguments import check_observation
+    from sda_jax.posterior._files import save_posterior
+    from sda_jax.runtime._claims import claim
+
     config, options = arguments.config, arguments.options
     prior = configured_prior(config, options.output, arguments.components)
     if options.observation is None:
@@ -85,6 +88,12 @@ def _table(record: dict[str, Any], reference_seconds: float) -> str:
     return "\n".join(lines + [f"{a:22s}{b:>20s}{c:>22s}" for a, b, c in rows])
 
 
+def _default() -> Experiment:
+    from sda_jax.experiment._demo import demo_experiment
+
+    return demo_experiment()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `sda-jax demo`."""
-    return run(demo, str(__doc__), arguments, demo_experiment(), _options, "demo")
+    return run(demo, str(__doc__), arguments, _default, _options, "demo")

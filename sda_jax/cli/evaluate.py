@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sda_jax.cli.common import Arguments, run
+from sda_jax.cli.common import Arguments, nothing_but_files, run
 from sda_jax.core._errors import ConfigError
-from sda_jax.experiment._cases import configured_prior
-from sda_jax.experiment._comparison import RECORD, compare_cases, summary
-from sda_jax.experiment._config import Experiment
-from sda_jax.experiment._report import comparison_page, held_out_rows, posterior_page
-from sda_jax.experiment._scores import PosteriorScores, score_case_posterior, score_posterior
-from sda_jax.runtime._processes import on_process_zero
-from sda_jax.runtime._records import read_records
+
+if TYPE_CHECKING:
+    from sda_jax.experiment._scores import PosteriorScores
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +43,8 @@ def evaluate(arguments: Arguments) -> None:
                 "none: a case's truth is in its posterior.h5",
                 "Leave them out.",
             )
+        from sda_jax.experiment._scores import score_case_posterior
+
         for name, value in score_case_posterior(path, arguments.components).items():
             print(f"{name}: {value:g}")
     else:
@@ -54,6 +53,10 @@ def evaluate(arguments: Arguments) -> None:
 
 def _score(arguments: Arguments, path: Path) -> None:
     """Prints scores of a posterior file and writes `<posterior>_report.html` beside it."""
+    from sda_jax.experiment._cases import configured_prior
+    from sda_jax.experiment._report import posterior_page
+    from sda_jax.experiment._scores import score_posterior
+
     config, options = arguments.config, arguments.options
     scores = score_posterior(
         path,
@@ -71,6 +74,8 @@ def _score(arguments: Arguments, path: Path) -> None:
 
 
 def _print(scores: PosteriorScores) -> None:
+    from sda_jax.experiment._report import held_out_rows
+
     if scores.left_out:
         print(f"innovation chi-square: left out, {scores.left_out}")
     if scores.held_out_report:
@@ -87,6 +92,12 @@ def _print(scores: PosteriorScores) -> None:
 def _compare(arguments: Arguments) -> None:
     """Appends to `evaluation/records.jsonl`, skipping what is there, prints the table and writes
     `evaluation/report.html`."""
+    from sda_jax.experiment._cases import configured_prior
+    from sda_jax.experiment._comparison import RECORD, compare_cases, summary
+    from sda_jax.experiment._report import comparison_page
+    from sda_jax.runtime._processes import on_process_zero
+    from sda_jax.runtime._records import read_records
+
     config, output = arguments.config, arguments.options.output
     prior = configured_prior(config, output, arguments.components)
     folder = output / "evaluation"
@@ -108,4 +119,4 @@ def _compare(arguments: Arguments) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/evaluate.py."""
-    return run(evaluate, str(__doc__), arguments, Experiment(), _options)
+    return run(evaluate, str(__doc__), arguments, nothing_but_files, _options)

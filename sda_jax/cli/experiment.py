@@ -7,29 +7,17 @@ import argparse
 import json
 import time
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._json import dumps
-from sda_jax.experiment._cases import (
-    configured_prior,
-    describe_run,
-    draw_case,
-    sample_posterior,
-    the_case,
-)
-from sda_jax.experiment._config import Experiment
-from sda_jax.experiment._flow import ForwardCheck, check_forward, flow_scores, flow_table
-from sda_jax.observations._files import save_observation
-from sda_jax.observations._observation import Observation
-from sda_jax.observations._operators import At
-from sda_jax.posterior._files import save_posterior
-from sda_jax.prior._prior import Prior
-from sda_jax.runtime._claims import claim
-from sda_jax.runtime._files import write_text
+
+if TYPE_CHECKING:
+    from sda_jax.experiment._config import Experiment
+    from sda_jax.experiment._flow import ForwardCheck
+    from sda_jax.observations._observation import Observation
+    from sda_jax.prior._prior import Prior
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -47,12 +35,25 @@ def experiment(arguments: Arguments) -> None:
             "a system whose states are fields (x, y, component)",
             "Use `sda-jax demo` for systems of a few variables.",
         )
+    from sda_jax.experiment._cases import configured_prior
+
     prior = configured_prior(config, options.output, arguments.components)
     for name in [options.case] if options.case else config.cases:
         _run_case(config, prior, options.output, name, options.index)
 
 
 def _run_case(config: Experiment, prior: Prior, output: Path, name: str, index: int) -> None:
+    import numpy as np
+
+    from sda_jax.core._json import dumps
+    from sda_jax.experiment._cases import describe_run, draw_case, sample_posterior, the_case
+    from sda_jax.experiment._flow import check_forward, flow_scores, flow_table
+    from sda_jax.observations._files import save_observation
+    from sda_jax.observations._operators import At
+    from sda_jax.posterior._files import save_posterior
+    from sda_jax.runtime._claims import claim
+    from sda_jax.runtime._files import write_text
+
     case = the_case(config, name)
     description = describe_run(config, case=name, index=index)
     folder = claim(output / name, dumps(description))

@@ -7,16 +7,14 @@ from pathlib import Path
 from sda_jax import figures as draw
 from sda_jax.cli.common import Arguments, run
 from sda_jax.core._errors import StorageError
-from sda_jax.core._protocols import Timed
-from sda_jax.experiment._comparison import RECORD
-from sda_jax.observations._files import load_observation
-from sda_jax.posterior._files import load_posterior
-from sda_jax.prior._loop import METRICS
-from sda_jax.runtime._records import read_records
 
 
 def figures(arguments: Arguments) -> None:
     """Writes PNG files below `figures/`."""
+    from sda_jax.experiment._comparison import RECORD
+    from sda_jax.prior._loop import METRICS
+    from sda_jax.runtime._records import read_records
+
     output = arguments.options.output
     paths: list[Path] = []
     metrics = read_records(output / "train" / "metrics.jsonl", METRICS)
@@ -36,6 +34,10 @@ def figures(arguments: Arguments) -> None:
 
 
 def _case_figures(arguments: Arguments, case: str) -> list[Path]:
+    from sda_jax.core._protocols import Timed
+    from sda_jax.observations._files import load_observation
+    from sda_jax.posterior._files import load_posterior
+
     output, system = arguments.options.output, arguments.config.system
     if not (output / case / "posterior.h5").exists():
         return []

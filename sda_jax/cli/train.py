@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from sda_jax.cli.common import Arguments, run
-from sda_jax.experiment._config import Experiment
-from sda_jax.experiment._train import train_prior
+from sda_jax.cli.common import Arguments, nothing_but_files, run
 
 
 def train(arguments: Arguments) -> None:
     """Writes checkpoints and metrics below `train/` and the result to `prior/`."""
+    from sda_jax.experiment._train import train_prior
+
     config, output = arguments.config, arguments.options.output
     files = arguments.options.data
     given = (files, output, config) if files else (config, output)
@@ -27,4 +27,4 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of scripts/train.py."""
-    return run(train, str(__doc__), arguments, Experiment(), _options)
+    return run(train, str(__doc__), arguments, nothing_but_files, _options)

@@ -1,40 +1,46 @@
 """Components, protocols, errors, JSON, units and resampling: what everything else is made of."""
 
-from sda_jax.core._arrays import Operator, PRNGKey, Scalar, State, Time, Trajectory
-from sda_jax.core._component import component, is_component, static
-from sda_jax.core._errors import (
-    ConfigError,
-    DivergenceError,
-    EnsembleWarning,
-    ObservationError,
-    ProcessError,
-    ResourceError,
-    SDAError,
-    StorageError,
-)
-from sda_jax.core._keys import PURPOSES, stream
-from sda_jax.core._protocols import (
-    Conditional,
-    Corrector,
-    Denoiser,
-    DrawsPosterior,
-    ExplainsObservation,
-    GaussianSystem,
-    Guidance,
-    KnowsErrors,
-    LikelihoodGuidance,
-    PopulationSampler,
-    Predictor,
-    Sampler,
-    SamplerState,
-    Schedule,
-    System,
-    Timed,
-)
-from sda_jax.core._registry import classes_in, import_components, register, registry
-from sda_jax.core._requirements import require_protocol
-from sda_jax.core._resampling import ordered_resampling, systematic_resampling
-from sda_jax.core._units import Standardisation
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.core._arrays import Operator, PRNGKey, Scalar, State, Time, Trajectory
+    from sda_jax.core._component import component
+    from sda_jax.core._errors import (
+        ConfigError,
+        DivergenceError,
+        EnsembleWarning,
+        ObservationError,
+        ProcessError,
+        ResourceError,
+        SDAError,
+        StorageError,
+    )
+    from sda_jax.core._keys import PURPOSES, stream
+    from sda_jax.core._protocols import (
+        Conditional,
+        Corrector,
+        Denoiser,
+        DrawsPosterior,
+        ExplainsObservation,
+        GaussianSystem,
+        Guidance,
+        KnowsErrors,
+        LikelihoodGuidance,
+        PopulationSampler,
+        Predictor,
+        Sampler,
+        SamplerState,
+        Schedule,
+        System,
+        Timed,
+    )
+    from sda_jax.core._record import is_component, static
+    from sda_jax.core._registry import classes_in, import_components, registry
+    from sda_jax.core._requirements import require_protocol
+    from sda_jax.core._resampling import ordered_resampling, systematic_resampling
+    from sda_jax.core._units import Standardisation
 
 __all__ = [
     "PURPOSES",
@@ -74,12 +80,14 @@ __all__ = [
     "import_components",
     "is_component",
     "ordered_resampling",
-    "register",
     "registry",
     "require_protocol",
     "static",
     "stream",
     "systematic_resampling",
 ]
+COMPONENTS = [
+    "Standardisation",
+]
 
-register(Standardisation)
+__getattr__, __dir__ = exports(__name__)

@@ -10,8 +10,10 @@ import operator
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 
+from sda_jax.core._loaded import loaded
+
+LARGEST = 2**63 - 1  # of integers, as files and devices have them
 NUMBERS = "iuf"  # kinds of NumPy's types that are real numbers
 
 
@@ -84,7 +86,7 @@ def require_at_least(argument: str, value: Any, minimum: float) -> None:
 def require_whole(argument: str, value: Any) -> None:
     """Raises `ConfigError` unless `value` is an integer, of Python or NumPy."""
     expected, remedy = "an integer", f"Pass int({argument})."
-    if isinstance(value, Tracer):
+    if isinstance(value, loaded("jax.core", "Tracer")):
         remedy = f'Mark it static: jax.jit(..., static_argnames="{argument}").'
         raise ConfigError(argument, "a value that JAX traces", expected, remedy)
     try:
@@ -93,6 +95,22 @@ def require_whole(argument: str, value: Any) -> None:
         operator.index(value)
     except TypeError as error:
         raise ConfigError(argument, repr(value), expected, remedy) from error
+
+
+def whole_number(argument: str, value: Any, minimum: int = 1) -> int:
+    """`value` as an integer of Python.
+
+    Raises:
+        ConfigError: It is none, below `minimum`, or of more than 64 bits.
+    """
+    require_whole(argument, value)
+    found = operator.index(value)
+    require_at_least(argument, found, minimum)
+    if found > LARGEST:
+        raise ConfigError(
+            argument, f"a number of {found.bit_length()} bits", f"at most {LARGEST}", "Lower it."
+        )
+    return found
 
 
 def require_at_most(argument: str, value: Any, maximum: float) -> None:

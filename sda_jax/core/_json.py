@@ -15,11 +15,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, SDAError
 from sda_jax.core._kinds import annotations_of, is_of, written
+from sda_jax.core._loaded import loaded
 
 DEPTH = 100  # of lists and tables in each other
 INTEGERS = (-(2**63), 2**64)  # that some array can hold
@@ -46,7 +46,7 @@ def encode(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
-    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+    if isinstance(value, (np.generic, np.ndarray, *loaded("jax", "Array"))):
         return encode(np.asarray(value).tolist())
     if isinstance(value, (tuple, list)):
         return [encode(v) for v in value]

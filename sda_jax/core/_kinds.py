@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import jax
 import numpy as np
 from jaxtyping import AbstractArray
+
+from sda_jax.core._loaded import loaded
 
 NUMBERS = (bool, int, float)
 
@@ -42,7 +43,8 @@ def is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint is int or hint is float:
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    if isinstance(hint, type) and issubclass(hint, (jax.Array, np.ndarray, AbstractArray)):
+    arrays = (np.ndarray, AbstractArray, *loaded("jax", "Array"))
+    if isinstance(hint, type) and issubclass(hint, arrays):
         return _is_numeric(value)
     if isinstance(hint, type):
         try:

@@ -3,7 +3,6 @@ them and refuses what is no real number."""
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import jax
@@ -12,7 +11,8 @@ import numpy as np
 import pandas as pd
 from jax.core import Tracer
 
-from sda_jax.core._errors import ConfigError, SDAError, require_at_least, require_whole
+from sda_jax.core._errors import ConfigError, SDAError
+from sda_jax.core._loaded import is_open
 
 WORDS = {
     "b": "truth values",
@@ -24,14 +24,7 @@ WORDS = {
     "U": "text",
     "V": "records",
 }
-LARGEST = 2**63 - 1  # of integers, as files and devices have them
 REAL = "real numbers, NaN where one is missing"
-
-
-def is_open(value: Any) -> bool:
-    """Whether `value` is traced or stands for an array that is to come: nothing is known of its
-    numbers."""
-    return isinstance(value, (Tracer, jax.ShapeDtypeStruct))
 
 
 def real_array(
@@ -138,19 +131,3 @@ def _no_numbers(argument: str, kind: str, got: str, error: type[SDAError]) -> SD
     if kind == WORDS["c"]:
         remedy = "Give real and imaginary parts as two elements."
     return error(argument, got, REAL, remedy)
-
-
-def whole_number(argument: str, value: Any, minimum: int = 1) -> int:
-    """`value` as an integer of Python.
-
-    Raises:
-        ConfigError: It is none, below `minimum`, or of more than 64 bits.
-    """
-    require_whole(argument, value)
-    found = operator.index(value)
-    require_at_least(argument, found, minimum)
-    if found > LARGEST:
-        raise ConfigError(
-            argument, f"a number of {found.bit_length()} bits", f"at most {LARGEST}", "Lower it."
-        )
-    return found

@@ -241,6 +241,15 @@ class PopulationSampler(Sampler, Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A denoiser that computes once a draw what does not depend on what it denoises."""
+
+    def prepared(self, shape: tuple[int, ...]) -> Denoiser:
+        """Itself, for trajectories `(L, *S)`, with what was computed."""
+        ...
+
+
+@runtime_checkable
 class Reports(Protocol):
     """A sampler that says how its draws went, for the diagnosis of an ensemble."""
 

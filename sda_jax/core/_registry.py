@@ -1,6 +1,6 @@
 """The one registry of classes that files may name.
 
-Each folder registers what it exports; a user's own classes are given where a file is loaded.
+Each folder lists its own in `COMPONENTS`; a user's own classes are given where a file is loaded.
 Nothing that a data file says is imported.
 """
 
@@ -10,24 +10,38 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from sda_jax.core._component import is_component
 from sda_jax.core._errors import ConfigError, SDAError
 from sda_jax.core._kinds import annotations_of
+from sda_jax.core._record import is_component
 
-_SHIPPED: dict[str, type] = {}
+FOLDERS = (
+    "core",
+    "runtime",
+    "systems",
+    "data",
+    "networks",
+    "diffusion",
+    "prior",
+    "observations",
+    "guidance",
+    "samplers",
+    "experiment",
+)
 
 
-def register(*classes: type) -> None:
-    """Adds classes of this package, by name.
+def _folder(name: str) -> ModuleType:
+    return importlib.import_module(f"sda_jax.{name}")
 
-    Raises:
-        ConfigError: Another class of that name is there.
-    """
-    _SHIPPED.update(_named(classes, _SHIPPED))
+
+@cache
+def _shipped() -> dict[str, type]:
+    folders = map(_folder, FOLDERS)
+    return {name: getattr(folder, name) for folder in folders for name in folder.COMPONENTS}
 
 
 def registry(components: Iterable[type] = ()) -> Mapping[str, type]:
@@ -36,10 +50,18 @@ def registry(components: Iterable[type] = ()) -> Mapping[str, type]:
     Raises:
         ConfigError: Something that is no dataclass, or two classes of one name.
     """
-    table = _SHIPPED | _named(components, _SHIPPED)
+    table = _shipped() | _named(components, _shipped())
     for cls in table.values():
         annotations_of(cls)  # now: nothing is evaluated while a file is read
     return MappingProxyType(table)
+
+
+def known_names(components: Iterable[type] = ()) -> set[str]:
+    """The names in `registry(components)`; where there are no components, nothing is imported."""
+    own = tuple(components)
+    if own:
+        return set(registry(own))
+    return {name for folder in FOLDERS for name in _folder(folder).COMPONENTS}
 
 
 def _named(classes: Iterable[type], known: Mapping[str, type]) -> dict[str, type]:
@@ -76,7 +98,7 @@ def classes_in(*values: Any) -> list[type]:
             for item in value:
                 visit(item)
         elif is_component(value) and type(value) not in found:
-            if _SHIPPED.get(type(value).__name__) is not type(value):
+            if _shipped().get(type(value).__name__) is not type(value):
                 found[type(value)] = None
             for field in dataclasses.fields(value):
                 if field.init:

@@ -1,11 +1,9 @@
 """What arguments lack, said before anything is compiled: a protocol's methods, numbers instead of
-tracers, a path."""
+tracers."""
 
 from __future__ import annotations
 
 import inspect
-import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +11,6 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from sda_jax.core._errors import ConfigError, SDAError
-
-LONGEST_NAME = 255  # bytes, as file systems have it
 
 
 def members(protocol: type) -> dict[str, str]:
@@ -87,22 +83,3 @@ def require_untraced(function: str, remedy: str, *given: Any) -> None:
             "numbers, which it looks at on the host",
             remedy,
         )
-
-
-def require_path(argument: str, value: Any) -> Path:
-    """`value` as a path.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    try:
-        path = Path(value)
-        longest = max((len(os.fsencode(name)) for name in path.parts), default=0)
-        if "\0" in str(path) or longest > LONGEST_NAME:
-            raise TypeError
-    except (TypeError, UnicodeEncodeError) as error:
-        expected = f"a path of names that the system can write, each at most {LONGEST_NAME} bytes"
-        raise ConfigError(
-            argument, format(repr(value), ".80"), expected, "Pass a text or a Path."
-        ) from error
-    return path

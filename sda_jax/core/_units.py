@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._numbers import is_open, real_array
+from sda_jax.core._loaded import is_open
+from sda_jax.core._numbers import real_array
 
 
 @component

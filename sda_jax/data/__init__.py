@@ -1,14 +1,18 @@
 """Trajectories and segments: simulated or read from files."""
 
-from sda_jax.core._registry import register
-from sda_jax.data._archive import Archive, open_archive
-from sda_jax.data._dataset import generate, load, statistics
-from sda_jax.data._feed import Feed
-from sda_jax.data._files import Files
-from sda_jax.data._layout import Axis, Channel, Constant, Layout
-from sda_jax.data._simulation import forecast, simulate
-from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
-from sda_jax.data._survey import Survey, survey
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.data._archive import Archive, open_archive
+    from sda_jax.data._dataset import generate, load, statistics
+    from sda_jax.data._feed import Feed
+    from sda_jax.data._files import Files
+    from sda_jax.data._layout import Axis, Channel, Constant, Layout
+    from sda_jax.data._simulation import forecast, simulate
+    from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
+    from sda_jax.data._survey import Survey, survey
 
 __all__ = [
     "Archive",
@@ -32,5 +36,13 @@ __all__ = [
     "statistics",
     "survey",
 ]
+COMPONENTS = [
+    "Axis",
+    "Channel",
+    "Constant",
+    "Files",
+    "Layout",
+    "Survey",
+]
 
-register(Axis, Channel, Constant, Files, Layout, Survey)
+__getattr__, __dir__ = exports(__name__)

@@ -23,7 +23,7 @@ from sda_jax.data._time_coordinates import time_numbers, times_along
 from sda_jax.data._times import STANDARD, months_of
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
-from sda_jax.runtime._memory import require_room
+from sda_jax.runtime._room import require_host_room
 
 OPEN_FILES = 8
 REGULAR = 0.2  # of a step that spacings may differ by: months have 28 to 31 days
@@ -229,7 +229,7 @@ def _require_room(path: str, dataset: xr.Dataset, roles: Roles) -> None:
     )
     steps = dataset.sizes[roles.time]
     largest = max(8 * state, 8 * steps, *(64 * dataset.sizes[d] for d in roles.space), 0)
-    require_room(
+    require_host_room(
         f"{path}: a state of {state:.3g} numbers and {steps:.3g} times",
         largest,
         "Take a part or a coarser grid of it.",

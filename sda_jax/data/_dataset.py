@@ -15,21 +15,21 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._errors import ConfigError, require_at_least, whole_number
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate_members
 from sda_jax.runtime._devices import scattered, sharding
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
-from sda_jax.runtime._memory import require_disk
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, together
+from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
 
+KEPT = 64  # trajectories at a time, while a set is made
 SPLITS = ("train", "valid", "test")
 
 
@@ -61,7 +61,7 @@ def generate(
     seed: int,
     trajectories: int,
     length: int,
-    chunk: int = 64,
+    chunk: int | None = None,
     progress: bool = False,
 ) -> Path:
     """Simulates a data set into an HDF5 file with the groups train, valid and test.
@@ -78,7 +78,8 @@ def generate(
         seed: Seed of the whole set.
         trajectories: Number of trajectories, split 80/10/10.
         length: States per trajectory.
-        chunk: Trajectories simulated at once; bounds the memory.
+        chunk: Trajectories simulated at once, and kept when the call is interrupted; None for 64,
+            or as many as fit the memory.
         progress: Shows a bar.
 
     Raises:
@@ -93,7 +94,8 @@ def generate(
         whole_number(name, value)
         for name, value in (("trajectories", trajectories), ("length", length))
     )
-    chunk, sizes = whole_number("chunk", chunk), split_sizes(trajectories)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
+    sizes = split_sizes(trajectories)
     given = {"system": system, "seed": seed, "trajectories": trajectories, "length": length}
     description = dumps(given | {"numerics": numerics()})
     if is_finished(path, "dataset", "description", description, "data set"):
@@ -102,11 +104,11 @@ def generate(
     require_disk(path, 4 * math.prod(shape), "Ask for fewer or shorter trajectories.")
     parts = Parts(path, description, shape)
     key = stream(seed, "stored set")
-    chunks = blocks(trajectories, chunk)
+    chunks = blocks(trajectories, chunk or KEPT)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):
         if not parts.has(first, last):
             members = jnp.arange(first, last)
-            parts.write(first, last, simulate_members(key, system, members, length))
+            parts.write(first, last, simulate_members(key, system, members, length, chunk))
 
     attributes = {"description": description, "system": dumps(system), "seed": seed}
     shape = (length, *system.state_shape)

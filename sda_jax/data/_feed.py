@@ -17,7 +17,8 @@ from sda_jax.data._archive import Archive
 from sda_jax.data._sources import DeviceSource
 from sda_jax.data._survey import Survey, runs
 from sda_jax.runtime._devices import BATCH, sharding
-from sda_jax.runtime._memory import GIB, free_bytes
+from sda_jax.runtime._memory import free_bytes
+from sda_jax.runtime._room import GIB
 
 CACHED = 2**29  # bytes of an archive up to which it is kept in memory
 CUTS = 8  # segments cut from one stretch that is read at once

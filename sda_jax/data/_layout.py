@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_choice
+from sda_jax.core._record import record, static
 from sda_jax.data._conventions import is_longitude
 from sda_jax.data._times import DAY, YEARS, alike, months_from, to_dates, to_numbers
 
 CYCLES = ("day", "year")
 
 
-@component
+@record
 class Channel:
     """One number of a state at every point.
 
@@ -39,7 +39,7 @@ class Channel:
         return f"{self.name}[{where}]" if where else self.name
 
 
-@component
+@record
 class Axis:
     """A dimension of space.
 
@@ -68,7 +68,7 @@ class Axis:
         return f"{self.coordinates[0]:g} to {self.coordinates[-1]:g} {self.units}".rstrip()
 
 
-@component
+@record
 class Constant:
     """A field without time that is part of the context: orography, depth, roughness.
 
@@ -87,7 +87,7 @@ class Constant:
         return np.frombuffer(bytes.fromhex(self.packed), "<f4")
 
 
-@component
+@record
 class Layout:
     """The form of states that were read from files.
 

@@ -11,7 +11,7 @@ import xarray as xr
 from h5py import h5g
 
 from sda_jax.core._errors import StorageError
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.data._codecs import read_metadata, require_codecs
 from sda_jax.data._conventions import with_texts
 from sda_jax.data._netcdf3 import require_length, with_own_texts

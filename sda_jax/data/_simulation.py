@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.core._errors import ConfigError, DivergenceError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import System
 from sda_jax.core._requirements import is_traced, require_protocol
-from sda_jax.runtime._devices import BATCH, over_batch, require_shared
-from sda_jax.runtime._memory import require_room, run_if_fits
+from sda_jax.runtime._devices import BATCH, over_batch, require_shared, shares
+from sda_jax.runtime._memory import members_that_fit, needed_bytes, require_room, run_if_fits
 from sda_jax.runtime._processes import finite_rows
 
 UNSTABLE = (
@@ -70,9 +69,26 @@ def _simulate_members(
 
 
 def simulate_members(
+    key: PRNGKey, system: System, members: Array, length: int, chunk: int | None
+) -> Float[Array, "batch length *state"]:
+    """The trajectories of these indices, in memory and finite, `chunk` of them at once; see
+    `simulate`."""
+    if chunk is None and not is_traced(key, system):
+
+        def needed(chunk: int) -> int:
+            given = key, system, members[:chunk], length
+            return needed_bytes(_simulate_members.lower(*given).compile())
+
+        chunk = members_that_fit(len(members), needed, shares(BATCH))
+    chunk = len(members) if chunk is None else chunk
+    starts = range(0, len(members), chunk)
+    parts = [_chunk(key, system, members[i : i + chunk], length) for i in starts]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _chunk(
     key: PRNGKey, system: System, members: Array, length: int
 ) -> Float[Array, "batch length *state"]:
-    """The trajectories of these indices, in memory and finite; see `simulate`."""
     require_shared("chunk", len(members), BATCH)
     if is_traced(key, system):
         return _simulate_members(key, system, members, length)
@@ -107,7 +123,7 @@ def simulate(
         system: What to simulate.
         length: States per trajectory.
         batch: Trajectories; None for a single one without a batch axis.
-        chunk: Trajectories simulated at once, which bounds the memory; None for all.
+        chunk: Trajectories simulated at once, which bounds the memory; None for as many as fit.
 
     Returns:
         `(length, *S)` or `(batch, length, *S)` in physical units.
@@ -127,12 +143,8 @@ def simulate(
     if batch is None:
         return simulate_one(key, system, length)
     require_room(f"an array of {batch} trajectories", size * batch, "Ask for fewer.")
-    chunk = batch if chunk is None else whole_number("chunk", chunk)
-    parts = []
-    for start in range(0, batch, chunk):
-        members = jnp.arange(start, min(start + chunk, batch))
-        parts.append(simulate_members(key, system, members, length))
-    return jnp.concatenate(parts)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
+    return simulate_members(key, system, jnp.arange(batch), length, chunk)
 
 
 @partial(jax.jit, static_argnames="length")

@@ -10,10 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._component import component, static
+from sda_jax.core._batches import map_batches
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import System
+from sda_jax.core._record import static
 from sda_jax.data._simulation import advance, spun_up
+
+AT_ONCE = 64  # trajectories, beyond which few simulators gain
 
 
 def spun_up_states(key: PRNGKey, system: System, batch: int) -> PyTree[Array]:
@@ -93,27 +97,38 @@ class Replay(DeviceSource):
     """Segments cut at random from a buffer of trajectories on the device that is refreshed as
     training goes on, for systems that are slower to simulate than a network is to train.
 
-    Every `refresh` draws, one trajectory of the buffer is replaced by what its simulation does
-    next. The simulations run on for ever, as those of `FromSimulator`. The buffer is part of the
-    train state, and so of its checkpoints.
+    One trajectory in `refresh` draws is replaced by what its simulation does next. They are
+    replaced together, as many as are simulated at once, at most a quarter of the buffer, when that
+    many are due: a simulator takes as long for one as for many. The simulations run on for ever,
+    as those of `FromSimulator`. The buffer is part of the train state, and so of its checkpoints.
 
     Attributes:
         system: What to simulate.
         trajectories: In the buffer.
         length: States of each.
-        refresh: Draws between two refreshed trajectories.
-        chunk: Trajectories simulated at once to fill the buffer.
+        refresh: Draws for each refreshed trajectory.
+        chunk: Trajectories simulated at once, to fill the buffer and to refresh it; None for 64.
     """
 
     system: Any
     trajectories: int = static(256)
     length: int = static(64)
     refresh: int = static(16)
-    chunk: int = static(64)
+    chunk: int | None = static(None)
 
     def __post_init__(self) -> None:
         for name in ("trajectories", "length", "refresh", "chunk"):
-            require_at_least(name, getattr(self, name), 1)
+            if getattr(self, name) is not None:
+                require_at_least(name, getattr(self, name), 1)
+
+    @property
+    def together(self) -> int:
+        """Trajectories that are refreshed at once."""
+        return max(1, min(self._chunk, self.trajectories // 4))
+
+    @property
+    def _chunk(self) -> int:
+        return min(AT_ONCE if self.chunk is None else self.chunk, self.trajectories)
 
     def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
         """The draws so far, the simulations' states and the full buffer."""
@@ -124,7 +139,7 @@ class Replay(DeviceSource):
             return advance(key_path, self.system, start, self.length)
 
         keys = jax.random.split(key, self.trajectories)
-        simulations, buffer = jax.lax.map(fill, keys, batch_size=min(self.chunk, len(keys)))
+        simulations, buffer = map_batches(fill, keys, self._chunk)
         return jnp.zeros((), jnp.int32), simulations, buffer
 
     def draw(
@@ -133,15 +148,20 @@ class Replay(DeviceSource):
         """Segments from anywhere in the buffer; it is refreshed first when that is due."""
         count, simulations, buffer = state
         key_cut, key_path = jax.random.split(key)
+        draws = self.refresh * self.together  # between two refreshments
+
+        def one(key: PRNGKey, s: PyTree[Array]) -> tuple[PyTree[Array], Array]:
+            return advance(key, self.system, s, self.length)
 
         def renew(simulations: PyTree[Array], buffer: Array) -> tuple[PyTree[Array], Array]:
-            row = count // self.refresh % self.trajectories
-            s = jax.tree.map(lambda a: a[row], simulations)
-            s, x = advance(key_path, self.system, s, self.length)
-            simulations = jax.tree.map(lambda a, b: a.at[row].set(b), simulations, s)
-            return simulations, buffer.at[row].set(x)
+            first = count // draws * self.together
+            rows = (first + jnp.arange(self.together)) % self.trajectories
+            s = jax.tree.map(lambda a: a[rows], simulations)
+            s, x = jax.vmap(one)(jax.random.split(key_path, self.together), s)
+            simulations = jax.tree.map(lambda a, b: a.at[rows].set(b), simulations, s)
+            return simulations, buffer.at[rows].set(x)
 
-        due = (count + 1) % self.refresh == 0
+        due = (count + 1) % draws == 0
         simulations, buffer = jax.lax.cond(
             due, renew, lambda *unchanged: unchanged, simulations, buffer
         )

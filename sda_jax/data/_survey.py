@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, StorageError, require_choice
 from sda_jax.core._json import decode, digest_of, encode
+from sda_jax.core._record import static
 from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive

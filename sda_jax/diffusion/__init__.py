@@ -1,23 +1,31 @@
 """Noise schedules, parameterisations, denoisers, Gaussian distributions and the composition of
 windows."""
 
-from sda_jax.core._registry import register
-from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
-from sda_jax.diffusion._denoisers import NetworkDenoiser
-from sda_jax.diffusion._gaussian import GaussianDenoiser
-from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
-from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
-from sda_jax.diffusion._measured_errors import with_measured_errors
-from sda_jax.diffusion._parameterisations import NoisePrediction, Parameterisation, Preconditioned
-from sda_jax.diffusion._schedules import (
-    Cosine,
-    Exponential,
-    Linear,
-    RectifiedFlow,
-    VarianceExploding,
-)
-from sda_jax.diffusion._series import SeriesPreconditioned
-from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
+    from sda_jax.diffusion._denoisers import NetworkDenoiser
+    from sda_jax.diffusion._gaussian import GaussianDenoiser
+    from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
+    from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
+    from sda_jax.diffusion._measured_errors import with_measured_errors
+    from sda_jax.diffusion._parameterisations import (
+        NoisePrediction,
+        Parameterisation,
+        Preconditioned,
+    )
+    from sda_jax.diffusion._schedules import (
+        Cosine,
+        Exponential,
+        Linear,
+        RectifiedFlow,
+        VarianceExploding,
+    )
+    from sda_jax.diffusion._series import SeriesPreconditioned
+    from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 
 __all__ = [
     "ComposedDenoiser",
@@ -45,22 +53,23 @@ __all__ = [
     "denoising_loss",
     "with_measured_errors",
 ]
+COMPONENTS = [
+    "Concentrated",
+    "Cosine",
+    "EvenTime",
+    "Exponential",
+    "Karras",
+    "Linear",
+    "LogNormalRatio",
+    "LogSNR",
+    "NoisePrediction",
+    "Piecewise",
+    "Preconditioned",
+    "RectifiedFlow",
+    "SeriesPreconditioned",
+    "SpectralPreconditioned",
+    "UniformTime",
+    "VarianceExploding",
+]
 
-register(
-    Concentrated,
-    Cosine,
-    EvenTime,
-    Exponential,
-    Karras,
-    Linear,
-    LogNormalRatio,
-    LogSNR,
-    Piecewise,
-    NoisePrediction,
-    Preconditioned,
-    RectifiedFlow,
-    SeriesPreconditioned,
-    SpectralPreconditioned,
-    UniformTime,
-    VarianceExploding,
-)
+__getattr__, __dir__ = exports(__name__)

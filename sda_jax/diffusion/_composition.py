@@ -12,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._batches import map_batches
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import Conditional, Schedule
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import along_time
@@ -160,7 +162,7 @@ class ComposedDenoiser:
     def _mapped(self, one: Callable[[Any], Array], cut: PyTree[Array]) -> Array:
         if self.chunk is None:
             return jax.vmap(one)(cut)
-        return jax.lax.map(jax.checkpoint(one), cut, batch_size=self.chunk)
+        return map_batches(jax.checkpoint(one), cut, self.chunk)
 
 
 @component

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.networks import Network
 

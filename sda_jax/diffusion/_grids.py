@@ -8,9 +8,10 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_below, require_positive
 from sda_jax.core._protocols import Schedule
+from sda_jax.core._record import static
 from sda_jax.diffusion._schedules import noise_ratio
 
 

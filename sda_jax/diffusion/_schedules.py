@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Scalar, Time
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_below, require_choice, require_positive
 from sda_jax.core._protocols import Schedule
+from sda_jax.core._record import static
 
 VARIANCES = ("vp", "sub-vp", "sub-sub-vp")
 

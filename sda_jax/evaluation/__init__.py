@@ -1,33 +1,38 @@
 """Metrics, and diagnostics that need no truth."""
 
-from sda_jax.evaluation._channels import channel_scores, held_out_scores
-from sda_jax.evaluation._diagnostics import (
-    ChiSquare,
-    held_out_ranks,
-    innovation_chi_square,
-    simulation_based_calibration,
-)
-from sda_jax.evaluation._distances import (
-    energy_distance,
-    energy_test,
-    mmd,
-    spectrum_distance,
-    wasserstein1,
-)
-from sda_jax.evaluation._metrics import (
-    Comparison,
-    compare,
-    coverage,
-    crps,
-    log_prior,
-    rank_flatness,
-    ranks,
-    residual_std,
-    rmse,
-    spread,
-    spread_skill,
-)
-from sda_jax.observations._observation import log_likelihood
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.evaluation._channels import channel_scores, held_out_scores
+    from sda_jax.evaluation._diagnostics import (
+        ChiSquare,
+        held_out_ranks,
+        innovation_chi_square,
+        simulation_based_calibration,
+    )
+    from sda_jax.evaluation._distances import (
+        energy_distance,
+        energy_test,
+        mmd,
+        spectrum_distance,
+        wasserstein1,
+    )
+    from sda_jax.evaluation._metrics import (
+        Comparison,
+        compare,
+        coverage,
+        crps,
+        log_prior,
+        rank_flatness,
+        ranks,
+        residual_std,
+        rmse,
+        spread,
+        spread_skill,
+    )
+    from sda_jax.observations._observation import log_likelihood
 
 __all__ = [
     "ChiSquare",
@@ -54,3 +59,5 @@ __all__ = [
     "spread_skill",
     "wasserstein1",
 ]
+
+__getattr__, __dir__ = exports(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.data._files import Files
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
@@ -32,15 +32,15 @@ class Data:
             (`simulate` writes it), "files" for trajectories of your own.
         trajectories: Of the stored set, split 80/10/10, or of the buffer.
         length: States of each.
-        chunk: Trajectories simulated at once.
-        refresh: Steps of training between two refreshed trajectories of the buffer.
+        chunk: Trajectories simulated at once; None for as many as fit the memory.
+        refresh: Steps of training for each refreshed trajectory of the buffer.
         files: Your own, with the source "files".
     """
 
     source: str = "simulator"
     trajectories: int = 1024
     length: int = 1024
-    chunk: int = 64
+    chunk: int | None = None
     refresh: int = 16
     files: Files = Files()
 

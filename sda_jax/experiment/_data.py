@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.core._units import Standardisation
 from sda_jax.data._dataset import generate
 from sda_jax.data._layout import Layout

@@ -1,29 +1,29 @@
-"""What files and folders are: priors, runs, data sets, observations, posteriors, training data."""
+"""What files and folders are: priors, runs, data sets, observations, posteriors, training data.
+
+What is slow to import is imported for what needs it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
-import jax
-import numpy as np
 
 from sda_jax.core._errors import ConfigError, StorageError
-from sda_jax.core._json import parse
-from sda_jax.core._registry import registry
-from sda_jax.data._archive import look_into
-from sda_jax.data._files import Files
-from sda_jax.data._layout import Layout
-from sda_jax.data._opening import open_dataset
-from sda_jax.posterior._cf import MEMBER
-from sda_jax.prior._loading import load_prior, shipped_priors
-from sda_jax.prior._loop import METRICS
+from sda_jax.core._json import decode, parse
+from sda_jax.core._registry import known_names
+from sda_jax.prior._folder import MEASURED, read_prior
+from sda_jax.prior._shipped import shipped_folder, shipped_priors
 from sda_jax.runtime._files import read_json
 from sda_jax.runtime._hdf5 import attribute_of, read_hdf5
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import FORMAT
+
+if TYPE_CHECKING:
+    from sda_jax.data._layout import Layout
 
 PARTS = ("network", "schedule", "parameterisation", "system")  # of a prior, that may be your own
 
@@ -90,47 +90,70 @@ def _together(paths: list[str], group: str | None) -> list[str]:
 
 
 def _prior(path: str, classes: tuple[type, ...]) -> str:
-    if missing := _missing(Path(path) / "prior.json", classes):
-        return _unknown_prior(path, missing)
-    prior = load_prior(path, classes)
-    weights = sum(np.size(leaf) for leaf in jax.tree.leaves(prior.denoiser.variables))
-    window = "any length" if prior.window is None else f"windows of {prior.window} states"
+    place = Path(path)
+    if not place.exists() and path in shipped_priors():
+        with resources.as_file(shipped_folder(path)) as real:
+            said, weights = read_prior(real)
+    else:
+        if missing := _missing(place / "prior.json", classes):
+            return _unknown_prior(path, missing)
+        said, weights = read_prior(place)
+    count = sum(array.size for name, array in weights.items() if not name.startswith(MEASURED))
+    window, network = said["window"], said["network"]
+    name = network.get("type") if isinstance(network, dict) else network
+    length = "any length" if window is None else f"windows of {window} states"
     lines = [
         f"{path}: a prior",
-        f"  states {prior.state_shape}, {window}, {weights:,} weights, "
-        f"{type(prior.denoiser.network).__name__}",
+        f"  states {_text(said['state_shape'])}, {length}, {count:,} weights, {name}",
     ]
-    if prior.system is not None:
-        lines.append(f"  of the system {prior.system}")
-    if prior.layout is not None:
-        lines += _layout(prior.layout)
-    notes_file = Path(path) / "prior.json"
-    if notes_file.exists():
-        notes = read_json(notes_file, "a prior").get("notes")
-        loss = notes.get("validation_loss") if isinstance(notes, dict) else None
-        if isinstance(loss, float):
-            lines.append(f"  validation loss {loss:.4f}")
+    if said["system"] is not None:
+        lines.append(f"  of the system {_text(said['system'])}")
+    if said.get("layout") is not None:
+        lines += _layout(_decoded(said["layout"]))
+    notes = said.get("notes")
+    loss = notes.get("validation_loss") if isinstance(notes, dict) else None
+    if isinstance(loss, float):
+        lines.append(f"  validation loss {loss:.4f}")
     return "\n".join(lines)
+
+
+def _decoded(layout: Any) -> Layout:
+    from sda_jax.data._layout import Axis, Channel, Constant, Layout
+
+    return decode(layout, {cls.__name__: cls for cls in (Layout, Axis, Channel, Constant)})
+
+
+def _text(data: Any) -> str:
+    """JSON of a component as Python would write the component."""
+    if isinstance(data, list):
+        inner = ", ".join(map(_text, data))
+        return f"({inner},)" if len(data) == 1 else f"({inner})"
+    if isinstance(data, dict) and "type" in data:
+        fields = (f"{name}={_text(value)}" for name, value in data.items() if name != "type")
+        return f"{data['type']}({', '.join(fields)})"
+    if isinstance(data, dict) and data.keys() == {"float"}:
+        return str(data["float"])
+    return repr(data)
 
 
 def _missing(path: Path, classes: tuple[type, ...]) -> list[str]:
     """The classes that a prior's description names and that are not known."""
     try:
         said = read_json(path, "a prior")
-        return _unknown([said.get(name) for name in PARTS], registry(classes))
+        return _unknown([said.get(name) for name in PARTS], known_names(classes))
     except StorageError:
         return []  # shipped or damaged: loading says which
 
 
-def _unknown(data: Any, table: Mapping[str, type]) -> list[str]:
-    """The classes that JSON of components names and that are not in `table`."""
+def _unknown(data: Any, known: set[str]) -> list[str]:
+    """The classes that JSON of components names and that are not among the `known`."""
     if isinstance(data, list):
-        return list(dict.fromkeys(n for item in data for n in _unknown(item, table)))
+        return list(dict.fromkeys(n for item in data for n in _unknown(item, known)))
     if not isinstance(data, dict):
         return []
     name = data.get("type")
-    first = [name] if isinstance(name, str) and name not in table else []
-    return [*first, *_unknown(list(data.values()), table)]
+    first = [name] if isinstance(name, str) and name not in known else []
+    return [*first, *_unknown(list(data.values()), known)]
 
 
 def _hint(missing: list[str]) -> str:
@@ -171,6 +194,8 @@ def _run(path: str, classes: tuple[type, ...]) -> str:
 
 
 def _training(path: str, classes: tuple[type, ...]) -> str:
+    from sda_jax.prior._loop import METRICS
+
     records = read_records(Path(path) / "metrics.jsonl", METRICS)
     lines = [f"{path}: a training"]
     if records:
@@ -214,12 +239,15 @@ def _hdf5(path: str, classes: tuple[type, ...]) -> str:
         parts = [parse(text) for text in named]
         name = parts[0].get("type") if isinstance(parts[0], dict) else parts[0]
         head += f" of {length} states by {name}"
-        missing = _unknown(parts, registry(classes))
+        missing = _unknown(parts, known_names(classes))
     return "\n".join([head, *shapes, *([_hint(missing)] if missing else [])])
 
 
 def _posterior(path: str, group: str | None) -> str | None:
     """What a posterior file is; None for another one."""
+    from sda_jax.data._opening import open_dataset
+    from sda_jax.posterior._cf import MEMBER
+
     with open_dataset(path, group) as dataset:
         if MEMBER not in dataset.dims or "sda_prior" not in dataset.attrs:
             return None
@@ -235,6 +263,9 @@ def _posterior(path: str, group: str | None) -> str | None:
 
 
 def _trajectories(paths: list[str], group: str | None) -> str:
+    from sda_jax.data._archive import look_into
+    from sda_jax.data._files import Files
+
     archive = look_into(Files(tuple(paths), group))
     count, records = sum(map(len, archive.times)), len(archive.times)
     first = min(float(times[0]) for times in archive.times)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._errors import ConfigError, StorageError, whole_number
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
-from sda_jax.core._numbers import whole_number
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._cases import describe_run

@@ -23,7 +23,7 @@ from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
 from sda_jax.data._feed import CACHED, Feed
 from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
-from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.data._sources import AT_ONCE, FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
 from sda_jax.data._survey import Survey, runs, stretches, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
@@ -144,11 +144,12 @@ class SystemData:
         return source, batched(config, held)
 
     def _measured(self) -> Array:
-        """A chunk of simulations."""
+        """Simulations, as many as are run at once."""
         config, data = self.experiment, self.experiment.data
         key = stream(config.seed, "parameterisation")
         length = max(data.length, config.training.segment)
-        return simulate(key, config.system, length, batch=data.chunk, chunk=data.chunk)
+        batch = AT_ONCE if data.chunk is None else data.chunk
+        return simulate(key, config.system, length, batch=batch, chunk=data.chunk)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PyTree
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._json import dumps, encode
 from sda_jax.core._keys import stream
-from sda_jax.core._requirements import require_path, require_untraced
+from sda_jax.core._paths import require_path
+from sda_jax.core._requirements import require_untraced
 from sda_jax.data._files import Files
 from sda_jax.diffusion._calibration import describe_gate, gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser

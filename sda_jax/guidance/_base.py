@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.core._arrays import Operator, PRNGKey, Scalar, Time, Trajectory
+from sda_jax.core._arrays import PRNGKey, Scalar, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._linalg import solve_factored
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation, Schedule
 from sda_jax.diffusion._gaussian import covariance_times
+from sda_jax.observations._linear import is_linear, with_row_norms
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
@@ -73,6 +75,12 @@ class Guided:
     def fit(self, x: Trajectory, t: Time) -> Array:
         """How well x_t explains y; see `innovation_fit`."""
         return innovation_fit(self.denoiser, self.observation, x, t)
+
+    def prepared(self, shape: tuple[int, ...]) -> Guided:
+        """With what is the same for all x_t: a linear operator's row norms."""
+        operator = with_row_norms(self.observation.operator, shape)
+        observation = dataclasses.replace(self.observation, operator=operator)
+        return dataclasses.replace(self, observation=observation)
 
 
 @component
@@ -185,18 +193,6 @@ def innovation_gradient(
         matrix = innovation_covariance(observation, push, pull, inflated)
         v = conjugate_gradients(matrix, residual, iterations)
     return pull(v)[0]
-
-
-def is_linear(operator: Operator, x: Trajectory) -> bool:
-    """Whether the operator has the same Jacobian everywhere, as far as JAX sees."""
-    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    y = jax.eval_shape(operator, shape)
-    try:
-        jax.eval_shape(lambda v: jax.linear_transpose(operator, shape)(v), y)
-    except Exception:
-        # whatever a nonlinear operator's rules raise when they are transposed
-        return False
-    return True
 
 
 def predicted_covariance(

@@ -11,8 +11,8 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import require_positive
 from sda_jax.core._protocols import Denoiser
 from sda_jax.guidance._base import GuidanceMethod
+from sda_jax.observations._linear import row_norms_squared
 from sda_jax.observations._observation import Observation
-from sda_jax.observations._operators import row_norms_squared
 
 
 @component

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Scalar, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_positive
 from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import (
@@ -164,7 +165,7 @@ class GaussianCovariance(GuidanceMethod):
             return jnp.sum(observation.whitened(jnp.where(observation.observed, error, 0.0)) ** 2)
 
         keys = jax.random.split(jax.random.key(0), PROBES)
-        predicted = jnp.mean(jax.lax.map(expected, keys))
+        predicted = jnp.mean(jax.vmap(expected)(keys))
         excess = jnp.sum(innovation**2) - jnp.sum(observation.observed)
         found = jnp.clip(excess / jnp.where(predicted > 0, predicted, 1.0), *ADAPTED)
         return jnp.where(predicted > 0, found, 1.0)

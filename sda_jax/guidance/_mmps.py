@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice, require_positive
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import (

@@ -6,9 +6,10 @@ import jax
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._denoising_errors import DenoisingErrors
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import GuidanceMethod, innovation_gradient

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import GuidanceMethod
+from sda_jax.observations._linear import row_norms_squared
 from sda_jax.observations._observation import Observation
-from sda_jax.observations._operators import row_norms_squared
 
 
 @component

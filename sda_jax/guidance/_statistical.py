@@ -11,10 +11,11 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import Scalar, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._linalg import cholesky, solve_lower, solve_lower_transposed
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.guidance._gaussian import GaussianCovariance, bounded

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ObservationError
-from sda_jax.core._numbers import is_open
+from sda_jax.core._loaded import is_open
 from sda_jax.observations._noise_models import Normal, join
 from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.observations._operators import Joined

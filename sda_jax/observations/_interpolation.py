@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._numbers import real_array
+from sda_jax.core._record import static
 from sda_jax.data._conventions import turn
 from sda_jax.data._layout import Axis, Layout, rounding
 

@@ -16,9 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError, require_positive
-from sda_jax.core._numbers import is_open, real_array
+from sda_jax.core._loaded import is_open
+from sda_jax.core._numbers import real_array
+from sda_jax.core._record import static
 from sda_jax.core._requirements import require_protocol
 
 

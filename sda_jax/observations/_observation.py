@@ -15,19 +15,21 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._keys import require_key
 from sda_jax.core._linalg import cholesky, solve_lower
-from sda_jax.core._numbers import is_open, real_array
+from sda_jax.core._loaded import is_open
+from sda_jax.core._numbers import real_array
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._gaussian_noise import check_covariance, check_std
 from sda_jax.observations._laplace import gaussian_neighbour
+from sda_jax.observations._linear import row_norms_squared
 from sda_jax.observations._noise_models import (
     DrawsNoise,
     broadcast_parameters,
     check_noise_model,
     with_numbers,
 )
-from sda_jax.observations._operators import as_pytree, row_norms_squared
+from sda_jax.observations._operators import as_pytree
 
 NOISES = ("std", "covariance", "noise")
 

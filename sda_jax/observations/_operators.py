@@ -12,14 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.core._arrays import Operator, Trajectory
-from sda_jax.core._component import component, is_component, static
+from sda_jax.core._arrays import Trajectory
+from sda_jax.core._component import component
 from sda_jax.core._errors import ObservationError, require_at_least
+from sda_jax.core._record import is_component, static
 from sda_jax.systems import _fields as fields
 from sda_jax.systems._fields import Field
-
-EXACT_LIMIT = 256  # observed elements up to which row norms are computed exactly
-PROBES = 32  # random directions beyond that
 
 
 def as_pytree(operator: Any) -> Any:
@@ -243,21 +241,3 @@ class Saturate:
 
     def __call__(self, x: Array) -> Array:
         return x / (1 + jnp.abs(x))
-
-
-def row_norms_squared(operator: Operator, x: Trajectory) -> Float[Array, ...]:
-    """`diag(J J^T)` with J the operator's Jacobian at `x`: the variance that independent unit
-    errors of x cause in each element of the prediction.
-
-    Exact, a VJP an element, up to 256 elements; beyond, the mean over 32 fixed Rademacher
-    directions d of `(J d)^2`, which is exact where each element sees one entry of x.
-    """
-    shape = jax.eval_shape(operator, x)
-    if shape.size <= EXACT_LIMIT:
-        _, vjp = jax.vjp(operator, x)
-        basis = jnp.eye(shape.size, dtype=shape.dtype).reshape(shape.size, *shape.shape)
-        (rows,) = jax.vmap(vjp)(basis)
-        return jnp.sum(rows.reshape(shape.size, -1) ** 2, axis=1).reshape(shape.shape)
-    directions = jax.random.rademacher(jax.random.key(0), (PROBES, *x.shape), x.dtype)
-    _, push = jax.linearize(operator, x)
-    return jnp.mean(jax.vmap(push)(directions) ** 2, axis=0)

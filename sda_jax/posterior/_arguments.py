@@ -6,20 +6,21 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sda_jax.core._errors import ConfigError, ObservationError
+from sda_jax.core._errors import ConfigError, ObservationError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import real_array, whole_number
-from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.core._numbers import real_array
+from sda_jax.core._protocols import Adapts, Denoiser, Guidance, PopulationSampler, Sampler
 from sda_jax.core._requirements import require_protocol, require_untraced
 from sda_jax.observations._checks import prediction_of, require_differentiable
 from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.runtime._devices import BATCH, TIME, require_shared, shares
-from sda_jax.runtime._memory import members_that_fit, require_room
+from sda_jax.runtime._memory import Memory, members_that_fit, most_at_once, require_room
 from sda_jax.samplers._driver import island
 
 GUIDANCE_REMEDY = (
@@ -117,7 +118,8 @@ def check_sizes(
     require_shared("length", length, TIME)
     together = island(sampler)
     if chunk is None:
-        chunk = members_that_fit(samples, together * shares(BATCH), needed)
+        unit = together * shares(BATCH)
+        chunk = members_that_fit(samples, needed, unit, most_at_once())
     chunk = -(-min(chunk, samples) // together) * together
     if together > 1:  # islands that nobody asked for are better than none for a device
         chunk = -(-chunk // (together * shares(BATCH))) * together * shares(BATCH)
@@ -126,6 +128,38 @@ def check_sizes(
     if prior.window is not None:
         remedies.append("Lower memory.window_chunk, the windows of a member evaluated at once")
     return chunk, ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
+
+
+def particles_at_once(
+    sampler: Sampler,
+    posterior: Denoiser,
+    samples: int,
+    shape: tuple[int, ...],
+    memory: Memory,
+    needed: Callable[[Sampler], int],
+) -> Sampler:
+    """A population that moves as many particles at once as fit the memory; any other sampler, and
+    where the user said how many, the same.
+
+    Args:
+        sampler, posterior: What `posterior_denoiser` gave.
+        samples, memory: See `assimilate`.
+        shape: Of a trajectory.
+        needed: Bytes that a sampler needs.
+    """
+    if not (isinstance(sampler, PopulationSampler) and isinstance(sampler, Adapts)):
+        return sampler
+    fitted = sampler.fitted
+
+    def moving(chunk: int) -> Any:
+        return fitted(posterior, samples, shape, chunk)
+
+    own = jax.tree.structure(moving(1)) == jax.tree.structure(sampler)
+    if own or memory.chunk is not None:
+        return sampler
+    start = jax.eval_shape(lambda: sampler.init(jax.random.key(0), posterior, shape))
+    particles = start.x.shape[0]
+    return moving(members_that_fit(particles, lambda n: needed(moving(n)), most=most_at_once()))
 
 
 def check_length(prior: Prior, length: Any) -> int:

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import ConfigError, DivergenceError, EnsembleWarning
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import ConfigError, DivergenceError, EnsembleWarning, whole_number
 from sda_jax.core._protocols import Adapts, Denoiser, Guidance, Sampler
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
@@ -27,6 +26,7 @@ from sda_jax.posterior._arguments import (
     check_observation,
     check_samples,
     check_sizes,
+    particles_at_once,
     require_call,
 )
 from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
@@ -130,6 +130,13 @@ def _posterior(
     posterior, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
+    shape = (length, *prior.state_shape)
+
+    def needed(sampler: Sampler) -> int:
+        given = (key, jnp.arange(island(sampler)), posterior, prior.standardisation)
+        return needed_bytes(_draw.lower(*given, sampler, shape).compile())
+
+    sampler = particles_at_once(sampler, posterior, samples, shape, memory, needed)
     ensemble, report = _ensemble(key, prior, posterior, length, samples, sampler, memory, progress)
     fit = fits(observation, ensemble)
     return Posterior(ensemble, judged(*fit, jax.tree.map(whole, report)))

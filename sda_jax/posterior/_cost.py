@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import whole_number
 from sda_jax.core._protocols import Guidance, Sampler
 from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._observation import Observation

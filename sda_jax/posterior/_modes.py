@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from sda_jax.core._arrays import Trajectory
-from sda_jax.core._errors import DivergenceError, require_positive
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._batches import map_batches
+from sda_jax.core._errors import DivergenceError, require_positive, whole_number
 from sda_jax.core._protocols import Denoiser, Guidance, Schedule
 from sda_jax.core._requirements import require_untraced
 from sda_jax.diffusion._schedules import noise_ratio
@@ -24,7 +24,7 @@ from sda_jax.posterior._arguments import LOOP, check_methods, check_observation,
 from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import run_in_chunks
 
 MOMENTUM = 0.9
 
@@ -54,7 +54,7 @@ def find_modes(
     levels: int = 24,
     steps: int = 8,
     distance: float = 0.1,
-    chunk: int = 64,
+    chunk: int | None = None,
     context: Any = None,
 ) -> Modes:
     """Moves members uphill to modes of the posterior and lists each mode once.
@@ -78,7 +78,7 @@ def find_modes(
         steps: Evaluations at each level.
         distance: Root mean square distance, in standardised units, up to which two ends are of one
             mode.
-        chunk: Members moved at once.
+        chunk: Members moved at once; None for as many as fit the memory, on CPU at most 64.
         context: See `assimilate`.
 
     Raises:
@@ -90,7 +90,7 @@ def find_modes(
     require_untraced("find_modes", LOOP, prior, observation, ensemble, context)
     require_prior(prior)
     levels, steps = whole_number("levels", levels), whole_number("steps", steps)
-    chunk = whole_number("chunk", chunk)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
     for name, value in (("level", level), ("distance", distance)):
         require_positive(name, value)
     check_methods(guidance, None)
@@ -102,9 +102,8 @@ def find_modes(
         guidance = dataclasses.replace(guidance, inflation=1.0)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))
     start = prior.standardisation.forward(members)
-    remedy = f"Lower chunk, the members that climb at once ({chunk})."
-    chunk = min(chunk, len(start))
-    ends, finite = run_if_fits(_climb, remedy, posterior, start, level, levels, steps, chunk)
+    given = (posterior, start, level, levels, steps)
+    ends, finite = run_in_chunks(_climb, given, len(start), chunk, "the members that climb at once")
     if not bool(jnp.all(finite)):
         first = float(_ratios(posterior.schedule, level, levels)[jnp.argmin(jnp.all(finite, 0))])
         raise DivergenceError(
@@ -152,7 +151,7 @@ def _climb(
 
         return jax.lax.scan(at, x, _ratios(schedule, level, levels))
 
-    return jax.lax.map(one, start, batch_size=chunk)
+    return map_batches(one, start, chunk)
 
 
 def _clusters(ends: np.ndarray, distance: float) -> np.ndarray:

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import DivergenceError, ObservationError, require_positive
+from sda_jax.core._batches import map_batches
+from sda_jax.core._errors import DivergenceError, ObservationError, require_positive, whole_number
 from sda_jax.core._linalg import cholesky, solve_factored, solve_lower_transposed
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.observations._checks import prediction_of
 from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.posterior._arguments import LOOP, ensemble_of, require_call
-from sda_jax.runtime._memory import run_if_fits
+from sda_jax.runtime._memory import run_in_chunks
 from sda_jax.systems._base import require_noise
 
 NEGLIGIBLE = 1e-6  # share of the mean precision
@@ -47,7 +47,7 @@ def refine(
     ensemble: Float[Array, "samples length *state"],
     steps: int = 64,
     size: float = 0.3,
-    chunk: int = 32,
+    chunk: int | None = None,
 ) -> Refined:
     """Corrects an ensemble by the simulator: every member makes MALA steps that leave
     `p(x_1) p(x_{2:L} | x_1) p(y | x)` as it is, with p(x_1) flat.
@@ -65,8 +65,8 @@ def refine(
         ensemble: In physical units.
         steps: Proposals for each member.
         size: Of a step, in units of the local posterior's width.
-        chunk: Members moved at once; each keeps a matrix of as many rows as a trajectory has
-            numbers.
+        chunk: Members moved at once, each with a matrix of as many rows as a trajectory has
+            numbers; None for as many as fit the memory, on CPU at most 64.
 
     Raises:
         ConfigError: Impossible numbers, or a system whose transition has no density.
@@ -76,7 +76,8 @@ def refine(
     """
     require_call("refine", key, observation, ensemble, remedy=LOOP)
     require_noise(system)
-    steps, chunk = whole_number("steps", steps), whole_number("chunk", chunk)
+    steps = whole_number("steps", steps)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
     require_positive("size", size)
     require_observation(observation)
     observation.require_gaussian("steps are scaled by its precision", "Give std or covariance.")
@@ -89,9 +90,8 @@ def refine(
             f"the operator's shape {prediction.shape} for the ensemble's {members.shape[1]} states",
             "Reshape y or correct the operator.",
         )
-    chunk = min(chunk, len(members))
-    remedy = f"Lower chunk, the members refined at once ({chunk})."
-    found = run_if_fits(_refined, remedy, key, system, observation, members, steps, size, chunk)
+    given = (key, system, observation, members, steps, size)
+    found = run_in_chunks(_refined, given, len(members), chunk, "the members refined at once")
     bad = ~np.isfinite(np.asarray(found.log_posterior[0]))
     if bad.any():
         raise DivergenceError(
@@ -163,7 +163,7 @@ def _refined(
 
     with jax.default_matmul_precision("highest"):
         keys = jax.random.split(key, len(members))
-        x, acceptance, distance, values = jax.lax.map(
-            one, (keys, members, jnp.roll(members, 1, axis=0)), batch_size=chunk
+        x, acceptance, distance, values = map_batches(
+            one, (keys, members, jnp.roll(members, 1, axis=0)), chunk
         )
     return Refined(x, acceptance, distance, values.T)

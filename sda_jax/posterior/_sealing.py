@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from sda_jax.core._errors import StorageError
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.runtime._files import read_json, write_text
 from sda_jax.runtime._hdf5 import verify_hdf5
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
+from sda_jax.core._batches import map_batches
 from sda_jax.core._errors import (
     DivergenceError,
     require_at_most,
     require_positive,
+    whole_number,
 )
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Denoiser, Grid, LikelihoodGuidance
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import effective_share, ordered_resampling
@@ -35,7 +36,7 @@ from sda_jax.posterior._arguments import (
 )
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
-from sda_jax.runtime._memory import require_room, run_if_fits
+from sda_jax.runtime._memory import require_room, run_in_chunks
 
 DEFAULT_TWIST = GaussianCovariance()
 DEFAULT_GRID = LogSNR()
@@ -90,7 +91,7 @@ def twisted_smc(
     steps: int = 256,
     grid: Any = DEFAULT_GRID,
     threshold: float = 0.5,
-    chunk: int = 64,
+    chunk: int | None = None,
     context: Any = None,
 ) -> Particles:
     """Samples the posterior by particles that guided ancestral steps move and weights correct.
@@ -113,7 +114,7 @@ def twisted_smc(
         grid: Time grid.
         threshold: Effective sample size, as a share of the particles, below which they are
             resampled (`ordered_resampling`).
-        chunk: Particles moved at once.
+        chunk: Particles moved at once; None for as many as fit the memory, on CPU at most 64.
         context: See `assimilate`.
 
     Raises:
@@ -125,7 +126,7 @@ def twisted_smc(
     """
     require_call("twisted_smc", key, prior, observation, context, remedy=LOOP)
     particles, steps = whole_number("particles", particles), whole_number("steps", steps)
-    chunk = whole_number("chunk", chunk)
+    chunk = None if chunk is None else whole_number("chunk", chunk)
     require_positive("threshold", threshold)
     require_at_most("threshold", threshold, 1)
     require_protocol("guidance", guidance, LikelihoodGuidance, "Use GaussianCovariance or SDA.")
@@ -136,11 +137,9 @@ def twisted_smc(
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
     denoiser = trajectory_denoiser(prior, length, context)
-    remedy = f"Lower chunk, the particles moved at once ({chunk})."
-    found = run_if_fits(
-        _run, remedy, key, denoiser, standardised, guidance, grid, threshold,
-        (length, *prior.state_shape), particles, steps, min(chunk, particles),
-    )  # fmt: skip
+    shape = (length, *prior.state_shape)
+    given = (key, denoiser, standardised, guidance, grid, threshold, shape, particles, steps)
+    found = run_in_chunks(_run, given, particles, chunk, "the particles moved at once")
     if not bool(jnp.isfinite(found.log_evidence)):
         schedule = prior.denoiser.schedule
         last = int(jnp.argmin(jnp.isfinite(found.effective)))  # the first without any weight
@@ -186,7 +185,7 @@ def _run(
         (places, log_weights, log_evidence), (i, t, s) = carry, now
         key_move, key_resample = jax.random.split(jax.random.fold_in(key_steps, i))
         keys = jax.random.split(key_move, count)
-        places, gained = jax.lax.map(lambda b: moved(b, t, s), (keys, places), batch_size=chunk)
+        places, gained = map_batches(lambda b: moved(b, t, s), (keys, places), chunk)
         log_weights, total, effective, lost = _weighed(log_weights, gained)
         due = effective < threshold
 
@@ -201,7 +200,7 @@ def _run(
 
         return jax.lax.cond(due, resampled, kept, places, log_weights), (effective, due, lost)
 
-    places = jax.lax.map(lambda x: looked_at(x, times[0]), x, batch_size=chunk)
+    places = map_batches(lambda x: looked_at(x, times[0]), x, chunk)
     log_weights, _, _, first_lost = _weighed(jnp.zeros(count), places.log_twist)
     start = (places, log_weights, jnp.zeros(()))
     now = (jnp.arange(steps), times[:-1], times[1:])

@@ -18,11 +18,11 @@ from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._json import dumps
-from sda_jax.core._numbers import real_array, whole_number
+from sda_jax.core._numbers import real_array
+from sda_jax.core._paths import require_path
 from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
-from sda_jax.core._requirements import require_path
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
 from sda_jax.posterior._arguments import (
@@ -30,6 +30,7 @@ from sda_jax.posterior._arguments import (
     check_length,
     check_methods,
     check_sizes,
+    particles_at_once,
     require_call,
 )
 from sda_jax.posterior._assimilate import posterior_denoiser, require_finite, warn
@@ -40,11 +41,18 @@ from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._hdf5 import create_array
-from sda_jax.runtime._memory import Memory, needed_bytes, require_disk, run_if_fits
+from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
 from sda_jax.runtime._parts import Parts, blocks, is_finished
 from sda_jax.runtime._processes import on_process_zero, unaddressed, whole
+from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
-from sda_jax.samplers._driver import advance_members, begin_members, finish_members, island
+from sda_jax.samplers._driver import (
+    advance_members,
+    begin_members,
+    finish_members,
+    island,
+    prepared,
+)
 
 
 def assimilate_to_file(
@@ -125,14 +133,10 @@ def draw_to_file(
     )
     shape = size[1:]
     run = _Run(key, denoiser, sampler, shape)
-
-    def needed(chunk: int) -> int:
-        return run.needed(chunk, save_every)
-
-    chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, needed)
     # of what is given, not of what follows from it, which other devices round differently
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
     given += (observation, guidance, sampler, memory.window_stride, context)
+    chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, run.needed)
     sizes = {"length": length, "samples": samples, "chunk": chunk}
     identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
@@ -141,6 +145,12 @@ def draw_to_file(
     require_disk(path, BYTES * math.prod(size), fewer)
     parts = Parts(path, identity, (samples, *shape))
     todo = blocks(samples, chunk)
+
+    def needed(sampler: Sampler) -> int:
+        return run._replace(sampler=sampler).needed(chunk)
+
+    sampler = particles_at_once(sampler, denoiser, samples, shape, memory, needed)
+    run = run._replace(sampler=sampler)
     with tqdm(total=len(todo) * sampler.steps, desc="assimilate", disable=not progress) as bar:
         for first, last in todo:
             if parts.has(first, last):
@@ -205,11 +215,11 @@ class _Run(NamedTuple):
         begin = partial(_begin, shape=self.shape)
         return jax.eval_shape(begin, self.key, members, self.denoiser, self.sampler)
 
-    def needed(self, chunk: int, save_every: int) -> int:
+    def needed(self, chunk: int) -> int:
         """Bytes that a block of so many members needs."""
         members = jnp.arange(chunk)
         given = self.key, members, self.denoiser, self.sampler, self.blank(members)
-        return needed_bytes(_advance.lower(*given, 0, save_every).compile())
+        return needed_bytes(_advance.lower(*given, 0, 1).compile())
 
     def block(
         self, members: Array, folder: Path, save_every: int, remedy: str, bar: tqdm
@@ -248,7 +258,7 @@ def _begin(
     return _pinned(begin_members(key, members, denoiser, sampler, shape), shape)
 
 
-@partial(jax.jit, static_argnames="steps", donate_argnames="draws")
+@partial(jax.jit, donate_argnames="draws")
 def _advance(
     key: PRNGKey,
     members: Array,
@@ -259,6 +269,7 @@ def _advance(
     steps: int,
 ) -> PyTree[Array]:
     shape = draws.state.x.shape[1 + isinstance(sampler, PopulationSampler) :]
+    denoiser = prepared(denoiser, shape)
     return _pinned(advance_members(key, members, denoiser, sampler, draws, first, steps), shape)
 
 

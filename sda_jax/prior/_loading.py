@@ -11,27 +11,25 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jaxtyping import Array, PyTree
 
 from sda_jax.core._arrays import Scalar, Time
 from sda_jax.core._errors import StorageError
-from sda_jax.core._json import decode, parse
+from sda_jax.core._json import decode
 from sda_jax.core._kinds import is_of, written
+from sda_jax.core._paths import require_path
 from sda_jax.core._protocols import Schedule
 from sda_jax.core._registry import registry
-from sda_jax.core._requirements import require_path, require_protocol
+from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout, pack
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.networks import Network
+from sda_jax.prior._folder import COMPONENTS, MEASURED, read_prior
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._saving import MEASURED, description_digest, named_leaves, weights_digest
-from sda_jax.runtime._files import read_text
-from sda_jax.runtime._versions import PRIOR_VERSION
+from sda_jax.prior._saving import named_leaves
+from sda_jax.prior._shipped import shipped_folder, shipped_priors
 
-COMPONENTS = ("network", "schedule", "parameterisation", "standardisation", "context", "system")
 KINDS: dict[str, Any] = {
     "standardisation": Standardisation,
     "context": Standardisation | None,
@@ -62,12 +60,6 @@ class Parameterises(Protocol):
 PROTOCOLS = {"network": Network, "schedule": Schedule, "parameterisation": Parameterises}
 
 
-def shipped_priors() -> list[str]:
-    """Names of the priors that come with the package."""
-    folder = resources.files("sda_jax") / "weights"
-    return sorted(p.name for p in folder.iterdir() if (p / "prior.json").is_file())
-
-
 def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
     """Loads a prior.
 
@@ -81,14 +73,13 @@ def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
     """
     folder, table = require_path("path", path), registry(components)
     if not folder.exists() and str(path) in shipped_priors():
-        with resources.as_file(resources.files("sda_jax") / "weights" / str(path)) as real:
+        with resources.as_file(shipped_folder(str(path))) as real:
             return _load(real, table)
     return _load(folder, table)
 
 
 def _load(folder: Path, table: Mapping[str, type]) -> Prior:
-    description, weights = _read(folder)
-    _require_whole(folder, description)
+    description, weights = read_prior(folder)
     parts = _parts(folder, description, table)
     _require_numbers(folder, weights)
     measured = {
@@ -119,62 +110,6 @@ def _load(folder: Path, table: Mapping[str, type]) -> Prior:
         ) from error
     whole = dataclasses.replace(denoiser, variables=_unflat(folder, weights, expected))
     return dataclasses.replace(prior, denoiser=whole)
-
-
-def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray]]:
-    """What the two files of a prior hold."""
-    try:
-        description = parse(read_text(folder / "prior.json"))
-        return description, safetensors.numpy.load_file(folder / "weights.safetensors")
-    except FileNotFoundError as error:
-        raise StorageError(
-            "prior",
-            f"no file {error.filename or folder}",
-            f"a prior's folder or one of the shipped priors {shipped_priors()}",
-            "Check the path.",
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            str(folder), f"{error}", "a prior that can be read", "Check the files and permissions."
-        ) from error
-    except Exception as error:  # whatever the reader of weights makes of them
-        raise StorageError(
-            str(folder), f"{error}", "a whole prior", "It is damaged: save it again."
-        ) from error
-
-
-def _require_whole(folder: Path, description: Any) -> None:
-    """Raises unless the two files are those of one prior, of this version and as they were
-    written."""
-    if not isinstance(description, dict) or description.get("kind") != "prior":
-        raise StorageError(str(folder), "another file", "a prior", "Name a prior's folder.")
-    if description.get("format_version") != PRIOR_VERSION:
-        raise StorageError(
-            str(folder),
-            f"format version {description.get('format_version')}",
-            f"version {PRIOR_VERSION}",
-            "Save it again with this version of sda_jax.",
-        )
-    needed = (*COMPONENTS, "context_channels", "state_shape", "window")
-    missing = [n for n in needed if n not in description]
-    if missing:
-        raise StorageError(
-            str(folder / "prior.json"), f"no {missing}", "a whole prior", "Save it again."
-        )
-    if description.get("description_sha256") != description_digest(description):
-        raise StorageError(
-            str(folder / "prior.json"),
-            "contents other than it was written with",
-            "a whole prior",
-            "It is damaged or was edited: save the prior again.",
-        )
-    if description.get("weights_sha256") != weights_digest(folder):
-        raise StorageError(
-            str(folder / "weights.safetensors"),
-            "contents other than prior.json was written for",
-            "the two files of one prior",
-            "One of them is damaged or replaced: save the prior again.",
-        )
 
 
 def _parts(folder: Path, description: dict[str, Any], table: Mapping[str, type]) -> dict[str, Any]:

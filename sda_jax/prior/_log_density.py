@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._batches import map_batches
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import real_array, whole_number
+from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.prior._prior import Prior, require_prior
@@ -104,7 +105,7 @@ def flow_log_prob(
             d = direction(i)
             return jnp.vdot(d, push(d))
 
-        along = jax.lax.map(along_direction, jnp.arange(count), batch_size=min(count, 64))
+        along = map_batches(along_direction, jnp.arange(count), 64)
         return u - mean, weight * jnp.sum(along) - n
 
     def step(carry: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._record import static
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ import safetensors.numpy
 from jaxtyping import PyTree
 
 from sda_jax.core._errors import ConfigError, DivergenceError
-from sda_jax.core._json import digest_of, encode
-from sda_jax.core._requirements import require_path, require_untraced
+from sda_jax.core._json import encode
+from sda_jax.core._paths import require_path
+from sda_jax.core._requirements import require_untraced
 from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.prior._folder import MEASURED, description_digest, weights_digest
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.runtime._files import atomic, write_text
 from sda_jax.runtime._versions import FORMAT, PRIOR_VERSION, versions
-
-MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
 
 
 def save_prior(
@@ -120,13 +119,3 @@ def named_leaves(tree: PyTree) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def weights_digest(folder: Path) -> str:
-    """A hash of the weights' file."""
-    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-
-
-def description_digest(description: dict[str, Any]) -> str:
-    """A hash of everything that prior.json says beside it."""
-    return digest_of({k: v for k, v in description.items() if k != "description_sha256"})

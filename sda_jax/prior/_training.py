@@ -6,8 +6,9 @@ from typing import Any
 
 import optax
 
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice, require_positive
+from sda_jax.core._record import static
 from sda_jax.diffusion._loss import UniformTime
 
 

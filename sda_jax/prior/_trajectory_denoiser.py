@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array
 
 from sda_jax.core._errors import ConfigError
-from sda_jax.core._numbers import is_open, real_array
+from sda_jax.core._loaded import is_open
+from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import NetworkDenoiser

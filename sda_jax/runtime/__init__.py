@@ -1,10 +1,14 @@
 """Devices, processes, memory, checkpoints and files that are whole."""
 
-from sda_jax.core._registry import register
-from sda_jax.runtime._devices import Mesh, use_mesh
-from sda_jax.runtime._memory import Memory
-from sda_jax.runtime._processes import join
-from sda_jax.runtime._versions import versions
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.runtime._devices import Mesh, use_mesh
+    from sda_jax.runtime._memory import Memory
+    from sda_jax.runtime._processes import join
+    from sda_jax.runtime._versions import versions
 
 __all__ = [
     "Memory",
@@ -13,5 +17,9 @@ __all__ = [
     "use_mesh",
     "versions",
 ]
+COMPONENTS = [
+    "Memory",
+    "Mesh",
+]
 
-register(Memory, Mesh)
+__getattr__, __dir__ = exports(__name__)

@@ -11,13 +11,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import jax
 from safetensors import SafetensorError
 
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import parse
-from sda_jax.core._requirements import require_path
-from sda_jax.runtime._processes import is_process_zero
+from sda_jax.core._paths import require_path
+from sda_jax.runtime._processes import is_process_zero, process_index
 
 
 @contextlib.contextmanager
@@ -33,7 +32,7 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
         StorageError: The folder cannot be written, or the disk is full.
     """
     path = require_path("path", path)
-    temporary = path.with_name(f"{path.name}.{jax.process_index()}-{os.getpid()}.partial")
+    temporary = path.with_name(f"{path.name}.{process_index()}-{os.getpid()}.partial")
     descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._own_contents import require_own_contents

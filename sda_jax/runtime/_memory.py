@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import resource
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from sda_jax.core._component import component, static
+from sda_jax.core._batches import evened
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ResourceError, require_at_least
+from sda_jax.core._record import static
 from sda_jax.runtime._processes import least
+from sda_jax.runtime._room import host_bytes, require_within
 
-GIB = 2**30
 CPU_MEMBERS = 64  # at once, beyond which a CPU gains nothing
 
 
@@ -51,26 +50,40 @@ def require_memory(memory: Any) -> None:
         )
 
 
-def members_that_fit(samples: int, unit: int, needed: Callable[[int], int]) -> int:
-    """The members to sample at once where nobody said: the most that the free memory takes.
+def members_that_fit(
+    count: int, needed: Callable[[int], int], unit: int = 1, most: int | None = None
+) -> int:
+    """What is computed at once where nobody said: as much as fits the free memory, by the compiled
+    program's own account of what it takes.
 
     Args:
-        samples: Members in all.
+        count: Members, particles or trajectories in all.
+        needed: Bytes that the program for so many at once takes. It is compiled for what is given
+            back, unless that is a single unit.
         unit: What their number must be a multiple of.
-        needed: Bytes that so many members need, which grow in proportion to them.
+        most: More than these gain nothing; None for no such number.
+
+    Returns:
+        A multiple of `unit` that leaves little to fill up in the last chunk.
     """
+    chunk = evened(count, most or count, unit)
     free = free_bytes()
-    most = samples
-    if jax.default_backend() == "cpu":
-        most = min(samples, CPU_MEMBERS)
-    most = -(-most // unit) * unit
-    if free is None or most == unit:
-        return most
+    if free is None or chunk == unit:
+        return chunk
     free = least(free)  # so that all processes take as many
-    wanted = needed(most)
-    if wanted <= free:
-        return most
-    return max(unit, int(most * free / wanted) // unit * unit)
+    largest = chunk
+    while chunk > unit and (wanted := needed(chunk)) > free:
+        smaller = int(chunk * free / wanted)
+        if chunk < largest:  # a part of the memory does not grow with the chunk
+            smaller = min(smaller, chunk // 2)
+        chunk = evened(count, smaller, unit)
+    return chunk
+
+
+def most_at_once() -> int | None:
+    """Members of an ensemble beyond which the device gains nothing; None where there is no such
+    number."""
+    return CPU_MEMBERS if jax.default_backend() == "cpu" else None
 
 
 def free_bytes() -> int | None:
@@ -79,59 +92,13 @@ def free_bytes() -> int | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    meminfo = Path("/proc/meminfo")
-    if device.platform != "cpu" or not meminfo.exists():
-        return None
-    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = 1024 * int(fields["MemAvailable"].split()[0])
-    group = Path("/sys/fs/cgroup")
-    limit, used = (_number(group / name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        free = min(free, max(limit - used, 0))
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        free = min(free, max(limit - pages * resource.getpagesize(), 0))
-    return free
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+    return host_bytes() if device.platform == "cpu" else None
 
 
 def require_room(what: str, size: int, remedy: str) -> None:
-    """Raises `ResourceError` if `size` bytes are more than the memory that is free.
-
-    Args:
-        what: That needs them.
-        size: In bytes.
-        remedy: What the user can lower.
-    """
-    free = free_bytes()
-    free = None if free is None else least(free)  # so that all processes go on or none
-    if free is not None and size > free:
-        raise ResourceError(
-            "memory",
-            f"{what} that needs {size / GIB:.1f} GiB",
-            f"at most the {free / GIB:.1f} GiB that are free",
-            remedy,
-        )
-
-
-def require_disk(path: Path, size: int, remedy: str) -> None:
-    """Raises `ResourceError` if `size` bytes are more than the disk of `path` has left."""
-    folder = next((p for p in path.absolute().parents if p.is_dir()), Path.cwd())
-    free = least(shutil.disk_usage(folder).free)
-    if size > free:
-        raise ResourceError(
-            str(path),
-            f"a file of {size / GIB:.1f} GiB",
-            f"at most the {free / GIB:.1f} GiB that are free on its disk",
-            remedy,
-        )
+    """Raises `ResourceError` if `size` bytes are more than the device's memory that is free;
+    arguments as those of `require_within`."""
+    require_within(what, size, free_bytes(), remedy)
 
 
 def needed_bytes(compiled: Any) -> int:
@@ -159,3 +126,29 @@ def run_if_fits(function: Any, remedy: str, *arguments: Any) -> Any:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ResourceError("memory", "RESOURCE_EXHAUSTED", "enough", remedy) from error
+
+
+def run_in_chunks(
+    function: Any, arguments: tuple[Any, ...], count: int, chunk: int | None, what: str
+) -> Any:
+    """Calls a jitted function of many members that takes `chunk` of them at once, its last
+    argument.
+
+    Args:
+        function: What `jax.jit` gave.
+        arguments: Its positional arguments before the last.
+        count: Members in all.
+        chunk: As the user said; None for as many as fit the memory.
+        what: They are, for messages.
+
+    Raises:
+        ResourceError: They need more memory than is free.
+    """
+
+    def needed(chunk: int) -> int:
+        return needed_bytes(function.lower(*arguments, chunk).compile())
+
+    if chunk is None:
+        chunk = members_that_fit(count, needed, most=most_at_once())
+    chunk = min(chunk, count)
+    return run_if_fits(function, f"Lower chunk, {what} ({chunk}).", *arguments, chunk)

@@ -4,17 +4,17 @@ do one for all or all together."""
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jaxtyping import Array
 
 from sda_jax.core._errors import ConfigError, ProcessError
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
 
 SHUTDOWN_SECONDS = 60  # that a process that ends waits for the others
 REMEDY = "See what the other processes printed, then start all again; what was finished is kept."
@@ -47,6 +47,8 @@ def join(
         raise ConfigError(
             "--process", process, f"0 to {processes - 1}", "Number the processes from 0."
         )
+    import jax
+
     # on CPU, programs under way at the same time would mix up their messages
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
@@ -64,9 +66,19 @@ def join(
         raise ProcessError("--distributed", f"{error}", "all processes", REMEDY) from error
 
 
+def process_index() -> int:
+    """Which of the processes this is; 0 while nothing has imported JAX, which joins them."""
+    return sys.modules["jax"].process_index() if "jax" in sys.modules else 0
+
+
+def process_count() -> int:
+    """How many processes there are."""
+    return sys.modules["jax"].process_count() if "jax" in sys.modules else 1
+
+
 def is_process_zero() -> bool:
     """Whether this process prints and writes what there is one of."""
-    return jax.process_index() == 0
+    return process_index() == 0
 
 
 def on_process_zero(action: Callable[[], Any]) -> int:
@@ -108,8 +120,10 @@ def _results_of_all(action: Callable[[], Any]) -> np.ndarray:
 
 def _gathered(x: np.ndarray) -> np.ndarray:
     """What each process has, stacked."""
-    if jax.process_count() == 1:
+    if process_count() == 1:
         return x[None]
+    from jax.experimental import multihost_utils
+
     return np.asarray(multihost_utils.process_allgather(x))
 
 
@@ -133,6 +147,8 @@ def require_same(argument: str, text: str) -> None:
 
 def finite_rows(x: Array) -> np.ndarray:
     """Which rows of an array, perhaps shared by several processes, have finite numbers only."""
+    import jax.numpy as jnp
+
     return whole(jnp.isfinite(x).reshape(len(x), -1).all(axis=1))
 
 
@@ -143,6 +159,10 @@ def unaddressed(text: str) -> str:
 
 def whole(x: Array) -> np.ndarray:
     """An array that several processes may share, in the memory of each."""
+    import jax
+
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

@@ -7,8 +7,6 @@ import contextlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import jax
-
 FORMAT = "sda_jax"
 HDF5_VERSION = 3  # in 2 the digest had another name
 PRIOR_VERSION = 2
@@ -31,4 +29,6 @@ def versions() -> dict[str, str]:
 
 def numerics() -> dict[str, Any]:
     """JAX's settings that numbers depend on: a run that is gone on with needs the same."""
+    import jax
+
     return {name: getattr(jax.config, name) for name in NUMERICS}

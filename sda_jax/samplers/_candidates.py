@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least, require_at_most, require_positive
 from sda_jax.core._protocols import Denoiser, ExplainsObservation, SamplerState
+from sda_jax.core._record import static
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
 
 

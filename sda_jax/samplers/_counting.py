@@ -12,8 +12,9 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._protocols import Denoiser, Schedule
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
 
 

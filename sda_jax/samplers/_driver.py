@@ -18,7 +18,14 @@ from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._keys import require_key
 from sda_jax.core._numbers import whole_number
-from sda_jax.core._protocols import Denoiser, PopulationSampler, Reports, Sampler, SamplerState
+from sda_jax.core._protocols import (
+    Denoiser,
+    PopulationSampler,
+    Prepares,
+    Reports,
+    Sampler,
+    SamplerState,
+)
 from sda_jax.core._requirements import require_protocol
 from sda_jax.runtime._devices import BATCH, over_batch, shares
 
@@ -49,8 +56,14 @@ def draw(key: PRNGKey, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, .
     if not isinstance(shape, (tuple, list)):
         raise ConfigError("shape", f"{shape!r:.80}", "a tuple (L, *S)", "Give that of x.")
     shape = tuple(whole_number("shape", size) for size in shape)
+    denoiser = prepared(denoiser, shape)
     progress = advance(key, denoiser, sampler, begin(key, denoiser, sampler, shape), 0)
     return sampler.finish(denoiser, progress.state)
+
+
+def prepared(denoiser: Denoiser, shape: tuple[int, ...]) -> Denoiser:
+    """The denoiser with what a draw of shape `(L, *S)` computes once."""
+    return denoiser.prepared(shape) if isinstance(denoiser, Prepares) else denoiser
 
 
 def begin(key: PRNGKey, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]) -> Progress:
@@ -65,19 +78,20 @@ def advance(
     sampler: Sampler,
     progress: Progress,
     first: Array | int,
-    steps: int | None = None,
+    steps: Array | int | None = None,
 ) -> Progress:
-    """The draw `steps` steps after step `first`; None for all of the sampler's."""
+    """The draw `steps` steps after step `first`, which may be traced; None for all of the
+    sampler's."""
 
-    def step(before: Progress, i: Array) -> tuple[Progress, None]:
+    def step(j: Array, before: Progress) -> Progress:
+        i = first + j
         state = sampler.step(key, denoiser, before.state, i)
         lead = before.diverged_at.ndim
         finite = jnp.all(jnp.isfinite(state.x), axis=tuple(range(lead, state.x.ndim)))
         since = jnp.where(before.diverged_at > 0, before.diverged_at, before.state.ratio)
-        return Progress(state, jnp.where(finite, 0.0, since)), None
+        return Progress(state, jnp.where(finite, 0.0, since))
 
-    count = sampler.steps if steps is None else steps
-    return jax.lax.scan(step, progress, first + jnp.arange(count))[0]
+    return jax.lax.fori_loop(0, sampler.steps if steps is None else steps, step, progress)
 
 
 def island(sampler: Any) -> int:
@@ -94,6 +108,7 @@ def draw_members(
     Member i of independent draws has the key folded with i; island j, the members from
     `j * island` on, the key folded with j. `members` are whole islands, in order.
     """
+    denoiser = prepared(denoiser, shape)
 
     def one(unit: Array) -> tuple[Array, Array, dict[str, Array]]:
         own = jax.random.fold_in(key, unit)
@@ -121,7 +136,7 @@ def advance_members(
     sampler: Sampler,
     progress: PyTree[Array],
     first: Array | int,
-    steps: int,
+    steps: Array | int,
 ) -> PyTree[Array]:
     """The draws `steps` steps after step `first`."""
 

@@ -6,9 +6,10 @@ import jax
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, ExplainsObservation
+from sda_jax.core._record import static
 from sda_jax.diffusion._gaussian import draw_error
 from sda_jax.guidance._base import Guided
 from sda_jax.samplers._corrector import RepeatedMoves

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Time, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_below, require_positive
 from sda_jax.core._protocols import Denoiser
+from sda_jax.core._record import static
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.samplers._corrector import RepeatedMoves
 

@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import (
     ConfigError,
     require_at_least,
@@ -21,6 +21,7 @@ from sda_jax.core._errors import (
     require_positive,
 )
 from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
+from sda_jax.core._record import static
 from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.diffusion._grids import Piecewise
 from sda_jax.diffusion._schedules import noise_ratio

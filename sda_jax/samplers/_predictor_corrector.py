@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_at_most, require_whole
 from sda_jax.core._protocols import Corrector, Denoiser, Grid, Predictor, SamplerState
+from sda_jax.core._record import static
 from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._grids import EvenTime
 from sda_jax.diffusion._schedules import noise_ratio

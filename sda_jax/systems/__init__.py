@@ -1,12 +1,16 @@
 """Dynamical systems, one a file."""
 
-from sda_jax.core._registry import register
-from sda_jax.systems._base import GaussianTransition
-from sda_jax.systems._kolmogorov import KolmogorovFlow
-from sda_jax.systems._linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
-from sda_jax.systems._lorenz63 import Lorenz63
-from sda_jax.systems._lorenz96 import Lorenz96
-from sda_jax.systems._lotka_volterra import LotkaVolterra
+from typing import TYPE_CHECKING
+
+from sda_jax.core._lazy import exports
+
+if TYPE_CHECKING:
+    from sda_jax.systems._base import GaussianTransition
+    from sda_jax.systems._kolmogorov import KolmogorovFlow
+    from sda_jax.systems._linear_gaussian import DampedSpring, LinearGaussian, VectorAutoregression
+    from sda_jax.systems._lorenz63 import Lorenz63
+    from sda_jax.systems._lorenz96 import Lorenz96
+    from sda_jax.systems._lotka_volterra import LotkaVolterra
 
 __all__ = [
     "DampedSpring",
@@ -18,5 +22,13 @@ __all__ = [
     "LotkaVolterra",
     "VectorAutoregression",
 ]
+COMPONENTS = [
+    "DampedSpring",
+    "KolmogorovFlow",
+    "Lorenz63",
+    "Lorenz96",
+    "LotkaVolterra",
+    "VectorAutoregression",
+]
 
-register(DampedSpring, KolmogorovFlow, Lorenz63, Lorenz96, LotkaVolterra, VectorAutoregression)
+__getattr__, __dir__ = exports(__name__)

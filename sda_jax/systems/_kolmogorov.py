@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey, State
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least, require_positive
+from sda_jax.core._record import static
 from sda_jax.core._units import Standardisation
 from sda_jax.systems import _cfd as cfd
 from sda_jax.systems._fields import coarsen, upsample

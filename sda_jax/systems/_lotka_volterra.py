@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, State
-from sda_jax.core._component import component, static
+from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_positive
+from sda_jax.core._record import static
 from sda_jax.core._units import Standardisation
 from sda_jax.systems._base import GaussianTransition, runge_kutta_4
 

@@ -1,15 +1,44 @@
 """`sda-jax inspect` of the files that archives are made of."""
 
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 from own import save, waves
 
-from sda_jax.cli.main import main
+import sda_jax as sda
+from sda_jax.cli.main import COMMANDS, main
+from sda_jax.data import Channel, Layout
 
 
 def said(capsys, *arguments):
     status = main(["inspect", *map(str, arguments)])
     out, err = capsys.readouterr()
     return status, out + err
+
+
+def test_commands_start_without_what_they_do_not_need(tmp_path):
+    """JAX takes most of a second to import."""
+    observation = sda.Observation(np.zeros((5, 1)), sda.Every(4), std=0.4)
+    sda.save_observation(tmp_path / "seen.h5", observation, 17)
+    prior = dataclasses.replace(sda.load_prior("lorenz63"), layout=Layout((Channel("a"),) * 3))
+    sda.save_prior(tmp_path / "prior", prior)
+    paths = [tmp_path / "prior", save(waves(4), tmp_path / "waves.nc"), tmp_path / "seen.h5"]
+    inspect = ["inspect", "kolmogorov64", *map(str, paths)]
+    lines = [["--help"], ["--version"], inspect, *([c, "--help"] for c in COMMANDS)]
+    code = (
+        "import contextlib, sys; from sda_jax.cli.main import COMMANDS, main\n"
+        f"for line in {lines}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        assert main(line) == 0\n"
+        "assert not {'jax', 'flax', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "4 states in 1" in done.stdout and "an observation of 17 states by Every" in done.stdout
+    assert "windows of 5 states, 7,093,898 weights, UNet" in done.stdout
+    assert f"of the system {sda.Lorenz63()}\n" in done.stdout and "channel a" in done.stdout
 
 
 def one_a_file(folder):

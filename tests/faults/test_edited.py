@@ -30,8 +30,9 @@ from sda_jax.experiment._scores import read_posterior_file
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.posterior._export import write_posterior
 from sda_jax.posterior._files import load_diagnosis
+from sda_jax.prior._folder import description_digest, weights_digest
 from sda_jax.prior._loading import load_prior
-from sda_jax.prior._saving import description_digest, save_prior, weights_digest
+from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._hdf5 import write_hdf5
 from sda_jax.runtime._records import read_records
 

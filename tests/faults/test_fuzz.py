@@ -20,8 +20,9 @@ from sda_jax.core._registry import registry
 from sda_jax.experiment._config import Experiment, load_config, override
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._arguments import check_observation
+from sda_jax.prior._folder import description_digest
 from sda_jax.prior._loading import load_prior
-from sda_jax.prior._saving import description_digest, save_prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._hdf5 import write_hdf5
 
 NUMBERS = st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats()

@@ -21,9 +21,10 @@ from sda_jax.experiment._describe import describe
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._tables import Points, read_table
 from sda_jax.posterior._export import provenance
+from sda_jax.prior._folder import description_digest
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._loop import METRICS
-from sda_jax.prior._saving import description_digest, save_prior
+from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._records import read_records, write_records
 
 ODD = [

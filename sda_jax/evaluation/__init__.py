@@ -1,5 +1,6 @@
 """Metrics, and diagnostics that need no truth."""
 
+from sda_jax.evaluation._baselines import baseline_scores
 from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import (
     ChiSquare,
@@ -20,6 +21,7 @@ from sda_jax.evaluation._metrics import (
     coverage,
     crps,
     log_prior,
+    normal_crps,
     rank_flatness,
     ranks,
     residual_std,
@@ -32,6 +34,7 @@ from sda_jax.observations._observation import log_likelihood
 __all__ = [
     "ChiSquare",
     "Comparison",
+    "baseline_scores",
     "channel_scores",
     "compare",
     "coverage",
@@ -44,6 +47,7 @@ __all__ = [
     "log_likelihood",
     "log_prior",
     "mmd",
+    "normal_crps",
     "rank_flatness",
     "ranks",
     "residual_std",

@@ -49,16 +49,11 @@ def held_out_scores(
     noisy = predicted + std * np.asarray(jax.random.normal(key_noise, predicted.shape))
     place = np.asarray(held_out_ranks(key_ranks, held_out, jnp.asarray(ensemble)))
     n, found = len(ensemble), {}
-    channel = _channel_of(held_out, prior.layout)
-    for name in dict.fromkeys(c.name for c in prior.layout.channels):
-        of_name = [i for i, c in enumerate(prior.layout.channels) if c.name == name]
-        here = np.isin(channel, of_name)
-        if not here.any():
-            continue
+    for name, here in by_variable(held_out, prior.layout).items():
         error = predicted[:, here].mean(axis=0) - y[here]
         variance = (1 + 1 / n) * predicted[:, here].var(axis=0, ddof=1) + std[here] ** 2
         inside = (place[here] > 0.05 * n) & (place[here] < 0.95 * n + 1)
-        found[f"{name} ({prior.layout.channels[of_name[0]].units or 'no unit'})"] = {
+        found[name] = {
             "values": float(here.sum()),
             "rmse": float(np.sqrt((error**2).mean())),
             "climate_rmse": float(np.sqrt(((usual - y)[here] ** 2).mean())),
@@ -68,6 +63,16 @@ def held_out_scores(
             "inside_90": float(np.mean(inside)),
         }
     return found, place
+
+
+def by_variable(observation: Observation, layout: Layout) -> dict[str, np.ndarray]:
+    """Which values of points are of each variable, by its name with its unit."""
+    channel, found = _channel_of(observation, layout), {}
+    for name in dict.fromkeys(c.name for c in layout.channels):
+        of_name = [i for i, c in enumerate(layout.channels) if c.name == name]
+        if (here := np.isin(channel, of_name)).any():
+            found[f"{name} ({layout.channels[of_name[0]].units or 'no unit'})"] = here
+    return found
 
 
 def _channel_of(observation: Observation, layout: Layout) -> np.ndarray:

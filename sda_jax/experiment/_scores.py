@@ -19,6 +19,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._time_coordinates import time_numbers
+from sda_jax.evaluation._baselines import baseline_scores, truth_as_points
 from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import ChiSquare, innovation_chi_square
 from sda_jax.evaluation._metrics import crps, ranks, rmse, spread, spread_skill
@@ -32,6 +33,8 @@ from sda_jax.posterior._files import load_posterior
 from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
+
+POSTERIOR = "posterior"  # beside the names of baselines
 
 
 class PosteriorFile(NamedTuple):
@@ -68,6 +71,10 @@ class PosteriorScores(NamedTuple):
         held_out: See `held_out_scores`; empty if nothing was held out.
         held_out_ranks: Ranks of the values that were held out, or None.
         held_out_report: How many of these are used, and why others are not.
+        baselines: For each variable with its unit, scores of the posterior and of methods that need
+            no network (`baseline_scores`), at what was held out or else at the truth; empty if they
+            were not asked for.
+        baselines_left_out: Why a method is not among them.
         truth: The true states `(length, *S)`, or None.
         ranks: Ranks of the true values among the members, `(length, values)`, or None.
     """
@@ -80,6 +87,8 @@ class PosteriorScores(NamedTuple):
     held_out: dict[str, dict[str, float]]
     held_out_ranks: np.ndarray | None
     held_out_report: str
+    baselines: dict[str, dict[str, dict[str, float]]]
+    baselines_left_out: dict[str, str]
     truth: np.ndarray | None
     ranks: np.ndarray | None
 
@@ -93,6 +102,7 @@ def score_posterior(
     columns: Sequence[str] = (),
     operator: str | None = None,
     seed: int = 0,
+    baselines: bool = False,
 ) -> PosteriorScores:
     """Scores a posterior of states from files.
 
@@ -106,9 +116,11 @@ def score_posterior(
         operator: `module:function`: the operator of your own that was assimilated. The posterior's
             file names it, but only what is given here is imported.
         seed: Of the noise in the ranks of held-out values.
+        baselines: Whether climatology, interpolation in time and optimal interpolation of the same
+            observations are scored too, with mean and covariance of the training data.
 
     Raises:
-        ConfigError: The prior is of a simulated system.
+        ConfigError: The prior is of a simulated system, or baselines have nothing to be scored at.
         StorageError: A file is missing, damaged or of another kind, or the truth has another grid.
         ObservationError: None of the held-out values can be used.
     """
@@ -120,15 +132,17 @@ def score_posterior(
     observation, left_out = _assimilated(posterior, length, operator)
     true = None if truth is None else _truth(str(truth), layout, start, length)
     chi_square, found, places, report = None, {}, None, ""
+    at: Observation | None = None if true is None else truth_as_points(true, prior)
     if observation is not None and observation.noise is None:
         chi_square = innovation_chi_square(observation, jnp.asarray(filled))
     if held_out:
         tables = [Points(p, std, column_names(columns)) for p in held_out]
         used = read_all(tables, layout, start, length)
-        report = used.report
-        found, places = held_out_scores(
-            stream(seed, "held-out noise"), prior, used.observation, filled
-        )
+        report, at = used.report, used.observation
+        found, places = held_out_scores(stream(seed, "held-out noise"), prior, at, filled)
+    beside, without = {}, {}
+    if baselines:
+        beside, without = _beside(prior, observation, left_out, at, filled, start, seed)
     return PosteriorScores(
         posterior,
         observation,
@@ -138,9 +152,44 @@ def score_posterior(
         found,
         places,
         report,
+        beside,
+        without,
         true,
         None if true is None else ranks(ensemble, true)[:, layout.valid],
     )
+
+
+def _beside(
+    prior: Prior,
+    observation: Observation | None,
+    left_out: str,
+    at: Observation | None,
+    ensemble: np.ndarray,
+    start: float,
+    seed: int,
+) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
+    """The posterior's scores and the baselines', by variable, and which of these are left out.
+
+    Raises:
+        ConfigError: There is nothing to be scored at, or what was assimilated is not known.
+    """
+    if at is None:
+        raise ConfigError(
+            "--baselines", "neither --held-out nor --truth", "one", "Name what to score at."
+        )
+    if observation is None:
+        raise ConfigError("--baselines", f"no observation, {left_out}", "what was seen", "Give it.")
+    layout, length = prior.layout, ensemble.shape[1]
+    assert layout is not None
+    context = layout.context(layout.times(start, length)) if layout.context_channels else None
+    members, _ = held_out_scores(stream(seed, "held-out noise"), prior, at, ensemble)
+    found = baseline_scores(prior, observation, at, length, context)
+    kept = ("rmse", "crps", "spread_skill", "inside_90")
+    scores = {
+        variable: {POSTERIOR: {name: members[variable][name] for name in kept}, **methods}
+        for variable, methods in found.scores.items()
+    }
+    return scores, found.left_out
 
 
 def read_posterior_file(path: str | Path, layout: Layout) -> PosteriorFile:

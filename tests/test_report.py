@@ -43,7 +43,7 @@ def made(tmp_path, monkeypatch):
     said = {
         "experiment": None, "start": "2020-01-01", "end": None, "length": length,
         "points": ["seen.csv"], "gridded": [], "operator": None, "y": None, "std": 0.5,
-        "columns": [], "method": "linear",
+        "columns": [], "method": "linear", "set_aside": 0.0,
     }  # fmt: skip
     write_posterior(tmp_path / "truth.nc", draws[:1], 1, layout, start)
     with xr.open_dataset(tmp_path / "truth.nc") as file:

@@ -57,7 +57,7 @@ def baseline_scores(
     Args:
         prior: With a layout.
         observation: What was assimilated.
-        held_out: Of points, as `read` makes it.
+        held_out: As `read` makes it; missing values are left out.
         length: States of the trajectory.
         context: Of the trajectory, in physical units.
     """
@@ -76,8 +76,12 @@ def baseline_scores(
         found[IN_TIME] = GaussianEstimate(values, np.full(len(values), np.nan))
     except ObservationError as error:
         left_out[IN_TIME] = str(error)
+    seen = np.asarray(held_out.observed)
     y = np.asarray(held_out.y, np.float64)
-    noise = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)
+    noise = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)[seen]
+    y = y[seen]
+    here = seen.ravel()
+    found = {m: GaussianEstimate(e.mean[here], e.std[here]) for m, e in found.items()}
     scores = {
         variable: {
             method: _scores(estimate.mean[here], estimate.std[here], y[here], noise[here])
@@ -96,7 +100,7 @@ def _usual(prior: Prior, held_out: Observation, length: int) -> GaussianEstimate
         np.asarray(held_out.operator(np.broadcast_to(np.asarray(a, np.float32), shape)), float)
         for a in (units.mean, units.std)
     )
-    return GaussianEstimate(mean, std)
+    return GaussianEstimate(mean.ravel(), std.ravel())
 
 
 def _scores(mean: np.ndarray, std: np.ndarray, y: np.ndarray, noise: np.ndarray) -> dict[str, Any]:

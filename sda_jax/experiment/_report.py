@@ -130,6 +130,7 @@ def _summary(posterior: PosteriorFile) -> str:
             ("prior", attributes["sda_prior"]),
             ("variables", ", ".join(draw.named(c) for c in layout.channels[:TABLES])),
             ("observations", attributes["sda_observations"]),
+            ("verdict when it was drawn", attributes.get("sda_diagnosis", "none")),
             ("seed", attributes["sda_seed"]),
             ("versions", attributes["source"]),
         ],
@@ -287,8 +288,8 @@ def _reproduce(posterior: PosteriorFile) -> str:
 def _options(files: ObservationFiles) -> list[str]:
     found = []
     for name, value in vars(files).items():
-        if value is None or value == ():
+        if value is None or value == () or (name == "set_aside" and not value):
             continue
         listed = value if isinstance(value, tuple) else (value,)
-        found.append(f"--{name} " + " ".join(map(str, listed)))
+        found.append(f"--{name.replace('_', '-')} " + " ".join(map(str, listed)))
     return found

@@ -68,7 +68,8 @@ class PosteriorScores(NamedTuple):
         left_out: Why it is None, otherwise empty.
         chi_square: See `innovation_chi_square`; None without an observation of Gaussian noise.
         channels: See `channel_scores`.
-        held_out: See `held_out_scores`; empty if nothing was held out.
+        held_out: See `held_out_scores`, at the values of the tables given, or else at those that
+            were set aside when it was drawn; empty if there are none.
         held_out_ranks: Ranks of the values that were held out, or None.
         held_out_report: How many of these are used, and why others are not.
         baselines: For each variable with its unit, scores of the posterior and of methods that need
@@ -129,16 +130,14 @@ def score_posterior(
     ensemble, start = posterior.ensemble, posterior.start
     length = ensemble.shape[1]
     filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
-    observation, left_out = _assimilated(posterior, length, operator)
+    observation, aside, left_out = _assimilated(posterior, length, operator)
     true = None if truth is None else _truth(str(truth), layout, start, length)
     chi_square, found, places, report = None, {}, None, ""
     at: Observation | None = None if true is None else truth_as_points(true, prior)
     if observation is not None and observation.noise is None:
         chi_square = innovation_chi_square(observation, jnp.asarray(filled))
-    if held_out:
-        tables = [Points(p, std, column_names(columns)) for p in held_out]
-        used = read_all(tables, layout, start, length)
-        report, at = used.report, used.observation
+    if held_out or aside is not None:
+        at, report = _held_out(posterior, aside, held_out, std, columns)
         found, places = held_out_scores(stream(seed, "held-out noise"), prior, at, filled)
     beside, without = {}, {}
     if baselines:
@@ -159,6 +158,23 @@ def score_posterior(
     )
 
 
+def _held_out(
+    posterior: PosteriorFile,
+    aside: Observation | None,
+    tables: Sequence[str],
+    std: float | None,
+    columns: Sequence[str],
+) -> tuple[Observation, str]:
+    """The values that were not assimilated, of tables or set aside, and how many of them."""
+    if not tables:
+        assert aside is not None
+        return aside, f"set aside: {int(np.sum(aside.observed))} values"
+    sources = [Points(path, std, column_names(columns)) for path in tables]
+    length = posterior.ensemble.shape[1]
+    used = read_all(sources, posterior.layout, posterior.start, length)
+    return used.observation, used.report
+
+
 def _beside(
     prior: Prior,
     observation: Observation | None,
@@ -175,7 +191,10 @@ def _beside(
     """
     if at is None:
         raise ConfigError(
-            "--baselines", "neither --held-out nor --truth", "one", "Name what to score at."
+            "--baselines",
+            "neither --held-out nor --truth, and nothing was set aside",
+            "one of them",
+            "Name what to score at.",
         )
     if observation is None:
         raise ConfigError("--baselines", f"no observation, {left_out}", "what was seen", "Give it.")
@@ -229,21 +248,24 @@ def _another(path: Path) -> StorageError:
 
 def _assimilated(
     posterior: PosteriorFile, length: int, operator: str | None
-) -> tuple[Observation | None, str]:
-    """What the posterior was given, if its files still hold it; otherwise the reason."""
+) -> tuple[Observation | None, Observation | None, str]:
+    """What the posterior was given and what was set aside, if its files still hold it; otherwise
+    the reason."""
     files = posterior.files
     if files.operator is not None and files.operator != operator:
-        return None, (
+        reason = (
             f"for it was observed by {files.operator}, which a data file may name but not import: "
             f"give --operator {files.operator}"
         )
+        return None, None, reason
     try:
-        found = read_all(files.sources(), posterior.layout, posterior.start, length).observation
-    except SDAError as error:
-        return None, str(error)
-    if digest(found) == posterior.assimilated:
-        return found, ""
-    return None, "for the files of observations have changed since"
+        seed = int(posterior.attributes["sda_seed"])
+        used = files.observation(posterior.layout, posterior.start, length, seed)
+    except (SDAError, ValueError) as error:
+        return None, None, str(error)
+    if digest(used.kept) == posterior.assimilated:
+        return used.kept, used.aside, ""
+    return None, None, "for the files of observations have changed since"
 
 
 def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:

@@ -171,7 +171,7 @@ def _rows(
     """Values of an operator at a trajectory in standardised units, flat, and its Jacobian there;
     None for the trajectory itself."""
     physical = np.asarray(climate.standardisation.inverse(jnp.asarray(x)), np.float64)
-    slope = np.broadcast_to(np.asarray(climate.standardisation.std, np.float64), x.shape)
+    slope = np.asarray(climate.standardisation.scale(jnp.asarray(physical)), np.float64)
     scale = sparse.diags_array(slope.ravel(), format="csr")
     if operator is None:
         return physical.ravel()[kept], scale[kept]

@@ -34,10 +34,12 @@ from sda_jax.core._protocols import (
 from sda_jax.core._registry import classes_in, import_components, register, registry
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._resampling import ordered_resampling, systematic_resampling
+from sda_jax.core._transforms import BoxCox, Logarithm, Logit, Transform
 from sda_jax.core._units import Standardisation
 
 __all__ = [
     "PURPOSES",
+    "BoxCox",
     "Conditional",
     "ConfigError",
     "Corrector",
@@ -50,6 +52,8 @@ __all__ = [
     "Guidance",
     "KnowsErrors",
     "LikelihoodGuidance",
+    "Logarithm",
+    "Logit",
     "ObservationError",
     "Operator",
     "PRNGKey",
@@ -69,6 +73,7 @@ __all__ = [
     "Time",
     "Timed",
     "Trajectory",
+    "Transform",
     "classes_in",
     "component",
     "import_components",
@@ -82,4 +87,4 @@ __all__ = [
     "systematic_resampling",
 ]
 
-register(Standardisation)
+register(BoxCox, Logarithm, Logit, Standardisation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
@@ -96,10 +97,8 @@ def _usual(prior: Prior, held_out: Observation, length: int) -> GaussianEstimate
     """The standardisation's mean and standard deviation at the values of points."""
     shape = (length, *prior.state_shape)
     units = prior.standardisation
-    mean, std = (
-        np.asarray(held_out.operator(np.broadcast_to(np.asarray(a, np.float32), shape)), float)
-        for a in (units.mean, units.std)
-    )
+    usual = units.inverse(jnp.zeros(shape))
+    mean, std = (np.asarray(held_out.operator(a), float) for a in (usual, units.scale(usual)))
     return GaussianEstimate(mean.ravel(), std.ravel())
 
 

@@ -46,8 +46,8 @@ def held_out_scores(
     y = np.asarray(held_out.y, np.float64)
     std = np.broadcast_to(np.asarray(held_out.std, np.float64), y.shape)[seen]
     y = y[seen]
-    climate = np.broadcast_to(np.asarray(prior.standardisation.mean, float), ensemble.shape[1:])
-    usual = np.asarray(held_out.operator(climate.astype(np.float32)), np.float64)[seen]
+    climate = prior.standardisation.inverse(jnp.zeros(ensemble.shape[1:]))
+    usual = np.asarray(held_out.operator(climate), np.float64)[seen]
     key_noise, key_ranks = jax.random.split(key)
     noisy = predicted + std * np.asarray(jax.random.normal(key_noise, predicted.shape))
     place = np.asarray(held_out_ranks(key_ranks, held_out, jnp.asarray(ensemble)))
@@ -102,8 +102,9 @@ def channel_scores(
     is known, `rmse` of the mean, `climate_rmse`, `crps` and `spread_skill`; without what is under
     the mask."""
     assert prior.layout is not None
-    means, stds = (np.atleast_1d(np.asarray(v, float)) for v in
-                   (prior.standardisation.mean, prior.standardisation.std))  # fmt: skip
+    units = prior.standardisation
+    usual = units.inverse(jnp.zeros(len(prior.layout.channels)))
+    means, stds = (np.asarray(a, float) for a in (usual, units.scale(usual)))
     found = []
     for c in range(len(prior.layout.channels)):
         seen = prior.layout.valid[..., c]

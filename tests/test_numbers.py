@@ -15,7 +15,7 @@ from sda_jax.classical import exact_prior
 from sda_jax.core._errors import ConfigError, ObservationError, ResourceError, SDAError
 from sda_jax.core._json import dumps
 from sda_jax.core._numbers import real_array
-from sda_jax.core._requirements import require_path
+from sda_jax.core._paths import require_path
 from sda_jax.data._dataset import generate
 from sda_jax.evaluation import crps, rmse
 from sda_jax.experiment._cases import describe_run

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from own import save, waves
 
-from sda_jax.core._errors import StorageError
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
@@ -43,7 +43,7 @@ def made(tmp_path, monkeypatch):
     said = {
         "experiment": None, "start": "2020-01-01", "end": None, "length": length,
         "points": ["seen.csv"], "gridded": [], "operator": None, "y": None, "std": 0.5,
-        "columns": [], "method": "linear",
+        "columns": [], "method": "linear", "set_aside": 0.0,
     }  # fmt: skip
     write_posterior(tmp_path / "truth.nc", draws[:1], 1, layout, start)
     with xr.open_dataset(tmp_path / "truth.nc") as file:
@@ -103,6 +103,28 @@ def test_the_page_says_what_was_done_and_how_it_scores(made):
         assert text in page, text
     assert page.count("<figure>") == 2 + 1 + 2 * 2
     assert "http" not in page.replace("arXiv", "") and "<script" not in page
+
+
+@pytest.mark.parametrize("at", ["held_out", "truth"])
+def test_baselines_stand_beside_the_posterior(made, at):
+    folder, prior, *_ = made
+    given = {"held_out": ["held.csv"]} if at == "held_out" else {"truth": str(folder / "true.nc")}
+    scores, page = written(folder, prior, baselines=True, **given)
+    of = scores.baselines["temp (degC)"]
+    assert list(of) == ["posterior", "climatology", "interpolation in time"]
+    assert "covariance" in scores.baselines_left_out["optimal interpolation"]
+    # truth and members are independent draws around 0; the climate's mean is 15
+    assert of["posterior"]["rmse"] < 4 < 14 < of["climatology"]["rmse"] < 16
+    assert 0.9 < of["posterior"]["spread_skill"] < 1.1
+    assert len(scores.baselines) == (1 if at == "held_out" else 2)
+    assert "interpolation in time" in page and "left out" in page
+    assert page.count("<figure>") == 2 + 1 + 2 * 2
+
+
+def test_baselines_need_something_to_be_scored_at(made):
+    folder, prior, *_ = made
+    with pytest.raises(ConfigError, match="--held-out"):
+        written(folder, prior, baselines=True)
 
 
 def test_without_truth_or_files_the_page_says_so(made):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._observation import require_observation
 from sda_jax.runtime._memory import require_room

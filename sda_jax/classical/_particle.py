@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.classical._arguments import check_particles
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import DivergenceError
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import DivergenceError, whole_number
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.core._resampling import systematic_resampling
 from sda_jax.data._sources import spun_up_states

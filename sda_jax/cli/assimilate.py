@@ -31,6 +31,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--columns", nargs="+", default=[], help="such as value=temp: a column's name in the tables"
     )
+    group.add_argument(
+        "--set-aside", type=float, default=0.0, help="share of the values that only judge the draw"
+    )
     group.add_argument("--method", default="linear", help="linear or nearest interpolation")
     group.add_argument("--posterior", default=None, help="file to write (.nc or .zarr)")
     group.add_argument(

@@ -21,6 +21,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--held-out", nargs="+", default=[], help="tables that were not assimilated")
     group.add_argument("--truth", default=None, help="a file of the true states, if there is one")
+    group.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also score climatology, interpolation in time and optimal interpolation",
+    )
     group.add_argument("--std", type=float, default=None, help="noise, where a table has none")
     group.add_argument("--columns", nargs="+", default=[], help="such as value=temp")
     group.add_argument(
@@ -36,10 +41,10 @@ def evaluate(arguments: Arguments) -> None:
         return
     path = Path(options.posterior or options.output / "posterior.nc")
     if path.suffix == ".h5":
-        if options.held_out or options.truth:
+        if options.held_out or options.truth or options.baselines:
             raise ConfigError(
-                "--held-out, --truth",
-                (options.held_out, options.truth),
+                "--held-out, --truth, --baselines",
+                (options.held_out, options.truth, options.baselines),
                 "none: a case's truth is in its posterior.h5",
                 "Leave them out.",
             )
@@ -67,6 +72,7 @@ def _score(arguments: Arguments, path: Path) -> None:
         options.columns,
         options.operator,
         config.seed,
+        options.baselines,
     )
     _print(scores)
     page = posterior_page(path.with_name(f"{path.stem}_report.html"), scores)
@@ -74,7 +80,7 @@ def _score(arguments: Arguments, path: Path) -> None:
 
 
 def _print(scores: PosteriorScores) -> None:
-    from sda_jax.experiment._report import held_out_rows
+    from sda_jax.experiment._report import BASELINES, baseline_rows, held_out_rows
 
     if scores.left_out:
         print(f"innovation chi-square: left out, {scores.left_out}")
@@ -85,6 +91,11 @@ def _print(scores: PosteriorScores) -> None:
             f"held-out {name}: {count} values, RMSE {rmse} (climate {climate}), CRPS {crps}, "
             f"spread/skill {ratio}, {inside} in the central 90 %"
         )
+    for cells in baseline_rows(scores):
+        said = zip(BASELINES[2:], cells[2:], strict=True)
+        print(f"{cells[0]}, {cells[1]}: " + ", ".join(f"{name} {cell}" for name, cell in said))
+    for method, reason in scores.baselines_left_out.items():
+        print(f"{method}: left out, {reason}")
     if scores.chi_square is not None:
         print(f"innovation chi-square: {scores.chi_square.members.mean():.2f}")
 

@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from sda_jax.core._registry import classes_in, import_components, registry
     from sda_jax.core._requirements import require_protocol
     from sda_jax.core._resampling import ordered_resampling, systematic_resampling
+    from sda_jax.core._transforms import BoxCox, Logarithm, Logit, Transform
     from sda_jax.core._units import Standardisation
 
 __all__ = [
     "PURPOSES",
+    "BoxCox",
     "Conditional",
     "ConfigError",
     "Corrector",
@@ -56,6 +58,8 @@ __all__ = [
     "Guidance",
     "KnowsErrors",
     "LikelihoodGuidance",
+    "Logarithm",
+    "Logit",
     "ObservationError",
     "Operator",
     "PRNGKey",
@@ -75,6 +79,7 @@ __all__ = [
     "Time",
     "Timed",
     "Trajectory",
+    "Transform",
     "classes_in",
     "component",
     "import_components",
@@ -86,8 +91,6 @@ __all__ = [
     "stream",
     "systematic_resampling",
 ]
-COMPONENTS = [
-    "Standardisation",
-]
+COMPONENTS = ["BoxCox", "Logarithm", "Logit", "Standardisation"]
 
 __getattr__, __dir__ = exports(__name__)

@@ -127,6 +127,13 @@ def require_positive(argument: str, value: Any) -> None:
         raise ConfigError(argument, value, "a positive finite number", f"Change {argument}.")
 
 
+def require_finite(argument: str, value: Any) -> None:
+    """Raises `ConfigError` if the concrete number `value` is not finite."""
+    number = require_number(argument, value)
+    if number is not None and not math.isfinite(number):
+        raise ConfigError(argument, value, "a finite number", f"Change {argument}.")
+
+
 def require_below(argument: str, value: Any, limit: Any) -> None:
     """Raises `ConfigError` unless the concrete number `value` is below `limit`."""
     number, bound = (

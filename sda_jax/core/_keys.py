@@ -25,6 +25,7 @@ PURPOSES = (
     "assimilation",
     "held-out noise",
     "forecast",
+    "set aside",
 )
 
 

@@ -1,4 +1,4 @@
-"""The affine map between physical and standardised units."""
+"""The map between physical and standardised units."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from sda_jax.core._numbers import real_array
 
 @component
 class Standardisation:
-    """`z = (x - mean) / std`, with `mean` and `std` broadcast against a state `(*S,)`.
+    """`z = (T(x) - mean) / std`, with `mean` and `std` broadcast against a state `(*S,)`.
 
     Attributes:
-        mean: Number, or nested tuples of numbers, in physical units.
+        mean: Number, or nested tuples of numbers, in physical units, transformed where there is a
+            transform.
         std: Likewise, positive.
+        transforms: T of each channel, the last axis, None for the identity; None for none.
     """
 
     mean: Any = 0.0
     std: Any = 1.0
+    transforms: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -41,16 +44,39 @@ class Standardisation:
 
     def forward(self, x: Float[Array, ...]) -> Float[Array, ...]:
         """From physical to standardised units."""
-        return (x - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        return (self._each("forward", x) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def inverse(self, z: Float[Array, ...]) -> Float[Array, ...]:
         """From standardised to physical units."""
-        return jnp.asarray(self.mean) + jnp.asarray(self.std) * z
+        return self._each("inverse", jnp.asarray(self.mean) + jnp.asarray(self.std) * z)
+
+    def scale(self, x: Float[Array, ...]) -> Float[Array, ...]:
+        """The derivative of physical with respect to standardised numbers, at physical ones."""
+        std = jnp.broadcast_to(jnp.asarray(self.std, jnp.float32), jnp.shape(x))
+        if self.transforms is None:
+            return std
+        slopes = [
+            jnp.ones(x.shape[:-1]) if t is None else t.slope(x[..., c])
+            for c, t in enumerate(self.transforms)
+        ]
+        return std / jnp.stack(slopes, axis=-1)
 
     def channels(self, first: int, last: int | None) -> Standardisation:
         """Of some of the channels, the last axis."""
         both = (np.asarray(a, float) for a in (self.mean, self.std))
-        return Standardisation(*(_tuples(a[..., first:last] if a.ndim else a) for a in both))
+        mean, std = (_tuples(a[..., first:last] if a.ndim else a) for a in both)
+        kept = (self.transforms or ())[first:last]
+        return Standardisation(mean, std, kept if any(t is not None for t in kept) else None)
+
+    def _each(self, direction: str, x: Float[Array, ...]) -> Float[Array, ...]:
+        """Every channel transformed, there or back."""
+        if self.transforms is None:
+            return x
+        found = [
+            x[..., c] if t is None else getattr(t, direction)(x[..., c])
+            for c, t in enumerate(self.transforms)
+        ]
+        return jnp.stack(found, axis=-1)
 
 
 def _tuples(a: np.ndarray) -> Any:

@@ -21,6 +21,7 @@ from sda_jax.data._opening import groups_of, open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._time_coordinates import time_numbers, times_along
 from sda_jax.data._times import STANDARD, months_of
+from sda_jax.data._transforms import turns_of, waves
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 from sda_jax.runtime._room import require_host_room
@@ -85,14 +86,16 @@ class Archive:
         if member is not None:
             at[str(roles.trajectory)] = member
         dataset = self._dataset(index)
-        channels = []
+        channels, turns = [], turns_of(self.files)
         for v in roles.variables:
             along = [d for d in roles.stacked if d in dataset[v].dims]
             x = dataset[v].isel({k: i for k, i in at.items() if k in dataset[v].dims})
             x = x.transpose(roles.time, *roles.space, *along)
             values = read_values(self.files.paths[index], x)
             shape = (*values.shape[: 1 + len(roles.space)], -1)
-            channels.append(values.reshape(shape).astype(np.float32))
+            values = values.reshape(shape)
+            values = waves(values, turns[v]) if v in turns else values
+            channels.append(values.astype(np.float32))
         return np.concatenate(channels, axis=-1)
 
     def _dataset(self, index: int) -> xr.Dataset:
@@ -158,7 +161,8 @@ def look_into(files: Files) -> Archive:
         # files from before 1582 say which of the calendars that agree after it
         calendar=next((c for c in calendars if c != STANDARD[0]), first.layout.calendar),
     )
-    layout = dataclasses.replace(layout, months=_months(layout, records))
+    ends = (min(map(min, records)), max(map(max, records))) if files.trend else None
+    layout = dataclasses.replace(layout, months=_months(layout, records), trend=ends)
     return Archive(files, first.roles, layout, parts, records)
 
 
@@ -194,7 +198,7 @@ def _look(files: Files, index: int) -> _Looked:
             times, calendar, units = np.arange(size, dtype=float), None, ""
         axes = tuple(axis_of(path, dataset, d, files.periodic) for d in roles.space)
         layout = Layout(
-            channels_of(path, dataset, roles),
+            channels_of(path, dataset, roles, turns_of(files)),
             axes,
             roles.time,
             calendar=calendar,

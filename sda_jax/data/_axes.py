@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sda_jax.core._errors import StorageError
 from sda_jax.data._conventions import as_text, coordinate_along, is_longitude, turn
 from sda_jax.data._layout import Axis, Channel, Constant, rounding
 from sda_jax.data._roles import Roles
+from sda_jax.data._transforms import components
 from sda_jax.data._values import read_values
 
 
@@ -83,8 +85,10 @@ def labels_of(path: str, dataset: xr.Dataset, name: str) -> list[Any]:
     return found
 
 
-def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, ...]:
-    """The channels that the variables make.
+def channels_of(
+    path: str, dataset: xr.Dataset, roles: Roles, turns: Mapping[str, float]
+) -> tuple[Channel, ...]:
+    """The channels that the variables make; angles, of full turns by variable, two each.
 
     Raises:
         StorageError: Labels of a dimension are repeated.
@@ -95,9 +99,11 @@ def channels_of(path: str, dataset: xr.Dataset, roles: Roles) -> tuple[Channel, 
         said = [attrs.get(key, "") for key in ("units", "long_name", "standard_name")]
         along = [d for d in roles.stacked if d in dataset[v].dims]
         labels = [labels_of(path, dataset, d) for d in along]
+        made = []
         for place in np.ndindex(*(dataset.sizes[d] for d in along)):
             at = tuple((d, labels[i][k]) for i, (d, k) in enumerate(zip(along, place, strict=True)))
-            found.append(Channel(v, *said, at))
+            made.append(Channel(v, *said, at=at))
+        found += components(tuple(made), turns[v]) if v in turns else made
     return tuple(found)
 
 

@@ -82,7 +82,8 @@ class Feed:
         self.words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         self.runs = runs(archive, survey, part, length)
         self.starts = np.array([last - first - length + 1 for _, first, last in self.runs], float)
-        self.mean = np.asarray(survey.standardisation.mean, np.float32)
+        usual = jnp.zeros(len(survey.layout.channels))
+        self.mean = np.asarray(survey.standardisation.inverse(usual), np.float32)
         size = 4 * sum(last - first for _, first, last in self.runs)
         self.kept: list[np.ndarray] | None = None
         if size * int(np.prod(self.layout.state_shape)) <= CACHED:

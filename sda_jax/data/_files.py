@@ -25,6 +25,11 @@ class Files:
         constants: Variables along space alone, of the first file, that the network takes as
             context, such as orography.
         cycles: Phases of the time that it takes as context: "day", "year" or both.
+        trend: Whether it takes the time itself, from -1 at the record's start to 1 at its end.
+        transforms: Of variables, in which they are learnt: "precip=log:0.1" (a shifted logarithm),
+            "runoff=boxcox:0.3", "cover=logit:-1:101" (between these bounds),
+            "direction=circular:360" (an angle, as the cosine and the sine of it). Observations stay
+            in physical units.
         split: Held out for validation and test: the last tenths of the record's "time", or tenths
             of the "trajectory" dimension; None for the latter from ten trajectories on.
     """
@@ -40,6 +45,8 @@ class Files:
     missing: str = "refuse"
     constants: tuple[str, ...] = ()
     cycles: tuple[str, ...] = ()
+    trend: bool = False
+    transforms: tuple[str, ...] = ()
     split: str | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from sda_jax.data._conventions import is_longitude
 from sda_jax.data._times import DAY, YEARS, alike, months_from, to_dates, to_numbers
 
 CYCLES = ("day", "year")
+WAVES = ("cos", "sin")  # of an angle, as the names of its channels end
 
 
 @record
@@ -24,6 +25,7 @@ class Channel:
         units, long_name, standard_name: Its attributes there.
         at: Where it lies along dimensions that are neither time nor space: pairs of a dimension's
             name and a coordinate (a pressure level, a station).
+        circular: Of the cosine or the sine of an angle: the angle's name, its full turn, its units.
     """
 
     name: str = static()
@@ -31,6 +33,17 @@ class Channel:
     long_name: str = static("")
     standard_name: str = static("")
     at: tuple[tuple[str, Any], ...] = static(())
+    circular: tuple[str, float, str] | None = static(None)
+
+    @property
+    def variable(self) -> str:
+        """Of the files."""
+        return self.name if self.circular is None else self.circular[0]
+
+    @property
+    def wave(self) -> str:
+        """Of an angle's channel, which of `WAVES` it is."""
+        return self.name[-len(WAVES[0]) :]
 
     @property
     def label(self) -> str:
@@ -104,6 +117,8 @@ class Layout:
             by `pack`; None if there are none.
         constants: Fields without time that are part of the context.
         cycles: Phases of the time that are part of the context, "day" and "year": sine and cosine.
+        trend: The times that the context counts as -1 and 1, and before and after them; None where
+            it does not know the time.
     """
 
     channels: tuple[Channel, ...] = static()
@@ -116,6 +131,7 @@ class Layout:
     mask: str | None = static(None)
     constants: tuple[Constant, ...] = static(())
     cycles: tuple[str, ...] = static(())
+    trend: tuple[float, float] | None = static(None)
 
     def __post_init__(self) -> None:
         for cycle in self.cycles:
@@ -144,11 +160,17 @@ class Layout:
         """Channels of `context`."""
         ends = sum(axis.period is None for axis in self.axes)
         masked = int(self.mask is not None and bool(self.axes))
-        return ends + masked + len(self.constants) + 2 * len(self.cycles)
+        spatial = ends + masked + len(self.constants)
+        return spatial + self.temporal_channels
+
+    @property
+    def temporal_channels(self) -> int:
+        """Of these, the last ones, which are the same everywhere in space."""
+        return (self.trend is not None) + 2 * len(self.cycles)
 
     def context(self, times: Float[np.ndarray, " length"]) -> Float[np.ndarray, " length *known"]:
         """What a network takes as context of states at these times: the place along axes with two
-        ends, from -1 to 1; where there are values; the constants; the phases of the cycles.
+        ends, from -1 to 1; where there are values; the constants; the time; the cycles' phases.
 
         Returns:
             `(length, *space, context_channels)`, of magnitude one.
@@ -166,11 +188,16 @@ class Layout:
         fields += [constant.values.reshape(space) for constant in self.constants]
         shape = (len(times), *space)
         known = [np.broadcast_to(field, shape) for field in fields]
+
+        def everywhere(series: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(series.reshape(-1, *(1 for _ in space)), shape)
+
+        if self.trend is not None:
+            known.append(everywhere(np.interp(times, self.trend, (-1.0, 1.0))))
         for cycle in self.cycles:
             days = 1.0 if cycle == "day" else YEARS.get(str(self.calendar), 365.2425)
             phase = 2 * np.pi * np.asarray(times, float) / (DAY * days)
-            for wave in (np.sin(phase), np.cos(phase)):
-                known.append(np.broadcast_to(wave.reshape(-1, *(1 for _ in space)), shape))
+            known += [everywhere(wave) for wave in (np.sin(phase), np.cos(phase))]
         if not known:
             return np.zeros((*shape, 0), np.float32)
         return np.stack(known, axis=-1).astype(np.float32)

@@ -28,10 +28,10 @@ def summary(archive: Archive, survey: Survey, length: int) -> str:
         )
     lines += [f"channels along {d}" for d in roles.stacked]
     means, stds = survey.standardisation.mean, survey.standardisation.std
-    for channel, mean, std in zip(layout.channels, means, stds, strict=True):
-        lines.append(
-            f"channel: {channel.label}, mean {mean:.5g}, std {std:.5g} {channel.units}".rstrip()
-        )
+    units = survey.standardisation.transforms
+    for c, (channel, mean, std) in enumerate(zip(layout.channels, means, stds, strict=True)):
+        unit = channel.units if units is None or units[c] is None else f"as {units[c]}"
+        lines.append(f"channel: {channel.label}, mean {mean:.5g}, std {std:.5g} {unit}".rstrip())
     if roles.left_out:
         lines.append(f"left out: {', '.join(roles.left_out)}")
     if layout.mask is not None:

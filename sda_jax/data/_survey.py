@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
 from sda_jax.data._dataset import SPLITS, split_sizes
 from sda_jax.data._layout import Layout, pack
+from sda_jax.data._transforms import by_channel
 from sda_jax.runtime._files import read_json, write_text
 
 BLOCK_BYTES = 2**25  # of states read at once
@@ -129,10 +131,12 @@ def survey(archive: Archive, progress: bool = False) -> Survey:
     n, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
     counts, missing = np.zeros(shape, np.int64), []
     trained = parts_of(archive, "train")
+    units = Standardisation(transforms=by_channel(archive.files, archive.layout))
     blocks = list(_blocks(archive))
     for i, first, last in tqdm(blocks, desc="survey", unit="block", disable=not progress):
         x = archive.read(i, first, last)
         _require_no_infinity(archive, i, first, x)
+        x = _transformed(archive, i, first, x, units)
         there = ~np.isnan(x)
         counts += there.sum(axis=0)
         without = (~there).reshape(len(x), -1).sum(axis=1)
@@ -148,8 +152,10 @@ def survey(archive: Archive, progress: bool = False) -> Survey:
     if bad and archive.files.missing == "refuse":
         _refuse(archive, *bad[0], mask, len(bad))
     layout = dataclasses.replace(archive.layout, mask=pack(mask))
-    standardisation = Standardisation(
-        tuple(mean.tolist()), tuple(np.sqrt(squares / np.maximum(n, 1)).tolist())
+    standardisation = dataclasses.replace(
+        units,
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(squares / np.maximum(n, 1)).tolist()),
     )
     return Survey(layout, standardisation, _ranges(bad), len(missing), identity(archive))
 
@@ -184,6 +190,31 @@ def _require_no_infinity(archive: Archive, i: int, first: int, x: np.ndarray) ->
             "finite values, or NaN where one is missing",
             "Correct the file.",
         )
+
+
+def _transformed(
+    archive: Archive, i: int, first: int, x: np.ndarray, units: Standardisation
+) -> np.ndarray:
+    """States with the transforms of their channels.
+
+    Raises:
+        StorageError: A value outside of where a transform is defined.
+    """
+    if units.transforms is None:
+        return x
+    found = np.asarray(units.forward(jnp.asarray(x)))
+    wrong = ~np.isfinite(found) & ~np.isnan(x)
+    if wrong.any():
+        state, *place = np.argwhere(wrong)[0].tolist()
+        channel = archive.layout.channels[place[-1]]
+        declared = next(t for t in archive.files.transforms if t.startswith(f"{channel.name}="))
+        raise StorageError(
+            archive.place(i, first + state),
+            f"{channel.label} {x[(state, *place)]:g} at point {place[:-1]}",
+            f"values inside of where {declared} is defined",
+            "Widen its bounds or its shift in data.files.transforms, or correct the file.",
+        )
+    return found
 
 
 def _require_values(archive: Archive, n: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> None:

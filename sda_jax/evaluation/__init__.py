@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sda_jax.core._lazy import exports
 
 if TYPE_CHECKING:
+    from sda_jax.evaluation._baselines import baseline_scores
     from sda_jax.evaluation._channels import channel_scores, held_out_scores
     from sda_jax.evaluation._diagnostics import (
         ChiSquare,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         coverage,
         crps,
         log_prior,
+        normal_crps,
         rank_flatness,
         ranks,
         residual_std,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChiSquare",
     "Comparison",
+    "baseline_scores",
     "channel_scores",
     "compare",
     "coverage",
@@ -49,6 +52,7 @@ __all__ = [
     "log_likelihood",
     "log_prior",
     "mmd",
+    "normal_crps",
     "rank_flatness",
     "ranks",
     "residual_std",

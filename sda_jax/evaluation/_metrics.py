@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy import stats
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_below, require_positive
 from sda_jax.core._protocols import GaussianSystem
@@ -79,6 +80,14 @@ def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
     weights = (2 * np.arange(n) - n + 1).reshape(-1, *(1,) * (x.ndim - 1))
     dispersion = (weights * x).sum(axis=0) / (n * (n - 1))
     return float(np.mean(error - dispersion))
+
+
+def normal_crps(mean: np.ndarray, std: np.ndarray, y: np.ndarray) -> Float[np.ndarray, ...]:
+    """Continuous ranked probability score of normal distributions, elementwise; of std 0 the
+    absolute error. Gneiting & Raftery (2007), equation 21."""
+    z = (y - mean) / np.where(std > 0, std, 1.0)
+    score = z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi)
+    return np.where(std > 0, std * score, np.abs(y - mean))
 
 
 class Comparison(NamedTuple):

@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, StorageError, whole_number
@@ -15,11 +17,15 @@ from sda_jax.core._keys import stream
 from sda_jax.core._paths import require_path
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
+from sda_jax.evaluation._channels import held_out_scores
 from sda_jax.experiment._cases import describe_run
 from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._early_warning import early_warning
 from sda_jax.experiment._origins import Report, silent
 from sda_jax.observations._gridded import Gridded
-from sda_jax.observations._reading import OperatorSource, ReadResult, read_all
+from sda_jax.observations._observation import Observation
+from sda_jax.observations._reading import OperatorSource, read_all
+from sda_jax.observations._setting_aside import set_aside
 from sda_jax.observations._tables import Points
 from sda_jax.posterior._arguments import check_length
 from sda_jax.posterior._export import (
@@ -43,6 +49,22 @@ from sda_jax.runtime._processes import on_process_zero
 TIMES = 32  # bytes that the time of a state needs while times are laid out
 
 
+class Observed(NamedTuple):
+    """Observations of files.
+
+    Attributes:
+        kept: What is assimilated.
+        aside: What is not, or None.
+        report: How many values are used, and why others are not; a line each.
+        code: See `ReadResult`.
+    """
+
+    kept: Observation
+    aside: Observation | None
+    report: str
+    code: str
+
+
 @dataclass(frozen=True)
 class ObservationFiles:
     """Which trajectory is asked for, and the files of what was observed of it.
@@ -58,6 +80,8 @@ class ObservationFiles:
         std: Of the noise, where a file has none.
         columns: Pairs such as "value=temp": what the tables call the columns.
         method: "linear" or "nearest" interpolation.
+        set_aside: Share of the observed values, chosen at random, that are not assimilated but used
+            to judge the ensemble.
     """
 
     start: str | None = None
@@ -70,6 +94,7 @@ class ObservationFiles:
     std: float | None = None
     columns: Sequence[str] = ()
     method: str = "linear"
+    set_aside: float = 0.0
 
     def sources(self) -> list[Points | Gridded | OperatorSource]:
         """The files, each with how it is to be read.
@@ -91,6 +116,19 @@ class ObservationFiles:
                 raise ConfigError("--std", None, "the noise of y", "Give --std.")
             found.append(OperatorSource(self.operator, self.y, self.std))
         return found
+
+    def observation(self, layout: Layout, start: float, length: int, seed: int) -> Observed:
+        """What is assimilated, and what is set aside.
+
+        Raises:
+            ConfigError, StorageError, ObservationError: See `read` and `set_aside`.
+        """
+        used = read_all(self.sources(), layout, start, length)
+        kept, aside = set_aside(stream(seed, "set aside"), used.observation, self.set_aside)
+        report = used.report
+        if aside is not None:
+            report += f"\n  set aside: {int(np.sum(aside.observed))} of these values"
+        return Observed(kept, aside, report, used.code)
 
     def period(self, layout: Layout) -> tuple[float, int]:
         """The trajectory's first time, as the layout's number, and its number of states.
@@ -204,13 +242,13 @@ def assimilate_files(
     require_quantiles(quantiles or ())
     start, length = files.period(layout)
     check_length(prior, length)
-    used = read_all(files.sources(), layout, start, length)
+    used = files.observation(layout, start, length, config.seed)
     report(used.report)
     description = dumps(
         describe_run(
             config,
             **{f.name: getattr(files, f.name) for f in dataclasses.fields(files)},
-            assimilated=digest(used.observation),
+            assimilated=digest(used.kept),
             denoiser=digest(prior.denoiser),
             code=used.code,
         )
@@ -255,7 +293,7 @@ def _is_there(path: Path, description: str) -> bool:
 def _draw(
     path: Path,
     prior: Prior,
-    used: ReadResult,
+    used: Observed,
     period: tuple[float, int],
     config: Experiment,
     attributes: dict[str, str],
@@ -273,7 +311,7 @@ def _draw(
         stream(config.seed, "assimilation"),
         folder / "posterior.h5",
         prior,
-        used.observation,
+        used.kept,
         length,
         settings.samples,
         settings.guidance,
@@ -284,7 +322,7 @@ def _draw(
         progress=progress,
     )
 
-    summary = load_diagnosis(drawn).summary()
+    summary = _judged(drawn, prior, used, config.seed)
     report(summary)
 
     def members() -> Iterator[np.ndarray]:  # apart: errors of writing are none of this file
@@ -298,6 +336,19 @@ def _draw(
         abandon(folder)
 
     on_process_zero(export)
+
+
+def _judged(drawn: Path, prior: Prior, used: Observed, seed: int) -> str:
+    """What is known of the ensemble in a file, and whether to trust it."""
+    diagnosis, scores, places = load_diagnosis(drawn), {}, None
+    if used.aside is not None:
+        with read_hdf5(drawn, "posterior") as file:
+            size = file["ensemble"].size * file["ensemble"].dtype.itemsize
+            require_room("an ensemble", size, "Draw fewer members or states.")
+            members = jnp.asarray(file["ensemble"][:])
+        key = stream(seed, "held-out noise")
+        scores, places = held_out_scores(key, prior, used.aside, members)
+    return early_warning(diagnosis, int(np.sum(used.kept.observed)), scores, places)
 
 
 def _summarise(path: Path, out: Path, quantiles: Sequence[float]) -> None:

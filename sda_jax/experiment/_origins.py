@@ -199,7 +199,10 @@ class FileData:
         found = surveyed(folder / "survey.json", self.archive, progress)
         report(summary(self.archive, found, training.segment))
         states, known = found.standardisation, found.layout.context_channels
-        both = Standardisation((*states.mean, *(0.0,) * known), (*states.std, *(1.0,) * known))
+        transforms = states.transforms and (*states.transforms, *(None,) * known)
+        both = Standardisation(
+            (*states.mean, *(0.0,) * known), (*states.std, *(1.0,) * known), transforms
+        )
         batch, segment, batches = training.batch, training.segment, training.validation_batches
         key = jax.random.fold_in(stream(config.seed, "training segments"), training.seed)
         source = Feed(self.archive, found, key, batch, segment)

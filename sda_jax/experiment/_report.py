@@ -27,6 +27,7 @@ HELD_OUT = (
     "held out", "values", "RMSE of the mean", "climate's RMSE", "bias", "CRPS",
     "spread / skill", "inside the central 90 %",
 )  # fmt: skip
+BASELINES = ("variable", "method", "RMSE", "CRPS", "spread / skill", "inside the central 90 %")
 
 
 def posterior_page(path: str | Path, scores: PosteriorScores) -> Path:
@@ -102,6 +103,18 @@ def held_out_rows(scores: PosteriorScores) -> list[list[str]]:
     return rows
 
 
+def baseline_rows(scores: PosteriorScores) -> list[list[str]]:
+    """Scores of the posterior and of baselines, under `BASELINES`."""
+    rows = []
+    for variable, methods in scores.baselines.items():
+        for method, s in methods.items():
+            cells = [f"{s[name]:.3g}" for name in ("rmse", "crps")]
+            cells.append(f"{s['spread_skill']:.2f}" if "spread_skill" in s else "none")
+            cells.append(f"{s['inside_90']:.1%}" if "inside_90" in s else "none")
+            rows.append([variable, method, *cells])
+    return rows
+
+
 def _summary(posterior: PosteriorFile) -> str:
     ensemble, layout, attributes = posterior.ensemble, posterior.layout, posterior.attributes
     length = ensemble.shape[1]
@@ -117,6 +130,7 @@ def _summary(posterior: PosteriorFile) -> str:
             ("prior", attributes["sda_prior"]),
             ("variables", ", ".join(draw.named(c) for c in layout.channels[:TABLES])),
             ("observations", attributes["sda_observations"]),
+            ("verdict when it was drawn", attributes.get("sda_diagnosis", "none")),
             ("seed", attributes["sda_seed"]),
             ("versions", attributes["source"]),
         ],
@@ -146,6 +160,7 @@ def _scores(scores: PosteriorScores) -> str:
         )
     if scores.held_out:
         parts.append(page.table(HELD_OUT, held_out_rows(scores)) + page.paragraph(_HELD_OUT_MEANS))
+    parts += _baselines(scores)
     parts.append(_channels_table(scores))
     if scores.held_out_ranks is not None:
         parts.append(
@@ -171,6 +186,25 @@ _HELD_OUT_MEANS = (
     "probability score, rewards being sharp and right: smaller is better. Spread over skill "
     "is the expected over the actual error: 1 is calibrated, less is too sure."
 )
+
+
+def _baselines(scores: PosteriorScores) -> list[str]:
+    """The posterior beside what is done without it."""
+    if not scores.baselines:
+        return []
+    where = "held-out values" if scores.held_out else "the true values"
+    caption = (
+        f"Errors at {where}, each in units of climatology's: shorter is better. CRPS of "
+        "interpolation in time, which gives no distribution, is its mean absolute error."
+    )
+    parts = [
+        page.table(BASELINES, baseline_rows(scores)),
+        page.drawn(draw.beside_baselines(scores.baselines), caption),
+    ]
+    return parts + [
+        page.paragraph(f"{method[:1].upper()}{method[1:]}: left out, {reason}")
+        for method, reason in scores.baselines_left_out.items()
+    ]
 
 
 def _channels_table(scores: PosteriorScores) -> str:
@@ -254,8 +288,8 @@ def _reproduce(posterior: PosteriorFile) -> str:
 def _options(files: ObservationFiles) -> list[str]:
     found = []
     for name, value in vars(files).items():
-        if value is None or value == ():
+        if value is None or value == () or (name == "set_aside" and not value):
             continue
         listed = value if isinstance(value, tuple) else (value,)
-        found.append(f"--{name} " + " ".join(map(str, listed)))
+        found.append(f"--{name.replace('_', '-')} " + " ".join(map(str, listed)))
     return found

@@ -19,6 +19,8 @@ from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._time_coordinates import time_numbers
+from sda_jax.data._transforms import CIRCULAR
+from sda_jax.evaluation._baselines import baseline_scores, truth_as_points
 from sda_jax.evaluation._channels import channel_scores, held_out_scores
 from sda_jax.evaluation._diagnostics import ChiSquare, innovation_chi_square
 from sda_jax.evaluation._metrics import crps, ranks, rmse, spread, spread_skill
@@ -32,6 +34,8 @@ from sda_jax.posterior._files import load_posterior
 from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._to_file import digest
 from sda_jax.prior._prior import Prior
+
+POSTERIOR = "posterior"  # beside the names of baselines
 
 
 class PosteriorFile(NamedTuple):
@@ -65,9 +69,14 @@ class PosteriorScores(NamedTuple):
         left_out: Why it is None, otherwise empty.
         chi_square: See `innovation_chi_square`; None without an observation of Gaussian noise.
         channels: See `channel_scores`.
-        held_out: See `held_out_scores`; empty if nothing was held out.
+        held_out: See `held_out_scores`, at the values of the tables given, or else at those that
+            were set aside when it was drawn; empty if there are none.
         held_out_ranks: Ranks of the values that were held out, or None.
         held_out_report: How many of these are used, and why others are not.
+        baselines: For each variable with its unit, scores of the posterior and of methods that need
+            no network (`baseline_scores`), at what was held out or else at the truth; empty if they
+            were not asked for.
+        baselines_left_out: Why a method is not among them.
         truth: The true states `(length, *S)`, or None.
         ranks: Ranks of the true values among the members, `(length, values)`, or None.
     """
@@ -80,6 +89,8 @@ class PosteriorScores(NamedTuple):
     held_out: dict[str, dict[str, float]]
     held_out_ranks: np.ndarray | None
     held_out_report: str
+    baselines: dict[str, dict[str, dict[str, float]]]
+    baselines_left_out: dict[str, str]
     truth: np.ndarray | None
     ranks: np.ndarray | None
 
@@ -93,6 +104,7 @@ def score_posterior(
     columns: Sequence[str] = (),
     operator: str | None = None,
     seed: int = 0,
+    baselines: bool = False,
 ) -> PosteriorScores:
     """Scores a posterior of states from files.
 
@@ -106,9 +118,11 @@ def score_posterior(
         operator: `module:function`: the operator of your own that was assimilated. The posterior's
             file names it, but only what is given here is imported.
         seed: Of the noise in the ranks of held-out values.
+        baselines: Whether climatology, interpolation in time and optimal interpolation of the same
+            observations are scored too, with mean and covariance of the training data.
 
     Raises:
-        ConfigError: The prior is of a simulated system.
+        ConfigError: The prior is of a simulated system, or baselines have nothing to be scored at.
         StorageError: A file is missing, damaged or of another kind, or the truth has another grid.
         ObservationError: None of the held-out values can be used.
     """
@@ -116,19 +130,20 @@ def score_posterior(
     posterior = read_posterior_file(path, layout)
     ensemble, start = posterior.ensemble, posterior.start
     length = ensemble.shape[1]
-    filled = np.where(layout.valid, ensemble, np.asarray(prior.standardisation.mean, np.float32))
-    observation, left_out = _assimilated(posterior, length, operator)
+    usual = prior.standardisation.inverse(jnp.zeros(layout.state_shape))
+    filled = np.where(layout.valid, ensemble, np.asarray(usual, np.float32))
+    observation, aside, left_out = _assimilated(posterior, length, operator)
     true = None if truth is None else _truth(str(truth), layout, start, length)
     chi_square, found, places, report = None, {}, None, ""
+    at: Observation | None = None if true is None else truth_as_points(true, prior)
     if observation is not None and observation.noise is None:
         chi_square = innovation_chi_square(observation, jnp.asarray(filled))
-    if held_out:
-        tables = [Points(p, std, column_names(columns)) for p in held_out]
-        used = read_all(tables, layout, start, length)
-        report = used.report
-        found, places = held_out_scores(
-            stream(seed, "held-out noise"), prior, used.observation, filled
-        )
+    if held_out or aside is not None:
+        at, report = _held_out(posterior, aside, held_out, std, columns)
+        found, places = held_out_scores(stream(seed, "held-out noise"), prior, at, filled)
+    beside, without = {}, {}
+    if baselines:
+        beside, without = _beside(prior, observation, left_out, at, filled, start, seed)
     return PosteriorScores(
         posterior,
         observation,
@@ -138,9 +153,64 @@ def score_posterior(
         found,
         places,
         report,
+        beside,
+        without,
         true,
         None if true is None else ranks(ensemble, true)[:, layout.valid],
     )
+
+
+def _held_out(
+    posterior: PosteriorFile,
+    aside: Observation | None,
+    tables: Sequence[str],
+    std: float | None,
+    columns: Sequence[str],
+) -> tuple[Observation, str]:
+    """The values that were not assimilated, of tables or set aside, and how many of them."""
+    if not tables:
+        assert aside is not None
+        return aside, f"set aside: {int(np.sum(aside.observed))} values"
+    sources = [Points(path, std, column_names(columns)) for path in tables]
+    length = posterior.ensemble.shape[1]
+    used = read_all(sources, posterior.layout, posterior.start, length)
+    return used.observation, used.report
+
+
+def _beside(
+    prior: Prior,
+    observation: Observation | None,
+    left_out: str,
+    at: Observation | None,
+    ensemble: np.ndarray,
+    start: float,
+    seed: int,
+) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
+    """The posterior's scores and the baselines', by variable, and which of these are left out.
+
+    Raises:
+        ConfigError: There is nothing to be scored at, or what was assimilated is not known.
+    """
+    if at is None:
+        raise ConfigError(
+            "--baselines",
+            "neither --held-out nor --truth, and nothing was set aside",
+            "one of them",
+            "Name what to score at.",
+        )
+    if observation is None:
+        raise ConfigError("--baselines", f"no observation, {left_out}", "what was seen", "Give it.")
+    layout, length = prior.layout, ensemble.shape[1]
+    assert layout is not None
+    context = layout.context(layout.times(start, length)) if layout.context_channels else None
+    members, _ = held_out_scores(stream(seed, "held-out noise"), prior, at, ensemble)
+    found = baseline_scores(prior, observation, at, length, context)
+    kept = ("rmse", "crps", "spread_skill", "inside_90")
+    scores = {
+        variable: {POSTERIOR: {name: members[variable][name] for name in kept}, **methods}
+        for variable, methods in found.scores.items()
+    }
+    return scores, found.left_out
 
 
 def read_posterior_file(path: str | Path, layout: Layout) -> PosteriorFile:
@@ -180,21 +250,24 @@ def _another(path: Path) -> StorageError:
 
 def _assimilated(
     posterior: PosteriorFile, length: int, operator: str | None
-) -> tuple[Observation | None, str]:
-    """What the posterior was given, if its files still hold it; otherwise the reason."""
+) -> tuple[Observation | None, Observation | None, str]:
+    """What the posterior was given and what was set aside, if its files still hold it; otherwise
+    the reason."""
     files = posterior.files
     if files.operator is not None and files.operator != operator:
-        return None, (
+        reason = (
             f"for it was observed by {files.operator}, which a data file may name but not import: "
             f"give --operator {files.operator}"
         )
+        return None, None, reason
     try:
-        found = read_all(files.sources(), posterior.layout, posterior.start, length).observation
-    except SDAError as error:
-        return None, str(error)
-    if digest(found) == posterior.assimilated:
-        return found, ""
-    return None, "for the files of observations have changed since"
+        seed = int(posterior.attributes["sda_seed"])
+        used = files.observation(posterior.layout, posterior.start, length, seed)
+    except (SDAError, ValueError) as error:
+        return None, None, str(error)
+    if digest(used.kept) == posterior.assimilated:
+        return used.kept, used.aside, ""
+    return None, None, "for the files of observations have changed since"
 
 
 def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
@@ -204,9 +277,13 @@ def _truth(path: str, layout: Layout, start: float, length: int) -> np.ndarray:
         StorageError: Its variables, units, grid or calendar are not the prior's, a time is not
             there, or it has several trajectories.
     """
-    names = tuple(dict.fromkeys(c.name for c in layout.channels))
+    names = tuple(dict.fromkeys(c.variable for c in layout.channels))
     space = tuple(axis.name for axis in layout.axes)
-    archive = open_archive(Files((path,), variables=names, time=layout.time, space=space))
+    angles = {c.variable: c.circular[1] for c in layout.channels if c.circular is not None}
+    turns = tuple(f"{name}={CIRCULAR}:{turn!r}" for name, turn in angles.items())
+    archive = open_archive(
+        Files((path,), variables=names, time=layout.time, space=space, transforms=turns)
+    )
     if (other := differing(layout, archive.layout)) is not None:
         raise StorageError(
             path, other[1], f"{other[0]} of the prior: {other[2]}", "Put it on the prior's grid."

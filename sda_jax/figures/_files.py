@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sda_jax.data._layout import Channel, Layout
+from sda_jax.evaluation._baselines import CLIMATE
 from sda_jax.figures._common import (
     OBSERVED,
     POSTERIOR,
+    REFERENCE,
     SECOND,
     TRUTH,
     new_figure,
@@ -20,6 +22,7 @@ from sda_jax.figures._common import (
 )
 from sda_jax.figures._states import band
 
+BARS = (POSTERIOR, SECOND, REFERENCE)
 SHOWN = 6  # channels or places that a figure shows at most
 
 
@@ -230,4 +233,27 @@ def rank_histogram(ranks: np.ndarray, members: int, bins: int = 10) -> Figure:
     axis.set_ylabel("share of values (%)")
     axis.margins(y=0.25)
     axis.legend(fontsize=8, loc="upper center")
+    return figure
+
+
+def beside_baselines(scores: dict[str, dict[str, dict[str, float]]]) -> Figure:
+    """RMSE and CRPS of the posterior and of baselines by variable, in units of climatology's.
+
+    Args:
+        scores: By variable and method, the posterior's first; see `baseline_scores`.
+    """
+    figure, axes = new_figure(1, 2, (9, 1.2 + 0.8 * len(scores)), sharey=True)
+    methods = [m for m in next(iter(scores.values())) if m != CLIMATE]
+    height = 0.8 / len(methods)
+    for axis, score, title in zip(axes[0], ("rmse", "crps"), ("RMSE", "CRPS"), strict=True):
+        for k, method in enumerate(methods):
+            shares = [s[method][score] / s[CLIMATE][score] for s in scores.values()]
+            place = np.arange(len(scores)) + (k - (len(methods) - 1) / 2) * height
+            axis.barh(place, shares, 0.9 * height, color=BARS[k], label=method)
+        axis.axvline(1.0, color=TRUTH, lw=1.0, ls="--", label=CLIMATE)
+        axis.set_xlabel(f"{title} (climatology's = 1)")
+    axes[0, 0].set_yticks(range(len(scores)), list(scores), fontsize=8)
+    axes[0, 0].invert_yaxis()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
     return figure

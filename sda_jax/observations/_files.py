@@ -9,9 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sda_jax.core._errors import ConfigError, StorageError, require_at_most
+from sda_jax.core._errors import ConfigError, StorageError, require_at_most, whole_number
 from sda_jax.core._json import dumps, loads
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._record import is_component
 from sda_jax.core._registry import registry
 from sda_jax.core._requirements import require_untraced

@@ -16,6 +16,7 @@ from sda_jax.core._registry import import_named
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._values import read_values
+from sda_jax.observations._angles import as_measured, rows_in_components
 from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation, require_around
@@ -72,10 +73,12 @@ def read(
     """
     if isinstance(source, OperatorSource):
         return _by_operator(source)
+    measured, own = as_measured(layout)
     if isinstance(source, Points):
-        rows = read_table(source, layout)
+        rows = read_table(source, measured)
     else:
-        rows = read_grid(source, layout, start, length)
+        rows = read_grid(source, measured, start, length)
+    rows = rows_in_components(rows, layout, own)
     for axis, places in zip(layout.axes, rows.coordinates, strict=True):
         require_around(axis, places, lambda row: f"{source.path}, {rows.where(row)}")
     lines = [f"  not read: {rows.unread}"] * bool(rows.unread)

@@ -47,7 +47,7 @@ def log_prob(
         raise ConfigError("x", f"shape {x.shape}", expected, "For several use jax.vmap.")
     standardisation = prior.standardisation
     denoiser = trajectory_denoiser(prior, len(x), context, memory)
-    scale = jnp.broadcast_to(jnp.asarray(standardisation.std, jnp.float32), x.shape)
+    scale = standardisation.scale(x)
     found = flow_log_prob(key, denoiser, standardisation.forward(x), steps, probes)
     return found - jnp.sum(jnp.log(scale))
 

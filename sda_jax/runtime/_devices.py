@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, PyTree
 
-from sda_jax.core._errors import ConfigError
-from sda_jax.core._numbers import whole_number
+from sda_jax.core._errors import ConfigError, whole_number
 
 BATCH, TIME = "batch", "time"
 

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._keys import require_key
-from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import (
     Denoiser,
     PopulationSampler,

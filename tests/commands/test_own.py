@@ -133,17 +133,23 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch, capsys
     assert main(["train", "--data", "series.nc", "--output", "run", *TRAINING]) == 0
     given = ["--operator", "averages:mean", "--y", "y.npy", "--std", "1"]
     given += ["--start", "2020-02-01", "--length", "16", "--posterior", "out.zarr"]
+    given += ["--set-aside", "0.25"]
     assert main(["assimilate", "--output", "run", *given, *QUICK]) == 0
     with xr.open_dataset("out.zarr", engine="zarr", chunks=None) as found:
         assert found.temp.shape == (16, 3) and np.isfinite(found.temp.values).all()
+    said = capsys.readouterr().out
+    assert "set aside, all values: 1 values" in said
     del sys.modules["averages"]
     evaluate = ["evaluate", "--output", "run", "--posterior", "out.zarr"]
     capsys.readouterr()
     assert main(evaluate) == 0
     assert "left out, " in (said := capsys.readouterr().out)
     assert "give --operator averages:mean" in said and "averages" not in sys.modules
-    assert main([*evaluate, "--operator", "averages:mean"]) == 0
-    assert re.search(r"innovation chi-square: \d", capsys.readouterr().out)
+    assert main([*evaluate, "--operator", "averages:mean", "--baselines"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"innovation chi-square: \d", said)
+    assert re.search(r"all values, optimal interpolation: RMSE \d", said)
+    assert "interpolation in time: left out, operator" in said
 
 
 def test_the_same_from_python(trained, monkeypatch):

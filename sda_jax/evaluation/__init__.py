@@ -20,6 +20,14 @@ if TYPE_CHECKING:
         spectrum_distance,
         wasserstein1,
     )
+    from sda_jax.evaluation._fidelity import (
+        Calibration,
+        Fidelity,
+        calibration,
+        describe_fidelity,
+        fidelity,
+        kept_spectrum,
+    )
     from sda_jax.evaluation._metrics import (
         Comparison,
         compare,
@@ -37,18 +45,24 @@ if TYPE_CHECKING:
     from sda_jax.observations._observation import log_likelihood
 
 __all__ = [
+    "Calibration",
     "ChiSquare",
     "Comparison",
+    "Fidelity",
     "baseline_scores",
+    "calibration",
     "channel_scores",
     "compare",
     "coverage",
     "crps",
+    "describe_fidelity",
     "energy_distance",
     "energy_test",
+    "fidelity",
     "held_out_ranks",
     "held_out_scores",
     "innovation_chi_square",
+    "kept_spectrum",
     "log_likelihood",
     "log_prior",
     "mmd",

@@ -92,8 +92,8 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
     """How a file is read."""
     if h5py.is_hdf5(path):
         with h5py.File(path) as file:  # h5netcdf would complain of it once more when it is deleted
-            file.attrs.get("_nc3_strict")
             require_own_contents(path, h5g.open(file.id, b"/"))
+            file.attrs.get("_nc3_strict")
         return {"engine": "h5netcdf", "phony_dims": "sort"}
     with open(path, "rb") as file:
         head = file.read(4)

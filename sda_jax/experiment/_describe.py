@@ -21,7 +21,7 @@ from sda_jax.posterior._cf import MEMBER
 from sda_jax.prior._loading import load_prior, shipped_priors
 from sda_jax.prior._loop import METRICS
 from sda_jax.runtime._files import read_json
-from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._hdf5 import attribute_of, read_hdf5
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import FORMAT
 
@@ -91,8 +91,7 @@ def _together(paths: list[str], group: str | None) -> list[str]:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with h5py.File(path) as file:
-            return file.attrs.get("format") == FORMAT
+        return attribute_of(path, "format") == FORMAT
     except OSError:
         return False
 
@@ -205,8 +204,7 @@ _FOLDERS: tuple[tuple[str, Callable[[str, tuple[type, ...]], str]], ...] = (
 
 
 def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
-    with h5py.File(path) as file:
-        kind = str(file.attrs.get("kind"))
+    kind = attribute_of(path, "kind")
     with read_hdf5(path, kind) as file:
         shapes: list[str] = []
         file.visititems(

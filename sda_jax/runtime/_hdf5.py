@@ -141,6 +141,17 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         yield file
 
 
+def attribute_of(path: str | Path, name: str) -> str:
+    """An attribute of an HDF5 file of whatever program as text, "None" if it is not there.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with h5py.File(path, "r") as file:
+        require_own_contents(path, h5g.open(file.id, b"/"))
+        return str(file.attrs.get(name))
+
+
 def verify_hdf5(path: str | Path, kind: str) -> None:
     """Reads a sealed file of whatever program once, and all of it.
 
@@ -177,8 +188,8 @@ def _opened(
     damaged = complete, "It is damaged: make it again."
     with file:
         try:
-            check(file)
             require_own_contents(path, h5g.open(file.id, b"/"))
+            check(file)
             whole = file.attrs.get(DIGEST) == _digest(file)
         except SDAError:
             raise

@@ -1,4 +1,5 @@
-"""HDF5 files that hold all of what they say: nothing is read from other files by their names."""
+"""HDF5 files that hold all of what they say: nothing is read from other files by their names, and
+nothing for ever."""
 
 from __future__ import annotations
 
@@ -7,20 +8,23 @@ from pathlib import Path
 from h5py import h5d, h5g, h5l, h5o  # ty: ignore[import-not-found]
 
 from sda_jax.core._errors import StorageError
+from sda_jax.runtime._heaps import require_whole_heaps
 
 
 def require_own_contents(path: str | Path, root: h5g.GroupID) -> None:
     """Refuses external links, data kept outside the file, and virtual data sets of other files:
-    reading these would read whatever file they name.
+    reading these would read whatever file they name. To be called before an attribute is read.
 
     Args:
-        path: Of the file, for messages.
+        path: Of the file.
         root: Its root group.
 
     Raises:
-        StorageError: It has one, named with the file that it points to.
+        StorageError: It has one, named with the file that it points to; or see
+            `require_whole_heaps`.
     """
     seen: set[int] = set()
+    arrays: list[h5d.DatasetID] = []
     waiting: list[tuple[str, h5g.GroupID, tuple[int, ...]]]
     waiting = [("", root, (h5o.get_info(root).addr,))]
     while waiting:
@@ -43,6 +47,8 @@ def require_own_contents(path: str | Path, root: h5g.GroupID) -> None:
                 waiting.append((label, found, (*around, address)))
             elif isinstance(found, h5d.DatasetID):
                 _require_own_data(path, label, found)
+                arrays.append(found)
+    require_whole_heaps(path, arrays)
 
 
 def _require_own_data(path: str | Path, label: str, data: h5d.DatasetID) -> None:

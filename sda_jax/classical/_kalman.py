@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from sda_jax.classical._arguments import check_chain
 from sda_jax.core._errors import ObservationError
 from sda_jax.core._protocols import Schedule
+from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.observations._in_time import local_in_time
-from sda_jax.observations._observation import Observation
+from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.prior._prior import Prior
 from sda_jax.systems import LinearGaussian
 
@@ -44,7 +46,12 @@ def _chain(system: LinearGaussian) -> tuple[np.ndarray, ...]:
 
 
 def trajectory_distribution(system: LinearGaussian, length: int) -> GaussianTrajectory:
-    """The chain's distribution of trajectories of `length` states, in physical units."""
+    """The chain's distribution of trajectories of `length` states, in physical units.
+
+    Raises:
+        ConfigError, ResourceError: See `kalman_smoother`.
+    """
+    length = check_chain("trajectory_distribution", system, length)
     a, q, m, p = _chain(system)
     d = len(m)
     means, blocks = [m], [p]
@@ -69,7 +76,11 @@ def exact_prior(system: LinearGaussian, length: int, schedule: Schedule = Cosine
         system: The chain.
         length: States of the trajectories that it serves, and of no others.
         schedule: Noise schedule.
+
+    Raises:
+        ConfigError, ResourceError: See `kalman_smoother`; or `schedule` is none.
     """
+    require_protocol("schedule", schedule, Schedule)
     distribution, standardisation = trajectory_distribution(system, length), system.standardisation
     std = np.broadcast_to(np.asarray(standardisation.std, np.float64), distribution.mean.shape)
     mean = (distribution.mean - np.asarray(standardisation.mean, np.float64)) / std
@@ -114,8 +125,13 @@ def kalman_smoother(
         length: States.
 
     Raises:
+        ConfigError: Under `jax.jit` or the like; the system is no linear-Gaussian chain, or
+            `length` no integer from 1 on.
         ObservationError: The operator is not of that kind, or y is of another length.
+        ResourceError: The covariance does not fit the memory that is free.
     """
+    length = check_chain("kalman_smoother", system, length, observation)
+    require_observation(observation)
     a, q, m, p = _chain(system)
     d = len(m)
     h, offset, variances, every = _per_state(observation, d, length)

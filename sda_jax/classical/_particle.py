@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sda_jax.classical._arguments import check_particles
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.core._errors import DivergenceError, require_at_least
+from sda_jax.core._errors import DivergenceError
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import GaussianSystem
 from sda_jax.core._resampling import systematic_resampling
 from sda_jax.data._sources import spun_up_states
 from sda_jax.observations._in_time import local_in_time
 from sda_jax.observations._observation import Observation
-from sda_jax.systems._base import require_noise
 
 GROUP = 256  # particles whose weights are summed first when one of many is drawn
 
@@ -148,15 +149,18 @@ def particle_smoother(
         block: Trajectories drawn at once; memory grows with `block * particles`.
 
     Raises:
-        ConfigError: The system has no transition noise.
+        ConfigError: Under `jax.jit` or the like; no key, a system without transition noise, or
+            numbers that are no integers from 1 on.
         ObservationError: The operator is not local in time.
         DivergenceError: All particles lost the observation.
+        ResourceError: Particles or trajectories do not fit the memory that is free.
     """
-    require_at_least("samples", samples, 1)
-    require_noise(system)
+    length, particles, samples = check_particles(
+        "particle_smoother", key, system, observation, length, particles, samples
+    )
+    block = min(whole_number("block", block), samples)
     key_filter, key_back = jax.random.split(key)
     filtered = _checked_filter(key_filter, system, observation, length, particles)
-    block = min(block, samples)
     drawn = [
         _backward_block(key_back, system, filtered, jnp.arange(first, first + block))
         for first in range(0, samples, block)
@@ -175,8 +179,11 @@ def bootstrap_filter(
     """The paths that end in particles of the filter, traced back through their ancestors.
 
     The paper's "ground truth". Early states collapse onto few ancestors: a baseline only.
-    Arguments as in `particle_smoother`.
+    Arguments and errors as in `particle_smoother`.
     """
+    length, particles, samples = check_particles(
+        "bootstrap_filter", key, system, observation, length, particles, samples
+    )
     key_filter, key_last = jax.random.split(key)
     filtered = _checked_filter(key_filter, system, observation, length, particles)
     index = _choose(key_last, jnp.tile(filtered.log_weights[-1], (samples, 1)))
@@ -192,7 +199,6 @@ def bootstrap_filter(
 def _checked_filter(
     key: PRNGKey, system: GaussianSystem, observation: Observation, length: int, particles: int
 ) -> Filtered:
-    require_at_least("particles", particles, 1)
     filtered = _filter(key, system, observation, length, particles)
     bad = ~jnp.all(jnp.isfinite(jnp.max(filtered.log_weights, axis=1)))
     if bool(bad):

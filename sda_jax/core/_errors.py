@@ -69,7 +69,7 @@ def require_number(argument: str, value: Any) -> float | None:
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if isinstance(value, np.generic) and kind in NUMBERS:
         return float(value)
-    if type(value) is object or (kind in (*NUMBERS, "V") and not np.ma.isMaskedArray(value)):
+    if kind in (*NUMBERS, "V") and not np.ma.isMaskedArray(value):
         return None
     raise ConfigError(argument, repr(value), "a number", f"Pass float({argument}).")
 

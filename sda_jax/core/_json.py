@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -160,6 +161,11 @@ def _require_bounds(data: Any, finite: bool) -> None:
         level = inner
     if level:
         raise ValueError(f"lists and tables in each other, more than {DEPTH}")
+
+
+def digest_of(value: Any) -> str:
+    """A hash of plain JSON types that is the same for tables in another order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def loads(text: str, table: Mapping[str, type]) -> Any:

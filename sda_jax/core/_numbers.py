@@ -31,7 +31,7 @@ REAL = "real numbers, NaN where one is missing"
 def is_open(value: Any) -> bool:
     """Whether `value` is traced or stands for an array that is to come: nothing is known of its
     numbers."""
-    return isinstance(value, (Tracer, jax.ShapeDtypeStruct)) or type(value) is object
+    return isinstance(value, (Tracer, jax.ShapeDtypeStruct))
 
 
 def real_array(

@@ -44,7 +44,7 @@ def registry(components: Iterable[type] = ()) -> Mapping[str, type]:
 
 def _named(classes: Iterable[type], known: Mapping[str, type]) -> dict[str, type]:
     found: dict[str, type] = {}
-    for cls in classes:
+    for cls in classes if isinstance(classes, Iterable) else [classes]:
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise ConfigError(
                 "components",

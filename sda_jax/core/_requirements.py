@@ -4,6 +4,7 @@ tracers, a path."""
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from sda_jax.core._errors import ConfigError, SDAError
+
+LONGEST_NAME = 255  # bytes, as file systems have it
 
 
 def members(protocol: type) -> dict[str, str]:
@@ -94,8 +97,12 @@ def require_path(argument: str, value: Any) -> Path:
     """
     try:
         path = Path(value)
-        if "\0" in str(path):
+        longest = max((len(os.fsencode(name)) for name in path.parts), default=0)
+        if "\0" in str(path) or longest > LONGEST_NAME:
             raise TypeError
-    except TypeError as error:
-        raise ConfigError(argument, repr(value), "a path", "Pass a text or a Path.") from error
+    except (TypeError, UnicodeEncodeError) as error:
+        expected = f"a path of names that the system can write, each at most {LONGEST_NAME} bytes"
+        raise ConfigError(
+            argument, format(repr(value), ".80"), expected, "Pass a text or a Path."
+        ) from error
     return path

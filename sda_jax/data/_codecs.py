@@ -31,14 +31,13 @@ def require_codecs(store: Path) -> None:
     waiting = [(store, 0)]
     while waiting:
         folder, depth = waiting.pop()
-        found = {name: folder / name for name in METADATA if (folder / name).is_file()}
-        said = {name: _read(path) for name, path in found.items()}
+        said = {name: read_metadata(folder, name) for name in METADATA}
         for name, metadata in said.items():
             for codec in _filters(metadata):
                 if codec.removeprefix("numcodecs.") not in CODECS:
-                    _refuse(found[name], codec)
-        third = said.get("zarr.json", {}).get("node_type") == "array"
-        group = (folder / ".zgroup").is_file() or not (third or ".zarray" in said)
+                    _refuse(folder / name, codec)
+        array = said["zarr.json"].get("node_type") == "array" or said[".zarray"]
+        group = (folder / ".zgroup").is_file() or not array
         inner = [each for each in folder.iterdir() if group and each.is_dir()]
         if inner and depth == DEPTH:
             raise StorageError(
@@ -47,8 +46,15 @@ def require_codecs(store: Path) -> None:
         waiting += [(each, depth + 1) for each in inner]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    again = "It is damaged: make it again."
+def read_metadata(folder: Path, name: str) -> dict[str, Any]:
+    """What a file of a Zarr store says of a folder in it; nothing if there is no such file.
+
+    Raises:
+        StorageError: It is no JSON.
+    """
+    path, again = folder / name, "It is damaged: make it again."
+    if not path.is_file():
+        return {}
     return read_json(path, "the metadata of a Zarr store, JSON", again, finite=False)
 
 

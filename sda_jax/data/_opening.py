@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import xarray as xr
 from h5py import h5g
 
 from sda_jax.core._errors import StorageError
-from sda_jax.data._codecs import require_codecs
+from sda_jax.core._requirements import require_path
+from sda_jax.data._codecs import read_metadata, require_codecs
 from sda_jax.data._conventions import with_texts
 from sda_jax.data._time_coordinates import has_other_dates
 from sda_jax.data._unreadable import reading
@@ -28,7 +28,7 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         StorageError: There is no such file, it is of another kind or damaged, reads other files,
             or has a filter that is not read.
     """
-    path = Path(path)
+    path = require_path("path", path)
     if not path.exists():
         raise StorageError(str(path), "no such file", f"a {FORMS} file", "Check it.")
     with reading(path, group):
@@ -49,15 +49,10 @@ def _opened(path: Path, times: Any, options: dict[str, Any]) -> xr.Dataset:
     return xr.open_dataset(path, decode_times=times, decode_timedelta=False, cache=False, **options)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
-    """What a folder of a Zarr store says of itself in version 3; nothing without."""
-    path = folder / "zarr.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return known if isinstance(known, dict) else {}
-
-
 def _is_array(folder: Path) -> bool:
-    third = (folder / "zarr.json").is_file() and _metadata(folder).get("node_type") != "group"
+    """Whether a folder of a Zarr store has the metadata of an array, whole or not."""
+    third = (folder / "zarr.json").is_file()
+    third = third and read_metadata(folder, "zarr.json").get("node_type") != "group"
     return third or (folder / ".zarray").is_file()
 
 
@@ -114,7 +109,7 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
 def _of_store(path: Path, group: str | None) -> dict[str, Any]:
     """How a Zarr store is read; whether it keeps a copy of all its metadata in one place."""
     require_codecs(path)
-    known = _metadata(path / (group or "")).get("consolidated_metadata")
+    known = read_metadata(path / (group or ""), "zarr.json").get("consolidated_metadata")
     consolidated = bool(known) or (path / ".zmetadata").exists()
     return {"engine": "zarr", "chunks": None, "consolidated": consolidated}
 

@@ -4,7 +4,6 @@ out."""
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, StorageError, require_choice
-from sda_jax.core._json import decode, encode
+from sda_jax.core._json import decode, digest_of, encode
 from sda_jax.core._registry import registry
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import REGULAR, Archive
@@ -243,7 +242,7 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
     if not path.exists():
         found = survey(archive, progress)
         kept = encode(found)
-        write_text(path, json.dumps({"survey": kept, "sha256": _digest(kept)}, indent=2) + "\n")
+        write_text(path, json.dumps({"survey": kept, "sha256": digest_of(kept)}, indent=2) + "\n")
         return found
     found = _kept(path)
     now = identity(archive)
@@ -261,7 +260,7 @@ def surveyed(path: str | Path, archive: Archive, progress: bool = False) -> Surv
 def _kept(path: Path) -> Survey:
     expected, remedy = "the survey of this training's files", "Remove it, to have it made anew."
     said = read_json(path, expected, remedy)
-    if said.get("sha256") != _digest(said.get("survey")):
+    if said.get("sha256") != digest_of(said.get("survey")):
         other = "contents other than it was written with"
         raise StorageError(str(path), other, expected, remedy)
     try:
@@ -271,7 +270,3 @@ def _kept(path: Path) -> Survey:
     if not isinstance(found, Survey):
         raise StorageError(str(path), f"a {type(found).__name__}", expected, remedy)
     return found
-
-
-def _digest(kept: Any) -> str:
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

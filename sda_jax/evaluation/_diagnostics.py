@@ -12,14 +12,17 @@ from jaxtyping import Array, Float, Int
 from sda_jax.core._arrays import Operator, PRNGKey
 from sda_jax.core._errors import ObservationError, require_at_least
 from sda_jax.core._protocols import Guidance, Sampler
+from sda_jax.core._requirements import require_untraced
 from sda_jax.evaluation._metrics import ranks
-from sda_jax.observations._observation import Observation, observe
-from sda_jax.posterior._arguments import check_observation
+from sda_jax.observations._observation import Observation, observe, require_observation
+from sda_jax.posterior._arguments import check_observation, ensemble_of, require_call
 from sda_jax.posterior._assimilate import draw_posterior, sample
 from sda_jax.posterior._diagnosis import squared_innovations
 from sda_jax.posterior._presets import PRIOR_SAMPLER
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._memory import Memory
+
+OUTSIDE = "Call it outside of compiled functions."
 
 
 class ChiSquare(NamedTuple):
@@ -49,8 +52,11 @@ def innovation_chi_square(
         ensemble: Members in physical units.
 
     Raises:
+        ConfigError: JAX traces the call, or `ensemble` is none.
         ObservationError: Nothing was observed, or its noise is not Gaussian.
     """
+    require_untraced("innovation_chi_square", OUTSIDE, observation, ensemble)
+    require_observation(observation)
     observation.require_gaussian(
         "innovations of other distributions have no chi-square",
         "Hold values out and take held_out_ranks.",
@@ -61,7 +67,7 @@ def innovation_chi_square(
             "observation", "only missing values", "at least one that was observed", "Check y."
         )
 
-    found = squared_innovations(observation, jnp.asarray(ensemble)) / m
+    found = squared_innovations(observation, ensemble_of(ensemble)) / m
     return ChiSquare(np.asarray(found, np.float64), float(np.sqrt(2 / m)))
 
 
@@ -75,9 +81,15 @@ def held_out_ranks(
         key: Random key of the noise.
         held_out: In physical units; missing values are left out.
         ensemble: Members in physical units, assimilated without `held_out`.
+
+    Raises:
+        ConfigError: JAX traces the call, `key` is none, or `ensemble` is none.
+        ObservationError: `held_out` is none.
     """
+    require_call("held_out_ranks", key, held_out, ensemble, remedy=OUTSIDE)
+    require_observation(held_out)
     key_noise, key_ties = jax.random.split(key)
-    predictions = _noisy_predictions(key_noise, held_out, jnp.asarray(ensemble))
+    predictions = _noisy_predictions(key_noise, held_out, ensemble_of(ensemble))
     y = np.asarray(held_out.y)
     ties = (np.asarray(predictions) == y).sum(axis=0)  # counts have many
     place = np.floor(np.asarray(jax.random.uniform(key_ties, y.shape)) * (ties + 1)).astype(int)

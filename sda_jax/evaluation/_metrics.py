@@ -6,7 +6,7 @@ sees a wrong spread, which log prior, log likelihood and spread do see.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,16 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_below, require_positive
 from sda_jax.core._protocols import GaussianSystem
-from sda_jax.evaluation._distances import Ensemble, energy_test, numbers, wasserstein1
-from sda_jax.observations._observation import Observation, log_likelihood
+from sda_jax.evaluation._distances import (
+    Ensemble,
+    energy_test,
+    members,
+    numbers,
+    require_shape,
+    wasserstein1,
+)
+from sda_jax.observations._checks import prediction_of
+from sda_jax.observations._observation import Observation, log_likelihood, require_observation
 from sda_jax.systems._base import require_noise
 
 
@@ -38,15 +46,26 @@ def _log_prior(system: GaussianSystem, x: Array) -> Float[Array, " samples"]:
     return jax.vmap(one)(x)
 
 
+def _against(ensemble: Any, truth: Any, least: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Members and truth.
+
+    Raises:
+        ConfigError: They are no numbers, too few members, or the truth has another shape.
+    """
+    x, true = members(ensemble, least), numbers(truth, "truth")
+    require_shape("truth", true, x.shape[1:])
+    return x, true
+
+
 def rmse(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
     """Root mean square error of the ensemble mean."""
-    error = numbers(ensemble).mean(axis=0) - numbers(truth, "truth")
-    return float(np.sqrt(np.mean(error**2)))
+    x, true = _against(ensemble, truth)
+    return float(np.sqrt(np.mean((x.mean(axis=0) - true) ** 2)))
 
 
 def spread(ensemble: Ensemble) -> float:
     """Root of the mean variance of the ensemble (unbiased)."""
-    return float(np.sqrt(np.mean(np.var(numbers(ensemble), axis=0, ddof=1))))
+    return float(np.sqrt(np.mean(np.var(members(ensemble, 2), axis=0, ddof=1))))
 
 
 def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
@@ -54,9 +73,9 @@ def crps(ensemble: Ensemble, truth: np.ndarray | Array) -> float:
 
     `E|X - truth| - E|X - X'| / 2` with X, X' different members. Ferro (2014).
     """
-    x = np.sort(numbers(ensemble), axis=0)
-    n = len(x)
-    error = np.abs(x - numbers(truth, "truth")).mean(axis=0)
+    x, true = _against(ensemble, truth, 2)
+    x, n = np.sort(x, axis=0), len(x)
+    error = np.abs(x - true).mean(axis=0)
     weights = (2 * np.arange(n) - n + 1).reshape(-1, *(1,) * (x.ndim - 1))
     dispersion = (weights * x).sum(axis=0) / (n * (n - 1))
     return float(np.mean(error - dispersion))
@@ -155,18 +174,24 @@ def residual_std(observation: Observation, ensemble: Ensemble) -> float:
 
     For samples of the posterior of a truth drawn from the prior it equals the noise's standard
     deviation on average, since sample and truth then have one distribution given y.
+
+    Raises:
+        ConfigError: `ensemble` is none, or JAX traces it.
+        ObservationError: `observation` is none, or its operator does not take the members.
     """
+    require_observation(observation)
+    drawn = jnp.asarray(members(ensemble), jnp.float32)
+    prediction_of(observation.operator, drawn.shape[1:])
     seen = np.asarray(observation.observed)
-    residual = np.asarray(
-        jax.vmap(lambda x: observation.residual(observation.operator(x)))(jnp.asarray(ensemble))
-    )
+    residual = np.asarray(jax.vmap(lambda x: observation.residual(observation.operator(x)))(drawn))
     return float(np.sqrt(np.mean(residual[:, seen].astype(np.float64) ** 2)))
 
 
 def ranks(ensemble: Ensemble, truth: np.ndarray | Array) -> np.ndarray:
     """The number of members below the truth, from 0 to `samples`, for every component: uniform
     where the truth could be one of the members. Talagrand et al. (1997)."""
-    return (numbers(ensemble) < numbers(truth, "truth")).sum(axis=0)
+    x, true = _against(ensemble, truth)
+    return (x < true).sum(axis=0)
 
 
 def spread_skill(ensemble: Ensemble, truth: np.ndarray | Array) -> float:

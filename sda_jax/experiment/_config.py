@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice
+from sda_jax.core._requirements import require_path
 from sda_jax.data._files import Files
 from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
@@ -154,6 +155,12 @@ class Experiment:
             )
 
 
+def require_experiment(experiment: Any, expected: str = "an Experiment") -> None:
+    """Raises `ConfigError` unless `experiment` is one."""
+    if not isinstance(experiment, Experiment):
+        raise ConfigError("experiment", f"a {type(experiment).__name__}", expected, "Make one.")
+
+
 def load_config(path: str | Path) -> tuple[Experiment, str]:
     """Runs a config file, a Python file that sets `config`, and gives it with its docstring.
 
@@ -162,7 +169,7 @@ def load_config(path: str | Path) -> tuple[Experiment, str]:
     Raises:
         ConfigError: No such file, it fails, or it sets no Experiment.
     """
-    path = Path(path)
+    path = require_path("path", path)
     if not path.is_file():
         raise ConfigError("--config", path, "a Python file", "Check the path.")
     sys.path.insert(0, str(path.parent.absolute()))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._requirements import require_path
 from sda_jax.core._units import Standardisation
 from sda_jax.data._dataset import generate
 from sda_jax.data._layout import Layout
@@ -19,7 +20,7 @@ from sda_jax.data._sources import FromArray, Source
 from sda_jax.diffusion._denoisers import with_context
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._spectral import SpectralPreconditioned
-from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._config import Experiment, require_experiment
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._processes import whole
 
@@ -87,11 +88,15 @@ def simulate_dataset(experiment: Experiment, folder: str | Path, progress: bool 
     `sda_jax.data.generate`.
 
     Raises:
-        ConfigError: The experiment has no system.
+        ConfigError: `experiment` is none or has no system, or `folder` is no path.
         StorageError: The file is of another experiment.
     """
+    require_experiment(experiment)
     data, system = experiment.data, require_system(experiment)
-    path, sizes = Path(folder) / "data.h5", (data.trajectories, data.length, data.chunk)
+    path, sizes = (
+        require_path("folder", folder) / "data.h5",
+        (data.trajectories, data.length, data.chunk),
+    )
     return generate(path, system, experiment.seed, *sizes, progress=progress)
 
 

@@ -75,7 +75,7 @@ def _known(path: str) -> Callable[[str, tuple[type, ...]], str] | None:
         return next((f for marker, f in _FOLDERS if (place / marker).exists()), None)
     if place.name == "prior.json" or place.suffix == ".safetensors":
         return lambda path, classes: _prior(str(Path(path).parent), classes)
-    return (lambda path, classes: _hdf5(Path(path), classes)) if _is_ours(place) else None
+    return _hdf5 if attribute_of(place, "format") == FORMAT else None
 
 
 def _together(paths: list[str], group: str | None) -> list[str]:
@@ -87,13 +87,6 @@ def _together(paths: list[str], group: str | None) -> list[str]:
     except StorageError as error:
         reason = f"not one record: {error}"
     return [*(_trajectories([path], group) for path in paths), reason]
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return attribute_of(path, "format") == FORMAT
-    except OSError:
-        return False
 
 
 def _prior(path: str, classes: tuple[type, ...]) -> str:
@@ -203,8 +196,8 @@ _FOLDERS: tuple[tuple[str, Callable[[str, tuple[type, ...]], str]], ...] = (
 )
 
 
-def _hdf5(path: Path, classes: tuple[type, ...]) -> str:
-    kind = attribute_of(path, "kind")
+def _hdf5(path: str, classes: tuple[type, ...]) -> str:
+    kind = str(attribute_of(path, "kind"))
     with read_hdf5(path, kind) as file:
         shapes: list[str] = []
         file.visititems(

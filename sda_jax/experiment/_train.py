@@ -21,7 +21,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._series import SeriesPreconditioned
-from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._config import Experiment, require_experiment
 from sda_jax.experiment._data import TrainingData
 from sda_jax.experiment._origins import Origin, Report, origin_of, silent
 from sda_jax.prior._loop import CHECKED, train
@@ -68,9 +68,8 @@ def train_prior(
     """
     require_untraced("train_prior", "Call it outside of compiled functions.", data)
     folder = require_path("folder", folder)
-    if not isinstance(experiment, Experiment | None):
-        got = f"a {type(experiment).__name__}"
-        raise ConfigError("experiment", got, "an Experiment, or None", "Make one.")
+    if experiment is not None:
+        require_experiment(experiment, "an Experiment, or None")
     origin = origin_of(data, experiment)
     config = origin.experiment
     _require_network(origin)

@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 
 from sda_jax.core._component import is_component
-from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._errors import ConfigError, StorageError, require_at_most
 from sda_jax.core._json import dumps, loads
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._registry import registry
-from sda_jax.observations._observation import Observation
+from sda_jax.core._requirements import require_untraced
+from sda_jax.observations._observation import Observation, require_observation
 from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
 
 LONGEST = 2**31 - 1  # states that an index can count
@@ -29,9 +31,15 @@ def save_observation(path: str | Path, observation: Observation, length: int) ->
         length: States of the trajectory that it is of.
 
     Raises:
-        ConfigError: The operator is a plain function, which has no place in a data file.
+        ConfigError: The operator is a plain function, which has no place in a data file; `length`
+            is no integer from 1 on, or `path` no path.
+        ObservationError: `observation` is none.
         StorageError: The file cannot be written.
     """
+    require_untraced("save_observation", "Call it outside of compiled functions.", observation)
+    require_observation(observation)
+    length = whole_number("length", length)
+    require_at_most("length", length, LONGEST)
     operator = dumps(observation.operator)
     with write_hdf5(path, "observation") as file:
         file["y"] = np.asarray(observation.y, np.float32)

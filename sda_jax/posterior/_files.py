@@ -14,6 +14,9 @@ import numpy as np
 from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.core._json import dumps, parse
 from sda_jax.core._kinds import annotations_of, is_of
+from sda_jax.core._numbers import real_array
+from sda_jax.core._requirements import require_untraced
+from sda_jax.posterior._arguments import ensemble_of
 from sda_jax.posterior._diagnosis import Diagnosis
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
 
@@ -35,10 +38,14 @@ def save_posterior(
         reference: Another ensemble of the true posterior, where there is one.
 
     Raises:
+        ConfigError: `path` is no path, or what is given no finite ensemble or no real numbers.
         StorageError: The file cannot be written.
     """
-    with new_posterior(path, description, truth=truth, reference=reference) as file:
-        create_array(file, "ensemble", np.shape(ensemble))[:] = np.asarray(ensemble, np.float32)
+    require_untraced("save_posterior", "Call it outside of compiled functions.", ensemble)
+    members, others = np.asarray(ensemble_of(ensemble)), {"truth": truth, "reference": reference}
+    arrays = {n: real_array(n, value) for n, value in others.items() if value is not None}
+    with new_posterior(path, description, **arrays) as file:
+        create_array(file, "ensemble", members.shape)[:] = members
         file["ensemble"].attrs["units"] = "physical"
 
 

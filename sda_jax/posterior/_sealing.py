@@ -8,9 +8,11 @@ import zlib
 from pathlib import Path
 
 from sda_jax.core._errors import StorageError
-from sda_jax.runtime._files import write_text
+from sda_jax.core._requirements import require_path
+from sda_jax.runtime._files import read_json, write_text
 from sda_jax.runtime._hdf5 import verify_hdf5
 
+AGAIN = "It is damaged or was edited: make it again."
 SUMS = "sda_checksums.json"  # of a Zarr store: of all its other files
 
 
@@ -25,7 +27,7 @@ def verify_posterior(path: str | Path) -> None:
     Raises:
         StorageError: It is not there, it is damaged, or this package did not write it.
     """
-    path = Path(path)
+    path = require_path("path", path)
     if not path.is_dir():
         verify_hdf5(path, "posterior")
         return
@@ -37,12 +39,11 @@ def verify_posterior(path: str | Path) -> None:
             "Name the file as it was written.",
         )
     try:
-        expected, found = json.loads((path / SUMS).read_text()), _sums(path)
-    except (OSError, ValueError, RecursionError) as error:
+        expected, found = read_json(path / SUMS, "checksums", AGAIN), _sums(path)
+    except OSError as error:
         raise _damaged(path, f"{error}") from error
     if expected != found:
-        names = {*found, *expected} if isinstance(expected, dict) else {SUMS}
-        wrong = [n for n in sorted(names) if n == SUMS or expected.get(n) != found.get(n)]
+        wrong = [n for n in sorted({*found, *expected}) if expected.get(n) != found.get(n)]
         raise _damaged(path, f"{len(wrong)} files missing or changed, the first {wrong[0]}")
 
 
@@ -60,5 +61,5 @@ def _damaged(path: Path, found: str) -> StorageError:
         str(path),
         found,
         "a whole posterior, as it was written",
-        "It is damaged or was edited: make it again.",
+        AGAIN,
     )

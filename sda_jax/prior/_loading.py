@@ -21,7 +21,7 @@ from sda_jax.core._json import decode, parse
 from sda_jax.core._kinds import is_of, written
 from sda_jax.core._protocols import Schedule
 from sda_jax.core._registry import registry
-from sda_jax.core._requirements import require_protocol
+from sda_jax.core._requirements import require_path, require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout, pack
 from sda_jax.diffusion._denoisers import NetworkDenoiser
@@ -79,7 +79,7 @@ def load_prior(path: str | Path, components: Iterable[type] = ()) -> Prior:
         StorageError: There is no such prior, or it is damaged or of another version.
         ConfigError: It names an unknown class or field, or two of `components` have one name.
     """
-    folder, table = Path(path), registry(components)
+    folder, table = require_path("path", path), registry(components)
     if not folder.exists() and str(path) in shipped_priors():
         with resources.as_file(resources.files("sda_jax") / "weights" / str(path)) as real:
             return _load(real, table)

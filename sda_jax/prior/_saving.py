@@ -16,9 +16,11 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from sda_jax.core._errors import DivergenceError
-from sda_jax.core._json import encode
-from sda_jax.prior._prior import Prior
+from sda_jax.core._errors import ConfigError, DivergenceError
+from sda_jax.core._json import digest_of, encode
+from sda_jax.core._requirements import require_path, require_untraced
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.runtime._files import atomic, write_text
 from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
 
@@ -38,10 +40,21 @@ def save_prior(
             float32 again when loaded. What was measured of the data stays float32.
 
     Raises:
+        ConfigError: `path` is no path, `prior` no prior with a network, or `notes` no table of
+            what JSON can hold.
+        DivergenceError: Weights are not finite, or not in half precision.
         StorageError: The folder cannot be written.
     """
-    path = Path(path)
+    require_untraced("save_prior", "Call it outside of compiled functions.", prior)
+    path = require_path("path", path)
+    require_prior(prior)
     denoiser = prior.denoiser
+    if not isinstance(denoiser, NetworkDenoiser):
+        got = f"one with a {type(denoiser).__name__}"
+        raise ConfigError("prior", got, "a prior with a network", "Train one.")
+    remarks = _remarks({} if notes is None else notes)
+    if not isinstance(half, bool):
+        raise ConfigError("half", f"a {type(half).__name__}", "True or False", "Choose one.")
     parameterisation = denoiser.parameterisation
     measured = {
         MEASURED + name: leaf
@@ -77,13 +90,28 @@ def save_prior(
         "state_shape": list(prior.state_shape),
         "window": prior.window,
         "system": encode(prior.system),
-        "notes": notes or {},
+        "notes": remarks,
     }
     if prior.layout is not None:
         description["layout"] = encode(prior.layout)
     description["description_sha256"] = description_digest(description)
     write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def _remarks(notes: Any) -> dict[str, Any]:
+    """The notes as what JSON makes of them.
+
+    Raises:
+        ConfigError: It makes no table of them.
+    """
+    try:
+        found = json.loads(json.dumps(notes, allow_nan=False))
+        if not isinstance(found, dict):
+            raise TypeError(f"a {type(notes).__name__} is no table")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError("notes", f"{error}", "a table of JSON", "Leave it out.") from error
+    return found
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:
@@ -101,5 +129,4 @@ def weights_digest(folder: Path) -> str:
 
 def description_digest(description: dict[str, Any]) -> str:
     """A hash of everything that prior.json says beside it."""
-    rest = {k: v for k, v in description.items() if k != "description_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return digest_of({k: v for k, v in description.items() if k != "description_sha256"})

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, PyTree
 
-from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._numbers import whole_number
 
 BATCH, TIME = "batch", "time"
 
@@ -31,8 +32,8 @@ class Mesh:
     time: int = 1
 
     def __post_init__(self) -> None:
-        require_at_least("mesh.batch", self.batch, 1)
-        require_at_least("mesh.time", self.time, 1)
+        whole_number("mesh.batch", self.batch)
+        whole_number("mesh.time", self.time)
 
 
 def use_mesh(batch: int = 1, time: int = 1) -> contextlib.AbstractContextManager:

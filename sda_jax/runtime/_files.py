@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import parse
+from sda_jax.core._requirements import require_path
 from sda_jax.runtime._processes import is_process_zero
 
 
@@ -28,9 +29,10 @@ def atomic(path: str | Path, every: bool = False) -> Generator[Path, None, None]
     first one's file stays, or with `every` that of each.
 
     Raises:
+        ConfigError: `path` is none.
         StorageError: The folder cannot be written, or the disk is full.
     """
-    path = Path(path)
+    path = require_path("path", path)
     temporary = path.with_name(f"{path.name}.{jax.process_index()}-{os.getpid()}.partial")
     descriptor = None
     try:

@@ -15,6 +15,7 @@ import numpy as np
 from h5py import h5g
 
 from sda_jax.core._errors import SDAError, StorageError
+from sda_jax.core._requirements import require_path
 from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._own_contents import require_own_contents
@@ -137,19 +138,20 @@ def read_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
         StorageError: No such file, or it is damaged, of another program, kind or version, or reads
             other files.
     """
-    with _opened(Path(path), kind, lambda file: _check_header(Path(path), file, kind)) as file:
+    path = require_path("path", path)
+    with _opened(path, kind, lambda file: _check_header(path, file, kind)) as file:
         yield file
 
 
-def attribute_of(path: str | Path, name: str) -> str:
-    """An attribute of an HDF5 file of whatever program as text, "None" if it is not there.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with h5py.File(path, "r") as file:
-        require_own_contents(path, h5g.open(file.id, b"/"))
-        return str(file.attrs.get(name))
+def attribute_of(path: str | Path, name: str) -> str | None:
+    """An attribute of an HDF5 file of whatever program as text; None where it has none, or cannot
+    be read, which its readers say."""
+    try:
+        with h5py.File(path, "r") as file:
+            require_own_contents(path, h5g.open(file.id, b"/"))
+            return str(file.attrs[name])
+    except Exception:  # whatever HDF5 makes of it
+        return None
 
 
 def verify_hdf5(path: str | Path, kind: str) -> None:
@@ -164,7 +166,7 @@ def verify_hdf5(path: str | Path, kind: str) -> None:
             found, remedy = f"no attribute {DIGEST}", "Name the file as it was written."
             raise StorageError(str(path), found, f"a {kind} file of {FORMAT}", remedy)
 
-    with _opened(Path(path), kind, check) as file:
+    with _opened(require_path("path", path), kind, check) as file:
         read_all(file)
 
 

@@ -7,7 +7,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from h5py import h5d  # ty: ignore[import-not-found]
+from h5py import h5d
 
 from sda_jax.core._errors import StorageError
 

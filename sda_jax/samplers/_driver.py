@@ -15,7 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
+from sda_jax.core._errors import ConfigError
+from sda_jax.core._keys import require_key
+from sda_jax.core._numbers import whole_number
 from sda_jax.core._protocols import Denoiser, PopulationSampler, Reports, Sampler, SamplerState
+from sda_jax.core._requirements import require_protocol
 from sda_jax.runtime._devices import BATCH, over_batch, shares
 
 
@@ -34,7 +38,17 @@ class Progress(NamedTuple):
 
 def draw(key: PRNGKey, denoiser: Denoiser, sampler: Sampler, shape: tuple[int, ...]) -> Trajectory:
     """One draw of shape `(L, *S)` from the distribution that a denoiser stands for, in its units;
-    of a `PopulationSampler` an island of them, `(island, L, *S)`."""
+    of a `PopulationSampler` an island of them, `(island, L, *S)`.
+
+    Raises:
+        ConfigError: Something is given that is no key, denoiser or sampler, or no shape.
+    """
+    require_key(key)
+    require_protocol("denoiser", denoiser, Denoiser)
+    require_protocol("sampler", sampler, Sampler)
+    if not isinstance(shape, (tuple, list)):
+        raise ConfigError("shape", f"{shape!r:.80}", "a tuple (L, *S)", "Give that of x.")
+    shape = tuple(whole_number("shape", size) for size in shape)
     progress = advance(key, denoiser, sampler, begin(key, denoiser, sampler, shape), 0)
     return sampler.finish(denoiser, progress.state)
 

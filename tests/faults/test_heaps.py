@@ -8,8 +8,8 @@ from own import save, waves
 from sda_jax.core._errors import StorageError
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._describe import describe
-from sda_jax.runtime._heaps import SIGNATURE
 from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
+from sda_jax.runtime._heaps import SIGNATURE
 
 
 def last_entry(contents, place):

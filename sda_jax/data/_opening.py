@@ -14,6 +14,7 @@ from sda_jax.core._errors import StorageError
 from sda_jax.core._requirements import require_path
 from sda_jax.data._codecs import read_metadata, require_codecs
 from sda_jax.data._conventions import with_texts
+from sda_jax.data._netcdf3 import require_length, with_own_texts
 from sda_jax.data._time_coordinates import has_other_dates
 from sda_jax.data._unreadable import reading
 from sda_jax.runtime._own_contents import require_own_contents
@@ -42,6 +43,8 @@ def open_dataset(path: str | Path, group: str | None = None) -> xr.Dataset:
         _require_times(path, dataset, options)
         if path.is_dir() and not options["consolidated"]:
             _require_arrays(path / (group or ""), dataset)
+        if options["engine"] == "scipy":
+            dataset = with_own_texts(dataset, require_length(path))
         return with_texts(dataset)
 
 
@@ -103,6 +106,7 @@ def _of_file(path: Path, group: str | None) -> dict[str, Any]:
         raise StorageError(
             str(path), f"a group {group}", "none: NetCDF 3 has no groups", "Leave the group out."
         )
+    require_length(path)
     return {"engine": "scipy"}
 
 

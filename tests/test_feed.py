@@ -49,6 +49,21 @@ def test_segments_are_pieces_of_the_part_with_its_context(known, monkeypatch, ca
         assert abs(np.mean(drawn) / (len(whole) - 5) - 0.5) < 0.2
 
 
+def test_a_small_archive_is_read_once(known, monkeypatch):
+    """And holds the same."""
+    archive, found = known
+    states = archive.read(0, 3, 250)
+    segments = Feed(archive, found, jax.random.key(0), 4, 5).segments(0, 4)
+    archive.keep(4 * 300 * 6 * 8 * 2 - 1)
+    assert archive._kept is None
+    archive.keep(4 * 300 * 6 * 8 * 2)
+    monkeypatch.setattr(archive.__class__, "_read", None)
+    np.testing.assert_array_equal(archive.read(0, 3, 250), states)
+    assert survey(archive) == found
+    again = Feed(archive, found, jax.random.key(0), 4, 5).segments(0, 4)
+    np.testing.assert_array_equal(again, segments)
+
+
 def test_blocks_depend_on_key_and_first_step_alone(known):
     archive, found = known
     one = Feed(archive, found, jax.random.key(0), batch=4, length=5)

@@ -48,6 +48,20 @@ class Archive:
     parts: list[list[tuple[int, int | None, int]]]
     times: list[Float[np.ndarray, " states"]]
     _opened: OrderedDict[int, xr.Dataset] = dataclasses.field(default_factory=OrderedDict)
+    _kept: list[np.ndarray] | None = None
+
+    def keep(self, most: int) -> None:
+        """Reads all states once and keeps them, if they take at most so many bytes.
+
+        Raises:
+            StorageError: A file cannot be read.
+        """
+        states = sum(map(len, self.times))
+        if self._kept is None and 4 * states * math.prod(self.layout.state_shape) <= most:
+            kept = [self.read(i, 0, len(times)) for i, times in enumerate(self.times)]
+            for states_read in kept:
+                states_read.setflags(write=False)
+            self._kept = kept
 
     def read(self, trajectory: int, first: int, last: int) -> Float[np.ndarray, " states *state"]:
         """States `first` to `last` of a trajectory, NaN where a value is missing.
@@ -55,6 +69,8 @@ class Archive:
         Raises:
             StorageError: A file cannot be read.
         """
+        if self._kept is not None:
+            return self._kept[trajectory][first:last]
         found, start = [], 0
         for index, member, count in self.parts[trajectory]:
             a, b = max(first - start, 0), min(last - start, count)

@@ -20,7 +20,7 @@ from sda_jax.core._numbers import real_array
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import Archive, open_archive
 from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
-from sda_jax.data._feed import Feed
+from sda_jax.data._feed import CACHED, Feed
 from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
@@ -194,6 +194,7 @@ class FileData:
     def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
         """The survey is kept in `folder`, and reported."""
         config, training = self.experiment, self.experiment.training
+        self.archive.keep(CACHED)
         found = surveyed(folder / "survey.json", self.archive, progress)
         report(summary(self.archive, found, training.segment))
         states, known = found.standardisation, found.layout.context_channels

@@ -29,7 +29,7 @@ from sda_jax.networks import Network
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import MEASURED, description_digest, named_leaves, weights_digest
 from sda_jax.runtime._files import read_text
-from sda_jax.runtime._versions import FORMAT_VERSION
+from sda_jax.runtime._versions import PRIOR_VERSION
 
 COMPONENTS = ("network", "schedule", "parameterisation", "standardisation", "context", "system")
 KINDS: dict[str, Any] = {
@@ -148,11 +148,11 @@ def _require_whole(folder: Path, description: Any) -> None:
     written."""
     if not isinstance(description, dict) or description.get("kind") != "prior":
         raise StorageError(str(folder), "another file", "a prior", "Name a prior's folder.")
-    if description.get("format_version") != FORMAT_VERSION:
+    if description.get("format_version") != PRIOR_VERSION:
         raise StorageError(
             str(folder),
             f"format version {description.get('format_version')}",
-            f"version {FORMAT_VERSION}",
+            f"version {PRIOR_VERSION}",
             "Save it again with this version of sda_jax.",
         )
     needed = (*COMPONENTS, "context_channels", "state_shape", "window")

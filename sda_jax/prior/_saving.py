@@ -22,7 +22,7 @@ from sda_jax.core._requirements import require_path, require_untraced
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.runtime._files import atomic, write_text
-from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
+from sda_jax.runtime._versions import FORMAT, PRIOR_VERSION, versions
 
 MEASURED = "parameterisation/"  # before the names of its arrays, beside the network's weights
 
@@ -77,7 +77,7 @@ def save_prior(
         safetensors.numpy.save_file(weights, temporary)
     description = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": PRIOR_VERSION,
         "kind": "prior",
         "versions": versions(),
         "weights_sha256": weights_digest(path),

@@ -19,7 +19,7 @@ from sda_jax.core._requirements import require_path
 from sda_jax.runtime._damage import proves_damage
 from sda_jax.runtime._files import atomic
 from sda_jax.runtime._own_contents import require_own_contents
-from sda_jax.runtime._versions import FORMAT, FORMAT_VERSION, versions
+from sda_jax.runtime._versions import FORMAT, HDF5_VERSION, versions
 
 DIGEST = "sda_digest"
 BLOCK_BYTES = 2**16  # of small states and trajectories that lie together
@@ -53,7 +53,7 @@ def write_hdf5(path: str | Path, kind: str) -> Generator[h5py.File, None, None]:
     """
     with hdf5_target(path) as disk, h5py.File(disk, "w", libver="v110") as file:
         file.attrs["format"] = FORMAT
-        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["format_version"] = HDF5_VERSION
         file.attrs["kind"] = kind
         file.attrs["versions"] = json.dumps(versions())
         yield file
@@ -240,10 +240,10 @@ def _check_header(path: Path, file: h5py.File, kind: str) -> None:
         found = f"format {attributes['format']}, kind {attributes['kind']}"
         expected = f"format {FORMAT}, kind {kind}"
         raise StorageError(str(path), found, expected, "Name another file.")
-    if attributes["format_version"] != str(FORMAT_VERSION):
+    if attributes["format_version"] != str(HDF5_VERSION):
         raise StorageError(
             str(path),
             f"format version {attributes['format_version']}",
-            f"version {FORMAT_VERSION}",
+            f"version {HDF5_VERSION}",
             "Make the file again with this version of sda_jax.",
         )

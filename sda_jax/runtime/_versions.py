@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 FORMAT = "sda_jax"
-FORMAT_VERSION = 2
+HDF5_VERSION = 3  # in 2 the digest had another name
+PRIOR_VERSION = 2
 NUMERICS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",

@@ -2,6 +2,7 @@
 
 import shutil
 
+import h5py
 import jax
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from sda_jax.data._dataset import load
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
 from sda_jax.prior._loading import load_prior
-from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
 from sda_jax.runtime._records import read_records
+from sda_jax.runtime._versions import HDF5_VERSION, PRIOR_VERSION
 
 
 def data_of(out):
@@ -124,9 +126,24 @@ def test_torn_and_changed_metrics_are_left_out(whole, tmp_path):
 
 
 def test_what_another_version_wrote_is_refused_with_its_number(whole, monkeypatch):
-    monkeypatch.setattr("sda_jax.runtime._hdf5.FORMAT_VERSION", 3)
-    with pytest.raises(SDAError, match="format version 2; expected version 3"):
-        load(whole[1] / "data.h5", "train")
-    with pytest.raises(SDAError, match="format version 2; expected version 3"):
-        monkeypatch.setattr("sda_jax.prior._loading.FORMAT_VERSION", 3)
-        load_prior(whole[1] / "prior")
+    """Each format has a number of its own."""
+    for place, version, read, path in (
+        ("sda_jax.runtime._hdf5.HDF5_VERSION", HDF5_VERSION, data_of, whole[1]),
+        ("sda_jax.prior._loading.PRIOR_VERSION", PRIOR_VERSION, load_prior, whole[1] / "prior"),
+    ):
+        monkeypatch.setattr(place, version + 1)
+        said = f"format version {version}; expected version {version + 1}"
+        with pytest.raises(SDAError, match=said):
+            read(path)
+
+
+def test_a_file_from_before_its_digest_had_its_name_is_not_called_damaged(tmp_path):
+    path = tmp_path / "posterior.h5"
+    with write_hdf5(path, "posterior") as file:
+        file["ensemble"] = np.ones((1, 2, 3), np.float32)
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 2
+        file.attrs["digest"] = file.attrs["sda_digest"]
+        del file.attrs["sda_digest"]
+    with pytest.raises(SDAError, match="format version 2; expected version 3. Make the file again"):
+        load_posterior(path)

@@ -1,13 +1,16 @@
 """Files whose bytes or JSON were changed at random, of every format that is read: only errors of
-this package come out, and what is read of a file that was only cut is what it held."""
+this package come out. What is read of a file that was only cut, or that has checksums and was not
+signed anew, is what it held."""
 
 import copy
+import dataclasses
 import functools
 import json
 import shutil
 import warnings
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from own import stations, waves
@@ -16,11 +19,13 @@ import sda_jax as sda
 from sda_jax.core._errors import SDAError
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
+from sda_jax.data._opening import open_dataset
 from sda_jax.data._survey import surveyed
 from sda_jax.experiment._describe import describe
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._tables import Points, read_table
-from sda_jax.posterior._export import provenance
+from sda_jax.posterior._export import provenance, write_posterior
+from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._loop import METRICS
 from sda_jax.prior._saving import description_digest, save_prior
@@ -64,7 +69,8 @@ def table(path):
 
 def prior_of(path):
     loaded = load_prior(path)
-    return [repr(loaded.denoiser), repr(loaded.standardisation)]
+    weights = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(loaded)]
+    return [str(jax.tree.structure(loaded)), *weights]
 
 
 def observation_of(path):
@@ -79,6 +85,12 @@ def survey_of(path):
 def metrics_of(path):
     describe(path)
     return read_records(path / "metrics.jsonl", METRICS)
+
+
+def posterior_of(path):
+    verify_posterior(path)
+    with open_dataset(path) as dataset:
+        return dataset.to_dict()
 
 
 def netcdf3(path):
@@ -112,6 +124,13 @@ def observation(path):
     save_observation(path, sda.Observation(y, sda.Every(2), 0.5), 8)
 
 
+def posterior(path):
+    states = [x.temp.values[..., None] for x in (data(), 2 * data())]
+    said = provenance("lorenz63", "{}", 0, sda_observations="°C é")
+    one = dataclasses.replace(layout(), channels=layout().channels[:1], mask=None)
+    write_posterior(path, states, 2, one, layout().number("2020-01-01", ""), said)
+
+
 def kept_survey(path):
     path.mkdir()
     survey_of(path)
@@ -132,11 +151,14 @@ FORMATS = {
     "CSV": (csv, table, "a.csv"),
     "Parquet": (parquet, table, "a.parquet"),
     "prior": (prior, prior_of, "prior"),
+    "posterior, NetCDF": (posterior, posterior_of, "p.nc"),
+    "posterior, Zarr": (posterior, posterior_of, "p.zarr"),
     "observation": (observation, observation_of, "observation.h5"),
     "survey": (kept_survey, survey_of, "train"),
     "metrics": (metrics, metrics_of, "train"),
 }
-CHECKED = ("observation", "survey")  # whatever is changed is noticed, or changes nothing
+# whatever is changed is noticed, or changes nothing
+CHECKED = ("observation", "survey", "prior", "posterior, NetCDF", "posterior, Zarr")
 FOUND = {"Parquet": (1004, 1060, 1216)}  # seeds that once failed
 LEFT_OUT = ("CSV", "metrics")  # of which the lines that are left are a whole file
 
@@ -189,19 +211,20 @@ def tree_changed(rng, tree):
 
 
 def change(rng, path):
-    """Changes one of the files at `path`; whether it was only cut."""
+    """Changes one of the files at `path`; whether it was only cut, and whether signed anew."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     file = files[int(rng.integers(len(files)))]
     contents = file.read_bytes()
     if contents[:1] == b"{" and file.suffix != ".jsonl" and rng.random() < 0.7:
         tree = tree_changed(rng, json.loads(contents))
-        if "description_sha256" in tree and rng.random() < 0.8:
+        signed = "description_sha256" in tree and rng.random() < 0.8
+        if signed:
             tree["description_sha256"] = description_digest(tree)
         file.write_text(json.dumps(tree))
-        return False
+        return False, signed
     cut, contents = bytes_changed(rng, contents)
     file.write_bytes(contents)
-    return cut and path.is_file()
+    return cut and path.is_file(), False
 
 
 def campaign(kind, seeds, folder):
@@ -218,7 +241,7 @@ def campaign(kind, seeds, folder):
         rng = np.random.default_rng([seed, *kind.encode()])
         shutil.rmtree(path.parent)
         shutil.copytree(whole.parent, path.parent)
-        only_cut = change(rng, path)
+        only_cut, signed = change(rng, path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -229,7 +252,8 @@ def campaign(kind, seeds, folder):
         except Exception as error:
             raise AssertionError(f"{kind}, seed {seed}: {type(error).__name__}") from error
         else:
-            if kind in CHECKED or (only_cut and kind not in LEFT_OUT):
+            checked = kind in CHECKED and not signed
+            if checked or (only_cut and kind not in LEFT_OUT):
                 assert found == expected, f"{kind}, seed {seed}: other values"
     return refused
 

@@ -95,10 +95,11 @@ def posterior(folder: Path, prior: sda.Prior) -> list[str]:
     counted = sda.count_evaluations(
         prior, observation, ALONE, guidance, sampler, context=known, samples=16
     )
-    denoise = jax.jit(trajectory_denoiser(prior, ALONE, known))
+    denoiser = trajectory_denoiser(prior, ALONE, known)
+    denoise = jax.jit(lambda denoiser, x: denoiser(x, 0.5))
     x = jax.numpy.zeros((ALONE, *prior.state_shape))
-    jax.block_until_ready(denoise(x, 0.5))  # compiles
-    once = seconds(lambda: [denoise(x, 0.5) for _ in range(TIMES)]) / TIMES
+    jax.block_until_ready(denoise(denoiser, x))  # compiles
+    once = seconds(lambda: [denoise(denoiser, x) for _ in range(TIMES)]) / TIMES
     drawn = once * counted.forwards * LENGTH / ALONE * MEMBERS
     lines = [
         f"| the network of {ALONE} states | {once:.2f} s |",

@@ -29,7 +29,7 @@ def named(lat, lon, units=("degrees_north", "degrees_east")):
     return data
 
 
-SPELT = ["degrees_%s", "degree_%s", "degrees%s", "degree%s"]
+SPELT = ["degrees_%s", "degree_%s", "degrees%s", "degree%s", "deg_%s", "°%s"]
 LETTERS = [("N", "E"), ("north", "east")]
 
 
@@ -268,3 +268,12 @@ def test_a_selection_that_left_nothing(tmp_path, empty):
 def test_a_time_without_a_dimension(tmp_path):
     with pytest.raises(StorageError, match=r"one time, time.*expand_dims\('time'\)"):
         opened(waves(4).isel(time=2), tmp_path / "a.nc")
+
+
+@pytest.mark.parametrize("name", ["scale_factor", "add_offset"])
+def test_a_packing_that_is_no_number(tmp_path, name):
+    path = save(waves(4), tmp_path / "a.nc")
+    with h5py.File(path, "r+") as file:
+        file["temp"].attrs[name] = "x"
+    with pytest.raises(StorageError, match=rf"a.nc, temp: got {name} = .*'x'.*expected a number"):
+        open_archive(Files((path,))).read(0, 0, 2)

@@ -78,6 +78,8 @@ def test_parquet_of_any_type_says_the_same(tmp_path, name):
         ({"value": [[1.0], [2.0]]}, "line 0, value: got '.1.*expected a number"),
         ({"value": [{"v": 1.0}, {"v": 2.0}]}, "line 0, value: got .*expected a number"),
         ({"value": [b"\xff\xfe", b"1"]}, "line 0, value: got .*expected a number"),
+        ({"value": [True, False]}, "value: got truth values; expected numbers"),
+        ({"lat": [True, False]}, "lat: got truth values; expected numbers"),
         ({"time": [["2020-01-01"], ["2020-01-02"]]}, "column time, row 1: .*expected a date"),
         ({"variable": [["temp"], ["wind"]]}, "line 0: got variable .*one of the prior's"),
         ({k: [v[0], v[0]] for k, v in COLUMNS.items()} | {"t": [[1], [1]]}, "there before"),

@@ -11,8 +11,14 @@ import numpy as np
 import xarray as xr
 
 TEXTS = ("units", "standard_name", "long_name", "axis", "positive")  # attributes that are texts
-EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
-NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
+EAST = (
+    "degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee", "deg_east",
+    "deg_e", "dege", "°e", "°_e", "°east", "°_east",
+)  # fmt: skip
+NORTH = (
+    "degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen", "deg_north",
+    "deg_n", "degn", "°n", "°_n", "°north", "°_north",
+)  # fmt: skip
 DEGREES = ("", "degrees", "degree", "deg", "°")  # of a dimension whose name says which
 RADIANS = ("radians", "radian", "rad")
 LONGITUDES = ("lon", "lons", "longitude", "longitudes", "rlon", "xlon", "xlong", "nlon")

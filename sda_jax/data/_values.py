@@ -40,6 +40,9 @@ def _valid(path: str, x: xr.DataArray) -> tuple[float, float]:
     )
     if "valid_range" in x.attrs:
         low, high = np.split(_numbers(path, x, "valid_range", 2), 2)
+    for key in ("scale_factor", "add_offset"):
+        if key in x.encoding:
+            _require_numbers(path, x, key, x.encoding[key], 1)
     ends = [_unpacked(x, low, -1), _unpacked(x, high, 1)]
     return min(ends), max(ends)  # a negative scale turns them round
 
@@ -58,11 +61,15 @@ def _unpacked(x: xr.DataArray, limit: np.ndarray | None, outward: int) -> float:
 
 
 def _numbers(path: str, x: xr.DataArray, key: str, count: int) -> np.ndarray:
-    values: Any = np.ravel(np.asarray(x.attrs[key]))
+    return _require_numbers(path, x, key, x.attrs[key], count)
+
+
+def _require_numbers(path: str, x: xr.DataArray, key: str, said: Any, count: int) -> np.ndarray:
+    values: Any = np.ravel(np.asarray(said))
     if len(values) != count or values.dtype.kind not in "iuf" or np.isnan(values).any():
         raise StorageError(
             f"{path}, {x.name}",
-            f"{key} = {x.attrs[key]!r}",
+            f"{key} = {said!r}",
             "a number" if count == 1 else "two numbers",
             "Correct the attribute, or remove it.",
         )

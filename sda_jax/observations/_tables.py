@@ -103,7 +103,14 @@ class _Table(NamedTuple):
     def numbers(self, name: str, missing: bool = False) -> np.ndarray:
         """A column of finite numbers; NaN where one is missing, if that may be."""
         texts = self.column(name)
-        if texts.dtype.kind in "iufb":
+        if texts.dtype.kind == "b":
+            raise ObservationError(
+                f"{self.source.path}, {self.called(name)}",
+                "truth values",
+                "numbers",
+                "Convert the column, if they are meant as 0 and 1.",
+            )
+        if texts.dtype.kind in "iuf":
             numbers = texts.to_numpy(float, na_value=np.nan)
         else:
             stripped = texts.astype(str).str.strip()

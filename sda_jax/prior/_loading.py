@@ -19,7 +19,7 @@ from sda_jax.core._arrays import Scalar, Time
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import decode, parse
 from sda_jax.core._kinds import is_of, written
-from sda_jax.core._protocols import Schedule
+from sda_jax.core._protocols import Schedule, System
 from sda_jax.core._registry import registry
 from sda_jax.core._requirements import require_path, require_protocol
 from sda_jax.core._units import Standardisation
@@ -195,7 +195,8 @@ def _parts(folder: Path, description: dict[str, Any], table: Mapping[str, type])
             raise StorageError(
                 str(folder / "prior.json"), f"{name} {value!r}"[:200], expected, AGAIN
             )
-    for name, protocol in PROTOCOLS.items():
+    asked = PROTOCOLS | ({} if parts["system"] is None else {"system": System})
+    for name, protocol in asked.items():
         require_protocol(name, parts[name], protocol, AGAIN)
     return parts
 

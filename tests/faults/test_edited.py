@@ -244,6 +244,7 @@ IMPOSSIBLE = {
     "a width": dict(network=CONV | {"width": -1}),
     "blocks": dict(network={"type": "ResidualMLP", "blocks": 100_000}),
     "levels": dict(network={"type": "UNet", "channels": [1] * 999, "blocks": [1] * 999}),
+    "a system": dict(system="x"), "another system": dict(system={"type": "Standardisation"}),
     "the schedule": dict(schedule={"type": "Standardisation"}),
     "a schedule of nothing": dict(schedule={"type": "VarianceExploding", "sigma_max": 1e300}),
     "mean": dict(standardisation={"type": "Standardisation", "mean": HUGE}),

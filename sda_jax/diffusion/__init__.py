@@ -4,6 +4,7 @@ windows."""
 from sda_jax.core._registry import register
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._fields import FieldPreconditioned
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
 from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
@@ -25,6 +26,7 @@ __all__ = [
     "Cosine",
     "EvenTime",
     "Exponential",
+    "FieldPreconditioned",
     "GaussianDenoiser",
     "Karras",
     "Linear",
@@ -51,6 +53,7 @@ register(
     Cosine,
     EvenTime,
     Exponential,
+    FieldPreconditioned,
     Karras,
     Linear,
     LogNormalRatio,

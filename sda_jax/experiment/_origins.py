@@ -25,7 +25,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
-from sda_jax.data._survey import Survey, runs, stretches, surveyed
+from sda_jax.data._survey import Survey, parts_of, runs, stretches, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._series_law import odd_states
 from sda_jax.experiment._config import Experiment
@@ -46,6 +46,8 @@ from sda_jax.runtime._devices import scattered, sharding
 Report = Callable[[str], object]
 SERIES_SEGMENTS = 2048  # that the distribution of series is measured on
 SERIES_NUMBERS = 2**26  # in them at most
+FIELD_LAGS = 33  # states that the distribution of fields is measured over
+FIELD_NUMBERS = 2**25  # that it is measured on at most
 
 
 def silent(text: str) -> None:
@@ -174,16 +176,17 @@ class FileData:
             raise ConfigError(
                 "parameterisation",
                 type(experiment.parameterisation).__name__,
-                "Preconditioned, NoisePrediction, or for series SeriesPreconditioned",
+                "Preconditioned, NoisePrediction, SeriesPreconditioned or FieldPreconditioned",
                 "Choose one of these.",
             )
         archive = open_archive(experiment.data.files)
         layout = archive.layout
         grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
         require_form(experiment.parameterisation, [points for points, _ in grid])
-        return cls(
-            completed(experiment, grid, layout.state_shape[-1], layout.context_channels), archive
-        )
+        known = layout.state_shape[-1], layout.context_channels
+        # held-out segments are as far from those trained on as they are long
+        held = [(q - p) // (2 if p else 1) for _, p, q in parts_of(archive, "valid")]
+        return cls(completed(experiment, grid, *known, max(held)), archive)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -208,8 +211,15 @@ class FileData:
         held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
+        measure = self._fields if found.layout.axes else self._series
         law, whole = (
-            fitted(config, None, both, lambda parts=parts: self._series(found, parts))
+            fitted(
+                dataclasses.replace(config, context=known),
+                None,
+                both,
+                lambda parts=parts: measure(found, parts),
+                found.layout.temporal_channels,
+            )
             for parts in (("train",), ("train", "valid"))
         )
         beside = sum(last - first for _, first, last in held.runs) // segment
@@ -232,6 +242,29 @@ class FileData:
                 feed = Feed(self.archive, found, key, count, length, part)
                 drawn.append(feed.segments(0, 1)[0])
         return np.concatenate(drawn)
+
+    def _fields(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
+        """Segments that follow each other in time and do not overlap, with their context: of
+        twice the states that lags reach at most, evenly over the record where there are too many.
+        """
+        train = [last - first for _, first, last in runs(self.archive, found, "train", 1)]
+        length = min(max(train), 2 * FIELD_LAGS - 1)
+        starts = [
+            (i, first)
+            for part in parts
+            for i, begin, end in stretches(self.archive, found, part, length)
+            for first in range(begin, end - length + 1, length)
+        ]
+        size = length * int(np.prod(found.layout.state_shape))
+        most = max(1, FIELD_NUMBERS // size)
+        chosen = np.unique(np.linspace(0, len(starts) - 1, most, dtype=int))
+        fill = np.asarray(found.standardisation.inverse(jnp.zeros(found.layout.state_shape)))
+        segments = []
+        for i, first in (starts[k] for k in chosen):
+            x = self.archive.read(i, first, first + length)
+            known = found.layout.context(self.archive.times[i][first : first + length])
+            segments.append(np.concatenate([np.where(np.isnan(x), fill, x), known], axis=-1))
+        return np.stack(segments)
 
 
 @dataclass(frozen=True)
@@ -269,7 +302,7 @@ class ArrayData:
         require_at_least("data: trajectories", len(x), 3)
         grid = [(size, False) for size in x.shape[2:-1]]
         channels = x.shape[-1] - experiment.context
-        return cls(completed(experiment, grid, channels, experiment.context), x)
+        return cls(completed(experiment, grid, channels, experiment.context, x.shape[1]), x)
 
     @property
     def state_shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from sda_jax.diffusion._field_law import (
 from sda_jax.diffusion._linear_base import LinearPreconditioned, predictors
 from sda_jax.diffusion._series_law import odd_states, regressed
 
+NUMBERS = 2**26  # of segments that are measured at most, evenly over the record
 LEAST = 17  # lags that are measured if segments have them; else half of a segment's states
 
 
@@ -56,10 +57,12 @@ class FieldPreconditioned(LinearPreconditioned):
             segments: The data.
             context: Their context as far as it is the same everywhere in space.
         """
-        x = np.asarray(segments, np.float64)
+        most = max(1, NUMBERS // segments[0].size)
+        chosen = np.unique(np.linspace(0, len(segments) - 1, most, dtype=int))
+        x = np.asarray(segments[chosen], np.float64)
         m, length, *state = x.shape
         flat = x.reshape(m * length, -1)
-        known = np.zeros((m, length, 0)) if context is None else np.asarray(context)
+        known = np.zeros((m, length, 0)) if context is None else np.asarray(context)[chosen]
         rows = np.asarray(predictors(jnp.asarray(known.reshape(len(flat), -1))), np.float64)
         found, slopes = orthogonal_functions(flat, rows), regressed(flat, rows)
         flat = flat - rows @ slopes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,9 +25,8 @@ from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
 from sda_jax.data._summary import summary
-from sda_jax.data._survey import Survey, parts_of, runs, stretches, surveyed
+from sda_jax.data._survey import parts_of, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
-from sda_jax.diffusion._series_law import odd_states
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import (
     TrainingData,
@@ -39,15 +38,12 @@ from sda_jax.experiment._data import (
     simulate_dataset,
 )
 from sda_jax.experiment._defaults import completed
+from sda_jax.experiment._segments import field_segments, series_segments
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import scattered, sharding
 
 Report = Callable[[str], object]
-SERIES_SEGMENTS = 2048  # that the distribution of series is measured on
-SERIES_NUMBERS = 2**26  # in them at most
-FIELD_LAGS = 33  # states that the distribution of fields is measured over
-FIELD_NUMBERS = 2**25  # that it is measured on at most
 
 
 def silent(text: str) -> None:
@@ -211,60 +207,19 @@ class FileData:
         held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
-        measure = self._fields if found.layout.axes else self._series
+        measure = field_segments if found.layout.axes else series_segments
         law, whole = (
             fitted(
                 dataclasses.replace(config, context=known),
                 None,
                 both,
-                lambda parts=parts: measure(found, parts),
+                lambda parts=parts: measure(self.archive, found, parts, config),
                 found.layout.temporal_channels,
             )
             for parts in (("train",), ("train", "valid"))
         )
         beside = sum(last - first for _, first, last in held.runs) // segment
         return TrainingData(source, validation, both, law, known, None, found.layout, beside, whole)
-
-    def _series(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
-        """Segments as long as the lags of series reach, or half of the longest stretch; from each
-        part as many as its states are worth."""
-        size = found.layout.state_shape[-1]
-        train = [last - first for _, first, last in runs(self.archive, found, "train", 1)]
-        longest, segment = max(train), self.experiment.training.segment
-        length = odd_states(min(longest, max(longest // 2, segment)), size)
-        there = {part: stretches(self.archive, found, part, length) for part in parts}
-        states = {part: sum(last - first for _, first, last in r) for part, r in there.items()}
-        most = min(SERIES_SEGMENTS, SERIES_NUMBERS // (length * size))
-        key, drawn = stream(self.experiment.seed, "parameterisation"), []
-        for part in parts:
-            if states[part]:
-                count = max(1, round(most * states[part] / sum(states.values())))
-                feed = Feed(self.archive, found, key, count, length, part)
-                drawn.append(feed.segments(0, 1)[0])
-        return np.concatenate(drawn)
-
-    def _fields(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
-        """Segments that follow each other in time and do not overlap, with their context: of
-        twice the states that lags reach at most, evenly over the record where there are too many.
-        """
-        train = [last - first for _, first, last in runs(self.archive, found, "train", 1)]
-        length = min(max(train), 2 * FIELD_LAGS - 1)
-        starts = [
-            (i, first)
-            for part in parts
-            for i, begin, end in stretches(self.archive, found, part, length)
-            for first in range(begin, end - length + 1, length)
-        ]
-        size = length * int(np.prod(found.layout.state_shape))
-        most = max(1, FIELD_NUMBERS // size)
-        chosen = np.unique(np.linspace(0, len(starts) - 1, most, dtype=int))
-        fill = np.asarray(found.standardisation.inverse(jnp.zeros(found.layout.state_shape)))
-        segments = []
-        for i, first in (starts[k] for k in chosen):
-            x = self.archive.read(i, first, first + length)
-            known = found.layout.context(self.archive.times[i][first : first + length])
-            segments.append(np.concatenate([np.where(np.isnan(x), fill, x), known], axis=-1))
-        return np.stack(segments)
 
 
 @dataclass(frozen=True)

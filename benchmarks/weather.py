@@ -152,7 +152,7 @@ def main() -> None:
                 )
                 np.save(drawn, np.asarray(ensemble))
             ensemble = np.load(drawn)
-            nearest = interpolation_in_time(made, everywhere(window), layout, usual.mean.ravel())
+            nearest = interpolation_in_time(made, everywhere(window), layout, usual.mean)
             found[kind].append(
                 {
                     "window": window,

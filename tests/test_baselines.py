@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 from test_series import CHANNELS, LENGTH, covariance, lags
 
 import sda_jax as sda
@@ -85,9 +86,11 @@ def test_beyond_the_lags_the_covariance_is_tapered(known):
     c = np.concatenate([tapered, nothing])
     rows = [[c[j - i] if j >= i else c[i - j].T for j in range(length)] for i in range(length)]
     climate = GaussianClimate.of(known, UNITS, length)
-    np.testing.assert_allclose(
-        climate.covariance_times(np.eye(length * CHANNELS)), np.block(rows), atol=1e-6
-    )
+    each = sparse.eye_array(length * CHANNELS, format="csr")
+    np.testing.assert_allclose(climate.between(each, each), np.block(rows), atol=1e-6)
+    weights = np.random.default_rng(0).standard_normal(length * CHANNELS)
+    expected = np.block(rows) @ weights
+    np.testing.assert_allclose(climate.along(weights).ravel(), expected, atol=1e-5)
 
 
 def test_a_bent_operator_ends_at_the_most_likely_trajectory(known):
@@ -131,10 +134,12 @@ def test_interpolation_in_time_takes_the_nearest_place():
     seen = [(2, 7, 0), (6, 7, 0), (4, 3, 0), (4, 3, 1)]
     observation = sda.Observation(np.array([1.0, 3.0, 10.0, -5.0]), at(seen), std=0.1)
     wanted = [(4, 0, 0), (0, 6, 0), (8, 4, 0), (4, 5, 0), (3, 0, 1), (3, 0, 2)]
-    usual = np.full(len(wanted), 99.0)
+    usual = np.zeros(shape)
+    usual[:, 7, 0], usual[..., 2], usual[:, 6, 0] = 0.5, 99.0, 7.0
     found = interpolation_in_time(observation, at(wanted), layout, usual)
     # around the circle, before the first, after the only one, halfway between two, not observed
-    np.testing.assert_allclose(found, [2.0, 1.0, 10.0, (2.0 + 10.0) / 2, -5.0, 99.0])
+    # departures of 0.5 and 2.5 from what is usual at the first place
+    np.testing.assert_allclose(found, [1.5, 7.5, 10.0, (1.5 + 10.0) / 2, -5.0, 99.0])
     with pytest.raises(ObservationError, match="points"):
         interpolation_in_time(observation, lambda x: x, layout, usual)
 

@@ -10,7 +10,7 @@ import pytest
 import sda_jax as sda
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._calibration import gated
+from sda_jax.diffusion._calibration import describe_gate, gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import noise_ratio
@@ -162,6 +162,14 @@ def test_the_gate_is_how_far_the_network_is_right(law, factor, expected):
         left = [shares @ (r**2 * 4 * values / (r**2 + 4 * values)) for r in ratios]
         foreseen = [shares @ (r**2 * values / (r**2 + values)) for r in ratios]
         np.testing.assert_allclose(found.widths, np.sqrt(np.divide(left, foreseen)), rtol=0.05)
+
+
+@pytest.mark.parametrize("gate, count, said", [(0.0, 40, "too short for one"), (0.5, 8, "25%")])
+def test_a_record_that_is_too_short_is_told_so(law, gate, count, said):
+    known = dataclasses.replace(law, gate=jnp.full((25, 2), gate), widths=jnp.ones((25, 2)))
+    text = describe_gate(NetworkDenoiser(None, None, SCHEDULE, known), count)
+    assert said in text and ("a short record" in text) == (count < 30)
+    assert ("too short" in text) == (gate == 0.0)
 
 
 def test_a_network_of_too_many_outputs_is_refused(law):

@@ -11,6 +11,7 @@ from sda_jax.core._arrays import Operator
 from sda_jax.core._errors import ObservationError
 from sda_jax.data._layout import Layout
 from sda_jax.observations._interpolation import Interpolate
+from sda_jax.observations._linear_rows import linear_rows
 from sda_jax.observations._observation import Observation
 from sda_jax.observations._operators import Joined
 
@@ -24,19 +25,24 @@ class _Places(NamedTuple):
 
 
 def interpolation_in_time(
-    observation: Observation, at: Operator, layout: Layout, otherwise: Float[np.ndarray, " m"]
+    observation: Observation,
+    at: Operator,
+    layout: Layout,
+    usual: Float[np.ndarray, " length *state"],
 ) -> Float[np.ndarray, " m"]:
-    """Values at points, from what was observed of the same variable at the nearest place,
-    interpolated in time; before the first and after the last observation, that one (persistence).
+    """Values at points, from what was observed of the same variable at the nearest place: its
+    departure from what is usual there, interpolated in time and added to what is usual here; before
+    the first and after the last observation, that one (persistence).
 
     Places are as far apart as their grid points; another channel of the same variable, such as
-    another station, is a point away. Where several are nearest, their mean is taken.
+    another station, is a point away. Where several are nearest, their mean is taken. A variable
+    that was not observed is as usual.
 
     Args:
         observation: Of points.
         at: Operator whose values are wanted, of points.
         layout: Of the states.
-        otherwise: The values of variables that were not observed.
+        usual: The climate's mean, in physical units.
 
     Raises:
         ObservationError: One of the two is not of points.
@@ -44,20 +50,21 @@ def interpolation_in_time(
     seen = np.asarray(observation.observed)
     known, wanted = _places(observation.operator, layout), _places(at, layout)
     known = _Places(*(a[seen] for a in known))
-    y = np.asarray(observation.y, np.float64)[seen]
+    here, there = (linear_rows(of, usual)[0] for of in (at, observation.operator))
+    y = np.asarray(observation.y, np.float64)[seen] - there[seen]
     sites, of_row = np.unique(_sites(known), axis=0, return_inverse=True)
     series = []
     for k in range(len(sites)):
-        here = of_row.ravel() == k
-        when, of_time = np.unique(known.states[here], return_inverse=True)
-        series.append((when, np.bincount(of_time, y[here]) / np.bincount(of_time)))
-    out = np.array(otherwise, np.float64)
+        rows = of_row.ravel() == k
+        when, of_time = np.unique(known.states[rows], return_inverse=True)
+        series.append((when, np.bincount(of_time, y[rows]) / np.bincount(of_time)))
+    out = np.array(here, np.float64)
     targets, of_target = np.unique(_sites(wanted), axis=0, return_inverse=True)
     for k, target in enumerate(targets):
-        here = of_target.ravel() == k
+        rows = of_target.ravel() == k
         if len(nearest := _nearest(sites, target, layout)):
-            found = [np.interp(wanted.states[here], *series[site]) for site in nearest]
-            out[here] = np.mean(found, axis=0)
+            found = [np.interp(wanted.states[rows], *series[site]) for site in nearest]
+            out[rows] += np.mean(found, axis=0)
     return out
 
 

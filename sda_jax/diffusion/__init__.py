@@ -8,6 +8,7 @@ from sda_jax.core._lazy import exports
 if TYPE_CHECKING:
     from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
     from sda_jax.diffusion._denoisers import NetworkDenoiser
+    from sda_jax.diffusion._fields import FieldPreconditioned
     from sda_jax.diffusion._gaussian import GaussianDenoiser
     from sda_jax.diffusion._grids import Concentrated, EvenTime, Karras, LogSNR, Piecewise
     from sda_jax.diffusion._loss import LogNormalRatio, UniformTime, denoising_loss
@@ -33,6 +34,7 @@ __all__ = [
     "Cosine",
     "EvenTime",
     "Exponential",
+    "FieldPreconditioned",
     "GaussianDenoiser",
     "Karras",
     "Linear",
@@ -58,6 +60,7 @@ COMPONENTS = [
     "Cosine",
     "EvenTime",
     "Exponential",
+    "FieldPreconditioned",
     "Karras",
     "Linear",
     "LogNormalRatio",

@@ -7,21 +7,24 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._arrays import PRNGKey
-from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
+from sda_jax.diffusion._denoisers import NetworkDenoiser, append_axes, with_context
+from sda_jax.diffusion._linear_base import LinearPreconditioned
 from sda_jax.diffusion._measured_errors import error_ratios
-from sda_jax.diffusion._series import SeriesPreconditioned
+
+FEW = 30  # independent held-out segments of a short record
 
 
 def gated(
     key: PRNGKey,
     denoiser: NetworkDenoiser,
-    x: Float[Array, "batches batch length channel"],
+    x: Float[Array, "batches batch length *state"],
     independent: int | None = None,
+    valid: Bool[np.ndarray, "*state"] | None = None,
 ) -> NetworkDenoiser:
-    """The denoiser of series with its network let through as far as it was found to be right, and
+    """The denoiser with its network let through as far as it was found to be right, and
     with the errors that are left.
 
     By noise level and channel, with F the network's output and T its target, both in units of the
@@ -33,16 +36,19 @@ def gated(
 
     Args:
         key: Random key of the noise.
-        denoiser: Trained, with a `SeriesPreconditioned`.
+        denoiser: Trained, with a `LinearPreconditioned`.
         x: Segments that it was not trained on, in standardised units, with the context as last
             channels.
         independent: How many of the segments do not overlap; None for all.
+        valid: Where states have values; elsewhere errors do not count.
     """
-    law: SeriesPreconditioned = denoiser.parameterisation
+    law: LinearPreconditioned = denoiser.parameterisation
     count = min(x.shape[0] * x.shape[1], independent or x.shape[0] * x.shape[1])
     open_ = dataclasses.replace(denoiser, parameterisation=dataclasses.replace(law, gate=None))
     ratios = error_ratios(denoiser.schedule)
-    target, own, slope, scatter = _slopes(open_, x, jax.random.split(key, len(ratios)), ratios)
+    target, own, slope, scatter = _slopes(
+        open_, x, jax.random.split(key, len(ratios)), ratios, valid
+    )
     tiny = jnp.finfo(jnp.float32).tiny
     by_chance = scatter / jnp.maximum(own**2, tiny) / count
     gate = jnp.clip(slope - by_chance / jnp.maximum(jnp.abs(slope), tiny), 0.0, 1.0)
@@ -53,9 +59,14 @@ def gated(
     return dataclasses.replace(denoiser, parameterisation=law)
 
 
-def describe_gate(denoiser: NetworkDenoiser) -> str:
-    """What `gated` found, for people."""
-    law: SeriesPreconditioned = denoiser.parameterisation
+def describe_gate(denoiser: NetworkDenoiser, independent: int | None = None) -> str:
+    """What `gated` found, for people.
+
+    Args:
+        denoiser: What it gave.
+        independent: Segments that it was given and that do not overlap, where that is known.
+    """
+    law: LinearPreconditioned = denoiser.parameterisation
     gate, widths = np.asarray(law.gate), np.asarray(law.widths)
     ratios = np.asarray(error_ratios(denoiser.schedule))
     lines = ["network beside the best linear estimate, on what was held out:"]
@@ -68,16 +79,37 @@ def describe_gate(denoiser: NetworkDenoiser) -> str:
             )
         else:
             lines.append(f"  sigma/mu {ratios[k]:.2g}: no better, the linear estimate stands")
+    if not gate.max() > 0:
+        lines.append(
+            "at no noise level does the network know more: this record is too short for one, or as "
+            "good as Gaussian. Posteriors of linear observations are optimal interpolation."
+        )
+    if independent is not None and independent < FEW:
+        lines.append(
+            f"a short record: {independent} segments that do not overlap are held out, so that the "
+            f"size of errors, and with it the spread, is known to about "
+            f"{1 / np.sqrt(2 * max(independent, 1)):.0%}: set some observations aside to judge it."
+        )
     return "\n".join(lines)
+
+
+def _everywhere(denoiser: NetworkDenoiser, x: Array) -> Array:
+    return jnp.ones((*x.shape[3:-1], x.shape[-1] - denoiser.channels), bool)
 
 
 @jax.jit
 def _slopes(
-    denoiser: NetworkDenoiser, x: Array, keys: PRNGKey, ratios: Array
+    denoiser: NetworkDenoiser, x: Array, keys: PRNGKey, ratios: Array, valid: Array | None
 ) -> tuple[Array, Array, Array, Array]:
     """By noise level and channel: the mean squares of T and F, the slope of T on F, and the
     variance of a segment's mean of `(T - slope F) F`."""
-    schedule = denoiser.schedule
+    schedule, there = denoiser.schedule, _everywhere(denoiser, x) if valid is None else valid
+    share = jnp.mean(there.reshape(-1, there.shape[-1]), axis=0)
+
+    def mean(values: Array) -> Array:
+        """Of each segment and channel."""
+        flat = jnp.where(there, values, 0.0).reshape(len(values), -1, values.shape[-1])
+        return jnp.mean(flat, axis=1) / share
 
     def at_level(level: tuple[PRNGKey, Array]) -> tuple[Array, Array, Array, Array]:
         t = schedule.time(level[1])
@@ -87,9 +119,8 @@ def _slopes(
             told, times = denoiser.conditioned(known), jnp.full(len(x), t)
             noise = jax.random.normal(batch[0], x.shape)
             found = told.output(schedule.mu(t) * x + schedule.sigma(t) * noise, times)
-            target = told.parameterisation.target(x, noise, times[:, None, None], schedule)
-            both, own = jnp.mean(target * found, axis=1), jnp.mean(found**2, axis=1)
-            return both, own, jnp.mean(target**2, axis=1)
+            target = told.parameterisation.target(x, noise, append_axes(times, x), schedule)
+            return mean(target * found), mean(found**2), mean(target**2)
 
         found = jax.lax.map(of_batch, (jax.random.split(level[0], len(x)), x))
         both, own, target = (a.reshape(-1, a.shape[-1]) for a in found)

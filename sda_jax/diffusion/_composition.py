@@ -169,7 +169,7 @@ class ComposedDenoiser:
 class LongRange:
     """A composition of windows that is told what the states beyond them say, as far as a linear
     estimate knows: `x_hat = D(x_t) + share (G(x_t) - g(x_t))`, D and g the network and the linear
-    estimate of windows, G that of whole trajectories, `share = r^2 / (r^2 + SHARED^2)`, `r` =
+    estimate of windows, G that of whole trajectories, `share = r^2 / (r^2 + shared^2)`, `r` =
     sigma/mu.
 
     A window that is drowned in noise says less of its centre than the states beyond it would, and a
@@ -180,11 +180,15 @@ class LongRange:
         windows: `ComposedDenoiser` of the network.
         local: `ComposedDenoiser` of the linear estimate of windows.
         linear: Linear denoiser of trajectories.
+        shared: sigma/mu from which on it has the larger share.
+        errors: Denoiser of trajectories whose errors are taken; None for the windows'.
     """
 
     windows: Any
     local: Any
     linear: Any
+    shared: float = SHARED
+    errors: Any = None
 
     @property
     def schedule(self) -> Schedule:
@@ -192,16 +196,16 @@ class LongRange:
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         squared = noise_ratio(self.schedule, t) ** 2
-        share = squared / (squared + SHARED**2)
+        share = squared / (squared + self.shared**2)
         return self.windows(x, t) + share * (self.linear(x, t) - self.local(x, t))
 
     def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
-        """The windows' `covariance_times`."""
-        return self.windows.covariance_times(w, t)
+        """`covariance_times` of `errors`."""
+        return (self.windows if self.errors is None else self.errors).covariance_times(w, t)
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
-        """The windows' `draw_error`."""
-        return self.windows.draw_error(key, shape, t)
+        """`draw_error` of `errors`."""
+        return (self.windows if self.errors is None else self.errors).draw_error(key, shape, t)
 
 
 def _blend(out: Float[Array, "windows window *state"], starts: np.ndarray) -> Trajectory:

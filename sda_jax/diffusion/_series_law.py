@@ -18,6 +18,7 @@ from sda_jax.diffusion._composition import ComposedDenoiser
 Series = Float[Array, "*batch length channel"]
 Ratio = Float[Array, "*batch #length #channel"]
 Gain = Callable[[Array, Array], Array]
+RIDGE = 1e-3  # of a mean's regression, in units of its predictors' variances
 FLOOR = 1e-6  # of the smallest to the largest variance
 LARGEST = 2048  # numbers of a window at most
 HORIZON = 97  # states of it at most
@@ -40,47 +41,59 @@ def unbiased_lags(
 
 
 @component
-class SeriesLaw:
+class GaussianLaw:
+    """What laws of windows have in common.
+
+    Attributes:
+        variances: Eigenvalues of the covariance.
+        shares: Of each eigenvalue in the variance of each channel, the mean over the states.
+    """
+
+    variances: Float[Array, " n"]
+    shares: Float[Array, "channel n"]
+
+    def seen_std(self, ratio: Ratio) -> Array:
+        """Standard deviations by channel of series with noise."""
+        return self._std(lambda v, r: v + r**2, ratio)
+
+    def estimate_std(self, ratio: Ratio) -> Array:
+        """Of the estimate."""
+        return self._std(lambda v, r: v**2 / (v + r**2), ratio)
+
+    def error_std(self, ratio: Ratio) -> Array:
+        """Of its error."""
+        return self._std(error, ratio)
+
+    def _std(self, variance: Gain, ratio: Ratio) -> Array:
+        ratio = jnp.asarray(ratio)
+        found = jnp.sqrt(variance(self.variances, ratio.reshape(-1, 1)) @ self.shares.T)
+        return found.reshape(*ratio.shape[:-1], -1) if ratio.ndim else found[0]
+
+
+@component
+class SeriesLaw(GaussianLaw):
     """A Gaussian distribution of windows, of mean zero, that stands for that of series.
 
     Series of as many states have this distribution. Longer ones are taken in windows: estimates
     blended, covariances averaged over the windows that hold both states (`ComposedDenoiser`).
 
     Attributes:
-        variances: Eigenvalues of the covariance over states and channels.
-        basis: Its eigenvectors in the columns.
-        shares: Of each eigenvalue in the variance of each channel, the mean over the states.
+        basis: Eigenvectors of the covariance over states and channels in the columns.
     """
 
-    variances: Float[Array, " n"]
     basis: Float[Array, "n n"]
-    shares: Float[Array, "channel n"]
 
     @classmethod
     def of(cls, lags: Float[Array, "lags channel channel"] | None, length: int) -> SeriesLaw:
         """Of series of `length` states with these autocovariances; computed on the host.
 
         Raises:
-            ConfigError: There are none, or they are arguments of a function that is compiled.
+            ConfigError: See `decomposed`.
         """
-        if lags is None or isinstance(lags, Tracer):
-            raise ConfigError(
-                "parameterisation",
-                "SeriesPreconditioned "
-                + ("without lags" if lags is None else "as an argument of a compiled function"),
-                "autocovariances measured from segments, as arrays on the host",
-                "Fit it first; use a prior inside a compiled function without passing it.",
-            )
-        known = np.asarray(lags, np.float64)
-        states, channels = min(length, len(known)), known.shape[1]
-        apart = np.arange(states)[None] - np.arange(states)[:, None]
-        blocks = known[np.abs(apart)]
-        blocks = np.where((apart < 0)[..., None, None], np.swapaxes(blocks, -1, -2), blocks)
-        whole = blocks.transpose(0, 2, 1, 3).reshape(states * channels, -1)
-        variances, basis = np.linalg.eigh((whole + whole.T) / 2)
-        variances = np.maximum(variances, FLOOR * variances.max())
-        shares = (basis**2).reshape(states, channels, -1).mean(axis=0)
-        return cls(*(jnp.asarray(a, jnp.float32) for a in (variances, basis, shares)))
+        variances, basis = decomposed(lags, length)
+        channels = jnp.asarray(lags).shape[-1]
+        shares = (basis**2).reshape(-1, channels, len(variances)).mean(axis=0)
+        return cls(*(jnp.asarray(a, jnp.float32) for a in (variances, shares, basis)))
 
     @property
     def states(self) -> int:
@@ -119,32 +132,15 @@ class SeriesLaw:
     def covariance_times(self, w: Series, ratio: Array) -> Series:
         """The covariance of the estimate's error times `w`."""
         if w.shape[-2] == self.states:
-            return self._filtered(w, _error, ratio)
+            return self._filtered(w, error, ratio)
         return self._composed().covariance_times(w, ratio)
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
         """A draw of that error."""
         if shape[-2] == self.states:
             white = jax.random.normal(key, shape)
-            return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), ratio)
+            return self._filtered(white, lambda v, r: jnp.sqrt(error(v, r)), ratio)
         return self._composed().draw_error(key, shape, ratio)
-
-    def seen_std(self, ratio: Ratio) -> Array:
-        """Standard deviations by channel of series with noise."""
-        return self._std(lambda v, r: v + r**2, ratio)
-
-    def estimate_std(self, ratio: Ratio) -> Array:
-        """Of the estimate."""
-        return self._std(lambda v, r: v**2 / (v + r**2), ratio)
-
-    def error_std(self, ratio: Ratio) -> Array:
-        """Of its error."""
-        return self._std(_error, ratio)
-
-    def _std(self, variance: Gain, ratio: Ratio) -> Array:
-        ratio = jnp.asarray(ratio)
-        found = jnp.sqrt(variance(self.variances, ratio.reshape(-1, 1)) @ self.shares.T)
-        return found.reshape(*ratio.shape[:-1], -1) if ratio.ndim else found[0]
 
     def _filtered(self, x: Series, gain: Gain, ratio: Ratio) -> Series:
         """`x` with each mode multiplied by a function of its variance and sigma/mu."""
@@ -171,6 +167,41 @@ class _Window:
         return self.law.draw_error(key, shape, ratio)
 
 
-def _error(variance: Array, ratio: Array) -> Array:
+def error(variance: Array, ratio: Array) -> Array:
     """Variance of the linear estimate's error: `r^2 v / (v + r^2)`."""
     return ratio**2 * variance / (variance + ratio**2)
+
+
+def decomposed(
+    lags: Float[Array, "lags c c"] | Float[np.ndarray, "lags c c"] | None, length: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+    """Eigenvalues and eigenvectors of the covariance of `length` states with these
+    autocovariances, or of as many as there are lags; computed on the host.
+
+    Raises:
+        ConfigError: There are none, or they are arguments of a function that is compiled.
+    """
+    if lags is None or isinstance(lags, Tracer):
+        raise ConfigError(
+            "parameterisation",
+            "one without lags" if lags is None else "an argument of a compiled function",
+            "autocovariances measured from segments, as arrays on the host",
+            "Fit it first; use a prior inside a compiled function without passing it.",
+        )
+    known = np.asarray(lags, np.float64)
+    states, channels = min(length, len(known)), known.shape[1]
+    apart = np.arange(states)[None] - np.arange(states)[:, None]
+    blocks = known[np.abs(apart)]
+    blocks = np.where((apart < 0)[..., None, None], np.swapaxes(blocks, -1, -2), blocks)
+    whole = blocks.transpose(0, 2, 1, 3).reshape(states * channels, -1)
+    variances, basis = np.linalg.eigh((whole + whole.T) / 2)
+    return np.maximum(variances, FLOOR * variances.max()), basis
+
+
+def regressed(
+    x: Float[np.ndarray, "n d"], rows: Float[np.ndarray, "n p"]
+) -> Float[np.ndarray, "p d"]:
+    """Slopes of a mean on predictors, the first of which is 1."""
+    penalty = RIDGE * len(rows) * np.diag(np.maximum(rows.var(axis=0), RIDGE))
+    penalty[:1, :1] = 0.0
+    return np.linalg.solve(rows.T @ rows + penalty, rows.T @ x)

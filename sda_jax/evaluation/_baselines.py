@@ -64,15 +64,16 @@ def baseline_scores(
     """
     assert prior.layout is not None
     found, left_out = {}, {}
-    found[CLIMATE] = _usual(prior, held_out, length)
+    usual = np.asarray(prior.standardisation.inverse(jnp.zeros((length, *prior.state_shape))))
+    found[CLIMATE] = _usual(prior, held_out, usual)
     try:
         climate = climate_of(prior, length, context)
+        usual = climate.usual
         found[CLIMATE] = optimal_interpolation(climate, None, held_out.operator)
         found[OPTIMAL] = optimal_interpolation(climate, observation, held_out.operator)
     except (ConfigError, ObservationError) as error:
         left_out[OPTIMAL] = str(error)
     try:
-        usual = found[CLIMATE].mean
         values = interpolation_in_time(observation, held_out.operator, prior.layout, usual)
         found[IN_TIME] = GaussianEstimate(values, np.full(len(values), np.nan))
     except ObservationError as error:
@@ -93,13 +94,11 @@ def baseline_scores(
     return BaselineScores(scores, left_out)
 
 
-def _usual(prior: Prior, held_out: Observation, length: int) -> GaussianEstimate:
+def _usual(prior: Prior, held_out: Observation, usual: np.ndarray) -> GaussianEstimate:
     """The standardisation's mean and standard deviation at the values of points."""
-    shape = (length, *prior.state_shape)
-    units = prior.standardisation
-    usual = units.inverse(jnp.zeros(shape))
-    mean, std = (np.asarray(held_out.operator(a), float) for a in (usual, units.scale(usual)))
-    return GaussianEstimate(mean.ravel(), std.ravel())
+    std = prior.standardisation.scale(jnp.asarray(usual))
+    mean, std = (np.asarray(held_out.operator(a), float).ravel() for a in (usual, std))
+    return GaussianEstimate(mean, std)
 
 
 def _scores(mean: np.ndarray, std: np.ndarray, y: np.ndarray, noise: np.ndarray) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from sda_jax.data._dataset import generate
 from sda_jax.data._layout import Layout
 from sda_jax.data._sources import FromArray, Source
 from sda_jax.diffusion._denoisers import with_context
+from sda_jax.diffusion._fields import FieldPreconditioned
+from sda_jax.diffusion._linear_base import LinearPreconditioned
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.experiment._config import Experiment, require_experiment
@@ -140,28 +142,42 @@ def fitted(
     start: Prior | None,
     standardisation: Standardisation,
     trajectories: Callable[[], Array | np.ndarray],
+    temporal: int = 0,
 ) -> Any:
     """The parameterisation with what it measures of trajectories that are trained on: that of
-    `start`, another prior, as it is."""
+    `start`, another prior, as it is. Of the context of fields the last `temporal` channels are the
+    same everywhere."""
     if start is not None:
         return start.denoiser.parameterisation
     chosen = experiment.parameterisation
-    if not isinstance(chosen, SpectralPreconditioned | SeriesPreconditioned):
+    if not isinstance(chosen, SpectralPreconditioned | LinearPreconditioned):
         return chosen
     standardised = standardisation.forward(jnp.asarray(trajectories()))
     states, known = with_context(standardised, experiment.context)
     if isinstance(chosen, SpectralPreconditioned):
         return chosen.fitted(whole(states), experiment.training.segment)
     require_form(chosen, states.shape[2:-1])
+    if known is not None and (axes := states.ndim - 3):
+        here = known[(slice(None), slice(None), *(0,) * axes)]
+        known = here[..., here.shape[-1] - temporal :] if temporal else None
     return chosen.fitted(whole(states), None if known is None else whole(known))
 
 
 def require_form(parameterisation: Any, space: Sequence[int]) -> None:
-    """Raises `ConfigError` if a parameterisation of series is to be that of fields."""
+    """Raises `ConfigError` if a parameterisation of series is to be that of fields, or the other
+    way round."""
+    points = " x ".join(map(str, space))
     if isinstance(parameterisation, SeriesPreconditioned) and len(space):
         raise ConfigError(
             "parameterisation",
             "SeriesPreconditioned",
-            f"one for fields: states have {' x '.join(map(str, space))} points",
-            "Choose Preconditioned.",
+            f"one for fields: states have {points} points",
+            "Choose FieldPreconditioned.",
+        )
+    if isinstance(parameterisation, FieldPreconditioned) and not len(space):
+        raise ConfigError(
+            "parameterisation",
+            "FieldPreconditioned",
+            "one for series: states have no axis of space",
+            "Choose SeriesPreconditioned.",
         )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from sda_jax.diffusion._fields import FieldPreconditioned
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.experiment._config import Experiment
@@ -16,6 +17,7 @@ from sda_jax.prior._training import Training
 OWN: dict[str, Any] = {"keep": "best", "patience": 8, "checkpoint_every": 256}
 SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, weight_decay=1.0, **OWN)
 FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(-1.2, 1.8), block=32, **OWN)
+SHORT = 3  # states of a segment, of records of which no more are held out
 SMALLEST = 4  # points of the coarsest level of a U-Net
 
 Grid = Sequence[tuple[int, bool]]  # of each axis of space: its points, and whether it is periodic
@@ -32,6 +34,7 @@ def network(grid: Grid, channels: int) -> TemporalConv | UNet:
     ):
         levels += 1
     return UNet(
+        outputs=channels,
         channels=(32, 64, 96)[:levels],
         blocks=(1, 1, 2)[:levels],
         forcing=None,
@@ -40,10 +43,12 @@ def network(grid: Grid, channels: int) -> TemporalConv | UNet:
     )
 
 
-def completed(config: Experiment, grid: Grid, channels: int, context: int) -> Experiment:
+def completed(
+    config: Experiment, grid: Grid, channels: int, context: int, states: int
+) -> Experiment:
     """The experiment with a network for states of so many channels on this grid, if it names none;
     and, with it, a parameterisation and a training that are the user's where they are not the
-    defaults."""
+    defaults, of segments of at most `states` states."""
     if config.network is not None:
         return dataclasses.replace(config, context=context)
     chosen, plain = (FIELDS if grid else SERIES), Training()
@@ -54,10 +59,12 @@ def completed(config: Experiment, grid: Grid, channels: int, context: int) -> Ex
     }
     if theirs.get("keep") == "last":
         theirs = {"patience": None} | theirs
+    if states < chosen.segment:
+        chosen = dataclasses.replace(chosen, segment=SHORT if grid else max(states, SHORT))
     training = dataclasses.replace(chosen, **theirs)
     law = config.parameterisation
-    if not grid and law == Experiment().parameterisation:
-        law = SeriesPreconditioned()
+    if law == Experiment().parameterisation:
+        law = FieldPreconditioned() if grid else SeriesPreconditioned()
     return dataclasses.replace(
         config,
         network=network(grid, channels),

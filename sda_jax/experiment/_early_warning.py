@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
+from sda_jax.core._keys import stream
+from sda_jax.evaluation._channels import held_out_scores
+from sda_jax.observations._observation import Observation
 from sda_jax.posterior._diagnosis import Diagnosis
+from sda_jax.posterior._files import load_diagnosis
+from sda_jax.prior._prior import Prior
+from sda_jax.runtime._hdf5 import read_hdf5
+from sda_jax.runtime._memory import require_room
 
 DEVIATIONS = 3.0  # standard errors of a share that count as chance
+
+
+def judged_file(
+    drawn: Path, prior: Prior, kept: Observation, aside: Observation | None, seed: int
+) -> str:
+    """`early_warning` of the ensemble in a file.
+
+    Args:
+        drawn: What `draw_to_file` wrote.
+        prior: That it was drawn with.
+        kept, aside: What was assimilated, and what was not.
+        seed: Of the noise in scores and ranks.
+
+    Raises:
+        ResourceError: Values were set aside, and the ensemble does not fit into memory.
+    """
+    diagnosis, scores, places = load_diagnosis(drawn), {}, None
+    if aside is not None:
+        with read_hdf5(drawn, "posterior") as file:
+            size = file["ensemble"].size * file["ensemble"].dtype.itemsize
+            require_room("an ensemble", size, "Draw fewer members or states.")
+            members = jnp.asarray(file["ensemble"][:])
+        scores, places = held_out_scores(stream(seed, "held-out noise"), prior, aside, members)
+    return early_warning(diagnosis, int(np.sum(kept.observed)), scores, places)
 
 
 def early_warning(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, StorageError, whole_number
@@ -17,10 +16,9 @@ from sda_jax.core._keys import stream
 from sda_jax.core._paths import require_path
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
-from sda_jax.evaluation._channels import held_out_scores
 from sda_jax.experiment._cases import describe_run
 from sda_jax.experiment._config import Experiment
-from sda_jax.experiment._early_warning import early_warning
+from sda_jax.experiment._early_warning import judged_file
 from sda_jax.experiment._origins import Report, silent
 from sda_jax.observations._gridded import Gridded
 from sda_jax.observations._observation import Observation
@@ -34,7 +32,6 @@ from sda_jax.posterior._export import (
     write_posterior,
     write_summary,
 )
-from sda_jax.posterior._files import load_diagnosis
 from sda_jax.posterior._rehearsal import require_writable
 from sda_jax.posterior._sealing import verify_posterior
 from sda_jax.posterior._summary import require_quantiles, summarise
@@ -322,7 +319,7 @@ def _draw(
         progress=progress,
     )
 
-    summary = _judged(drawn, prior, used, config.seed)
+    summary = judged_file(drawn, prior, used.kept, used.aside, config.seed)
     report(summary)
 
     def members() -> Iterator[np.ndarray]:  # apart: errors of writing are none of this file
@@ -336,19 +333,6 @@ def _draw(
         abandon(folder)
 
     on_process_zero(export)
-
-
-def _judged(drawn: Path, prior: Prior, used: Observed, seed: int) -> str:
-    """What is known of the ensemble in a file, and whether to trust it."""
-    diagnosis, scores, places = load_diagnosis(drawn), {}, None
-    if used.aside is not None:
-        with read_hdf5(drawn, "posterior") as file:
-            size = file["ensemble"].size * file["ensemble"].dtype.itemsize
-            require_room("an ensemble", size, "Draw fewer members or states.")
-            members = jnp.asarray(file["ensemble"][:])
-        key = stream(seed, "held-out noise")
-        scores, places = held_out_scores(key, prior, used.aside, members)
-    return early_warning(diagnosis, int(np.sum(used.kept.observed)), scores, places)
 
 
 def _summarise(path: Path, out: Path, quantiles: Sequence[float]) -> None:

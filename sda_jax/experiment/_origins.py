@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +26,8 @@ from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import AT_ONCE, FromArray, FromSimulator, Moved, Replay, Source
 from sda_jax.data._summary import summary
-from sda_jax.data._survey import Survey, runs, stretches, surveyed
+from sda_jax.data._survey import parts_of, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
-from sda_jax.diffusion._series_law import odd_states
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import (
     TrainingData,
@@ -40,13 +39,12 @@ from sda_jax.experiment._data import (
     simulate_dataset,
 )
 from sda_jax.experiment._defaults import completed
+from sda_jax.experiment._segments import field_segments, series_segments
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import scattered, sharding
 
 Report = Callable[[str], object]
-SERIES_SEGMENTS = 2048  # that the distribution of series is measured on
-SERIES_NUMBERS = 2**26  # in them at most
 
 
 def silent(text: str) -> None:
@@ -178,16 +176,17 @@ class FileData:
             raise ConfigError(
                 "parameterisation",
                 type(experiment.parameterisation).__name__,
-                "Preconditioned, NoisePrediction, or for series SeriesPreconditioned",
+                "Preconditioned, NoisePrediction, SeriesPreconditioned or FieldPreconditioned",
                 "Choose one of these.",
             )
         archive = open_archive(experiment.data.files)
         layout = archive.layout
         grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
         require_form(experiment.parameterisation, [points for points, _ in grid])
-        return cls(
-            completed(experiment, grid, layout.state_shape[-1], layout.context_channels), archive
-        )
+        known = layout.state_shape[-1], layout.context_channels
+        # held-out segments are as far from those trained on as they are long
+        held = [(q - p) // (2 if p else 1) for _, p, q in parts_of(archive, "valid")]
+        return cls(completed(experiment, grid, *known, max(held)), archive)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -213,30 +212,19 @@ class FileData:
         held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
+        measure = field_segments if found.layout.axes else series_segments
         law, whole = (
-            fitted(config, None, both, lambda parts=parts: self._series(found, parts))
+            fitted(
+                dataclasses.replace(config, context=known),
+                None,
+                both,
+                lambda parts=parts: measure(self.archive, found, parts, config),
+                found.layout.temporal_channels,
+            )
             for parts in (("train",), ("train", "valid"))
         )
         beside = sum(last - first for _, first, last in held.runs) // segment
         return TrainingData(source, validation, both, law, known, None, found.layout, beside, whole)
-
-    def _series(self, found: Survey, parts: Sequence[str]) -> Float[np.ndarray, "n length *state"]:
-        """Segments as long as the lags of series reach, or half of the longest stretch; from each
-        part as many as its states are worth."""
-        size = found.layout.state_shape[-1]
-        train = [last - first for _, first, last in runs(self.archive, found, "train", 1)]
-        longest, segment = max(train), self.experiment.training.segment
-        length = odd_states(min(longest, max(longest // 2, segment)), size)
-        there = {part: stretches(self.archive, found, part, length) for part in parts}
-        states = {part: sum(last - first for _, first, last in r) for part, r in there.items()}
-        most = min(SERIES_SEGMENTS, SERIES_NUMBERS // (length * size))
-        key, drawn = stream(self.experiment.seed, "parameterisation"), []
-        for part in parts:
-            if states[part]:
-                count = max(1, round(most * states[part] / sum(states.values())))
-                feed = Feed(self.archive, found, key, count, length, part)
-                drawn.append(feed.segments(0, 1)[0])
-        return np.concatenate(drawn)
 
 
 @dataclass(frozen=True)
@@ -274,7 +262,7 @@ class ArrayData:
         require_at_least("data: trajectories", len(x), 3)
         grid = [(size, False) for size in x.shape[2:-1]]
         channels = x.shape[-1] - experiment.context
-        return cls(completed(experiment, grid, channels, experiment.context), x)
+        return cls(completed(experiment, grid, channels, experiment.context, x.shape[1]), x)
 
     @property
     def state_shape(self) -> tuple[int, ...]:

@@ -19,9 +19,9 @@ from sda_jax.core._requirements import require_untraced
 from sda_jax.data._files import Files
 from sda_jax.diffusion._calibration import describe_gate, gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._linear_base import LinearPreconditioned
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
-from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._spectral import SpectralPreconditioned
 from sda_jax.evaluation._fidelity import describe_fidelity, fidelity
 from sda_jax.experiment._config import Experiment, require_experiment
@@ -96,9 +96,9 @@ def train_prior(
     )
     held_out = found.standardisation.forward(found.validation)
     key = stream(config.seed, "measured errors")
-    if isinstance(trained.parameterisation, SeriesPreconditioned):
-        trained = gated(key, trained, held_out, found.independent).of_length(None)
-        report(describe_gate(trained))
+    if isinstance(trained.parameterisation, LinearPreconditioned):
+        trained = gated(key, trained, held_out, found.independent, found.valid).of_length(None)
+        report(describe_gate(trained, found.independent))
         trained = _with_law(trained, found.whole)
     elif isinstance(trained.parameterisation, SpectralPreconditioned):
         windows = held_out.reshape(-1, *held_out.shape[2:])[:MEASURED_ON]
@@ -116,13 +116,12 @@ def train_prior(
     return prior
 
 
-def _with_law(denoiser: NetworkDenoiser, law: SeriesPreconditioned | None) -> NetworkDenoiser:
-    """The denoiser with mean and lags of a longer record than its gate and widths were measured
-    with, if there is one."""
+def _with_law(denoiser: NetworkDenoiser, law: LinearPreconditioned | None) -> NetworkDenoiser:
+    """The denoiser with mean and covariance of a longer record than its gate and widths were
+    measured with, if there is one."""
     if law is None:
         return denoiser
-    measured = {"lags": law.lags, "slopes": law.slopes}
-    parameterisation = dataclasses.replace(denoiser.parameterisation, **measured)
+    parameterisation = dataclasses.replace(denoiser.parameterisation, **law.measured())
     return dataclasses.replace(denoiser, parameterisation=parameterisation)
 
 

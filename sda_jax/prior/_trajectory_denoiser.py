@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from sda_jax.core._numbers import real_array
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._composition import ComposedDenoiser, LongRange
 from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._fields import FieldPreconditioned
+from sda_jax.diffusion._linear_base import LinearEstimate
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._memory import Memory
@@ -65,6 +68,8 @@ def trajectory_denoiser(
         return denoiser
     windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)
     distribution = denoiser.parameterisation if isinstance(denoiser, NetworkDenoiser) else None
+    if isinstance(distribution, FieldPreconditioned) and prior.window < length:
+        return _whole_fields(windows, distribution, length)
     reach = min(length, HORIZON)
     if not isinstance(distribution, SpectralPreconditioned) or prior.window >= reach:
         return windows
@@ -76,6 +81,22 @@ def trajectory_denoiser(
     if length > HORIZON:
         linear = ComposedDenoiser(linear, HORIZON, chunk, HORIZON // 4)
     return LongRange(windows, local, linear)
+
+
+def _whole_fields(windows: ComposedDenoiser, known: FieldPreconditioned, length: int) -> Denoiser:
+    """The network's departures from the linear estimates of its windows, added to the linear
+    estimate of as many states as lags reach."""
+    reach = min(length, len(jnp.asarray(known.lags)))
+    if reach <= windows.window:
+        return windows
+    schedule, context = windows.schedule, windows.denoiser.context
+    local = dataclasses.replace(windows, denoiser=LinearEstimate(known, schedule, context))
+    linear: Any = LinearEstimate(known.of_length(reach), schedule, context)
+    if context is not None:
+        linear = linear.conditioned(context)
+    if length > reach:
+        linear = ComposedDenoiser(linear, reach, windows.chunk, max(reach // 4, 1))
+    return LongRange(windows, local, linear, 0.0, linear)
 
 
 def _standardised(prior: Prior, length: int, context: Any) -> Array:

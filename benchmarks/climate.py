@@ -1,0 +1,229 @@
+"""Records of climate, short and long, from packages that carry them.
+
+`temperature`: yearly mean temperature over North America, 1860 to 2099, of two runs of one climate
+model (iris-sample-data, Open Government Licence). A prior is trained on the run of one scenario; of
+the other, in which it warms less, twelve places a decade are seen and sixty are hidden.
+
+`elnino`: monthly sea surface temperature off Peru (statsmodels, public domain) and the southern
+oscillation index (iris-sample-data). A prior is trained on 1950 to 1985; of each year from 1986 on
+the temperature is hidden, with the year before and after it and the index of all three seen.
+
+Both next to climatology, interpolation in time and optimal interpolation with mean and covariance
+of what the prior was trained on, at what was hidden.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+from common import RESULTS, record, train
+
+import sda_jax as sda
+from sda_jax.data._layout import Layout
+from sda_jax.evaluation import baseline_scores, held_out_scores
+from sda_jax.observations._interpolation import Interpolate
+from sda_jax.posterior._presets import FIELD_PRESETS, PRESETS
+
+POSTERIOR = "posterior"
+YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
+SINCE, SURROUNDING = 1986, 36  # of El Nino
+FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
+FIELD += ("--training.patience", "4")
+
+
+class Window(NamedTuple):
+    """A trajectory of which a part is seen.
+
+    Attributes:
+        start: Of its first state, as the layout's number.
+        length: Its states.
+        seen, hidden: What is assimilated, and what is scored.
+    """
+
+    start: float
+    length: int
+    seen: sda.Observation
+    hidden: sda.Observation
+
+
+def installed(package: str) -> Path:
+    """The folder of a package, which is not imported."""
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit(f"{package} is not installed: pip install sda_jax[examples]")
+    return Path(found.submodule_search_locations[0])
+
+
+def sample(name: str) -> Path:
+    """A file of iris-sample-data."""
+    return installed("iris_sample_data") / "sample_data" / name
+
+
+def points(index: np.ndarray, states: np.ndarray, std: Any, rng: Any) -> sda.Observation:
+    """Noisy values of elements of states."""
+    std = np.broadcast_to(np.asarray(std, np.float32), states.shape).ravel()[index]
+    operator = Interpolate(index[:, None], np.ones((len(index), 1)), states.shape)
+    y = states.ravel()[index] + std * rng.standard_normal(len(index))
+    return sda.Observation(y.astype(np.float32), operator, std=std)
+
+
+def temperature(prior: sda.Prior, windows: int) -> Iterator[Window]:
+    """Decades of the scenario that was not trained on."""
+    layout = prior.layout
+    assert layout is not None
+    with xr.open_dataset(sample("E1_north_america.nc")) as file:
+        states = file.air_temperature.values[..., None].astype(np.float64)
+        dates = file.time.values
+    first = layout.numbers(dates, "time")
+    grid = states[0].size
+    for w in range(windows):
+        rng = np.random.default_rng(w)
+        part = states[w * YEARS : (w + 1) * YEARS]
+        places = rng.choice(grid, PLACES + HIDDEN, replace=False)
+        index = np.arange(YEARS)[:, None] * grid + places
+        seen = points(index[:, :PLACES].ravel(), part, NOISE, rng)
+        # stations' noise is not the truth's: hidden values are scored as they are
+        hidden = points(index[:, PLACES:].ravel(), part, 1e-3, rng)
+        yield Window(float(first[w * YEARS]), YEARS, seen, hidden)
+
+
+def elnino_record() -> xr.Dataset:
+    """Both series of months that both have."""
+    wide = pd.read_csv(installed("statsmodels") / "datasets" / "elnino" / "elnino.csv")
+    wide.columns = [str(c).strip() for c in wide.columns]
+    months = pd.date_range(f"{int(wide.iloc[0, 0])}-01-01", periods=12 * len(wide), freq="MS")
+    sst = xr.DataArray(wide.iloc[:, 1:].to_numpy(np.float32).ravel(), {"time": months}, ("time",))
+    with xr.open_dataset(sample("SOI_Darwin.nc")) as file:
+        soi = file.SOI_Darwin.load()
+    both = xr.Dataset({"sst": sst.assign_attrs(units="degC"), "soi": soi.assign_attrs(units="1")})
+    return both.dropna("time")
+
+
+def elnino(prior: sda.Prior, windows: int) -> Iterator[Window]:
+    """Years of which the temperature is hidden."""
+    layout, data = prior.layout, elnino_record()
+    assert layout is not None
+    names = [c.name for c in layout.channels]
+    states = np.stack([data[name].values for name in names], axis=-1).astype(np.float64)
+    for w in range(windows):
+        rng = np.random.default_rng(w)
+        year = np.datetime64(f"{SINCE + w - 1}-01-01")
+        begin = int(np.flatnonzero(data.time.values == year)[0])
+        part = states[begin : begin + SURROUNDING]
+        month = np.arange(len(part))
+        middle = (month // 12 == 1)[:, None] & (np.array(names) == "sst")
+        noise = np.where(np.array(names) == "sst", 0.1, 0.2)
+        seen = points(np.flatnonzero(~middle), part, noise, rng)
+        hidden = points(np.flatnonzero(middle), part, 1e-3, rng)
+        start = layout.number(str(data.time.values[begin])[:10], "start")
+        yield Window(float(start), len(part), seen, hidden)
+
+
+def scored(
+    prior: sda.Prior,
+    window: Window,
+    drawn: Path,
+    samples: int,
+    preset: Any,
+    stride: int,
+) -> tuple[int, dict[str, dict[str, float]]]:
+    """Scores of the posterior and the baselines; members are kept, so that a run goes on."""
+    layout = prior.layout
+    assert isinstance(layout, Layout)
+    context = None
+    if layout.context_channels:
+        context = layout.context(layout.times(window.start, window.length))
+    if not drawn.exists():
+        guidance, sampler = preset
+        ensemble = sda.assimilate(
+            jax.random.key(0), prior, window.seen, window.length, samples, guidance, sampler,
+            sda.Memory(samples, window_stride=stride), context,
+        )  # fmt: skip
+        np.save(drawn, np.asarray(ensemble))
+    members, _ = held_out_scores(jax.random.key(1), prior, window.hidden, np.load(drawn))
+    found = baseline_scores(prior, window.seen, window.hidden, window.length, context)
+    (variable,) = found.scores
+    return int(members[variable]["values"]), {
+        POSTERIOR: members[variable],
+        **found.scores[variable],
+    }
+
+
+def pooled(cases: list[tuple[int, dict[str, dict[str, float]]]]) -> str:
+    """One table of all windows, and how often the posterior's error is the smaller one."""
+    counts = np.array([n for n, _ in cases], float)
+    share = counts / counts.sum()
+    lines = [
+        "| | RMSE | CRPS | spread / skill | in central 90 % | CRPS less the posterior's |",
+        "|---|---|---|---|---|---|",
+    ]
+    crps = {m: np.array([s[m]["crps"] for _, s in cases]) for m in cases[0][1]}
+    for method, own in crps.items():
+        each: dict[str, np.ndarray] = {
+            k: np.array([s[method].get(k, np.nan) for _, s in cases])
+            for k in ("rmse", "spread_skill", "inside_90")
+        }
+        rmse = np.sqrt(share @ each["rmse"] ** 2)
+        spread = np.sqrt(share @ (each["spread_skill"] * each["rmse"]) ** 2) / rmse
+        gap = own - crps[POSTERIOR]
+        error = gap.std(ddof=1) / np.sqrt(len(gap))
+        cells = [f"{rmse:.3f}", f"{share @ own:.3f}"]
+        known = not np.isnan(spread)
+        cells += [f"{spread:.2f}", f"{share @ each['inside_90']:.1%}"] if known else ["", ""]
+        cells.append("" if method == POSTERIOR else f"{gap.mean():+.3f} +- {error:.3f}")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Trains, assimilates and scores."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=("temperature", "elnino"))
+    parser.add_argument("--folder", type=Path, default=RESULTS.parent.parent / "runs" / "climate")
+    parser.add_argument("--steps", type=int, default=1024)
+    parser.add_argument("--windows", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--stride", type=int, default=1, help="between windows of the network")
+    options = parser.parse_args()
+    folder: Path = options.folder / options.case
+    folder.mkdir(parents=True, exist_ok=True)
+    cases: dict[str, tuple[Callable, Any, str]] = {
+        "temperature": (temperature, FIELD_PRESETS["fast"], "temperature of North America (K)"),
+        "elnino": (elnino, PRESETS["fast"], "sea surface temperature off Peru (degC)"),
+    }
+    windows, preset, title = cases[options.case]
+    given = ["--output", str(folder / "run"), "--training.steps", str(options.steps)]
+    if options.case == "temperature":
+        source = sample("A1B_north_america.nc")
+        given += ["--data.files.split", "time", *FIELD]
+    else:
+        source = folder / "before.nc"
+        if not source.exists():
+            past = elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31"))
+            past.to_netcdf(source, engine="h5netcdf")
+        given += ["--data.files.cycles", "year"]
+    train("--data", str(source), *given)
+    prior = sda.load_prior(folder / "run" / "prior")
+    if isinstance(preset[0], sda.GaussianCovariance):  # as the covariance was measured
+        preset = (dataclasses.replace(preset[0], inflation=1.0), preset[1])
+    found = []
+    for w, window in enumerate(windows(prior, options.windows)):
+        drawn = folder / f"{w}_{options.samples}.npy"
+        found.append(scored(prior, window, drawn, options.samples, preset, options.stride))
+        print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
+    doc = str(__doc__).split("\n\n")[1 if options.case == "temperature" else 2]
+    body = f"{doc}\n\n{options.windows} windows, {options.samples} members:\n\n{pooled(found)}"
+    record(f"climate_{options.case}", title[0].upper() + title[1:], body, "climate")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ from operators_reference import smoother
 
 import sda_jax as sda
 from sda_jax import evaluation as metrics
-from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, MISFIT
+from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, ERROR, MISFIT
 from sda_jax.runtime._records import append_record, read_records
 
 SAMPLES, PARTICLES = 256, 32768
@@ -41,7 +41,7 @@ BOUNDS = {
 }
 
 
-SIGNALS = ("misfit", "disagreement", "effective", "distinct")
+SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error")
 
 
 class Reference(NamedTuple):
@@ -180,7 +180,8 @@ def cost(prior: sda.Prior, preset: str) -> dict[str, int]:
 def warned(r: dict[str, Any]) -> bool:
     """Whether an ensemble with these signals is warned of."""
     wrong = abs(r["misfit"]) > MISFIT or r["unlikely"] > ASTRAY
-    return wrong or r["disagreement"] > DISAGREEMENT or r["distinct"] < COPIES
+    doubtful = r["disagreement"] > DISAGREEMENT or r["error"] > ERROR
+    return wrong or doubtful or r["distinct"] < COPIES
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -100,6 +100,7 @@ def test_a_population_is_the_kalman_smoothers(prior, observation):
     along = ((flat - mean) @ axes).var(axis=0, ddof=1) / variances
     assert np.abs(along - 1).max() < 0.03 + 4 * np.sqrt(2 / n), along
     assert found.diagnosis.trusted and found.diagnosis.disagreement < 0.2
+    assert n**-0.5 / 2 < found.diagnosis.error < 4 * n**-0.5
 
 
 def test_modes_have_their_shares():
@@ -144,7 +145,7 @@ def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, obs
     np.testing.assert_allclose(found, whole.ensemble, rtol=0, atol=1e-4 * size)
     known = sda.load_diagnosis(path)
     np.testing.assert_allclose(known.fit, whole.diagnosis.fit, atol=1e-3)
-    assert known[3:6] == pytest.approx(whole.diagnosis[3:6], abs=1e-2)
+    assert known[3:7] == pytest.approx(whole.diagnosis[3:7], abs=1e-2)
     assert known.warnings == whole.diagnosis.warnings
 
 
@@ -171,8 +172,8 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     away[:8, ::2, 0] += 1.5
     found = sda.diagnose(observation, away)
     assert found.astray == 8 / 256 and "members cannot have made" in found.warnings[0]
-    report = {"log_evidence": [[0.0, 8.0]], "effective": [0.2], "distinct": [0.1]}
+    report = {"log_evidence": [[0.0, 8.0]], "effective": [0.2], "distinct": [0.1], "error": [0.5]}
     found = sda.diagnose(observation, x, report)
-    assert len(found.warnings) == 2 and not found.trusted and found.disagreement == 8.0
+    assert len(found.warnings) == 3 and not found.trusted and found.disagreement == 8.0
     t = sda.Observation(observation.y, EVERY, noise=sda.StudentT(0.2, 30.0))
     assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted

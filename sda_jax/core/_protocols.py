@@ -264,7 +264,8 @@ class Reports(Protocol):
 
     def report(self, state: SamplerState) -> dict[str, Array]:
         """After the last step, of one island: its `log_evidence` by group, its least effective
-        sample size `effective` and its share of `distinct` members."""
+        sample size `effective`, its share of `distinct` members and the `error` of their mean, as
+        a share of the spread."""
         ...
 
 

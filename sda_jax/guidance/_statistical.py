@@ -16,6 +16,7 @@ from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._linalg import cholesky, solve_lower, solve_lower_transposed
 from sda_jax.core._protocols import Denoiser
 from sda_jax.core._record import static
+from sda_jax.core._resampling import effective_share
 from sda_jax.diffusion._gaussian import covariance_times
 from sda_jax.guidance._base import GuidanceMethod
 from sda_jax.guidance._gaussian import GaussianCovariance, bounded
@@ -24,6 +25,10 @@ from sda_jax.observations._observation import Observation
 
 LARGEST = 768  # numbers of a trajectory and of y, up to which matrices of that size are worked with
 SHRINKAGE = 0.2  # of the remainder's sampled covariance towards its diagonal
+# states differ in how well the network knows them, and V is a mean over all: of the errors a share
+# is taken for a normal's whose covariance is so many times wider
+RARE, WIDE = 0.1, 4.0
+AGREEMENT = 4  # power of the share of draws that agree
 LEAST = 1e-9  # variance in standardised units, below which float32 has no inverse
 
 
@@ -50,18 +55,22 @@ class Linearised(NamedTuple):
         jacobian: `(m, n)` in V's basis; zero where nothing was observed.
         residual: `y - mean`, zero there too.
         noise: `(m, m)`: y's, and that of what the line leaves of the operator.
+        own: y's alone.
         log_scale: Logarithm of the factor that the likelihood lacks.
         count: Elements observed.
         log_mean: Logarithm of the mean of `p(y | x_hat + e)` over the draws of e.
+        agreed: Effective number of draws in that mean, as a share of them.
         bent: Share of the prediction's variance that the line leaves, in units of the noise.
     """
 
     jacobian: Array
     residual: Array
     noise: Array
+    own: Array
     log_scale: Scalar
     count: Scalar
     log_mean: Scalar
+    agreed: Scalar
     bent: Scalar
 
     def covariance(self, level: Level) -> Array:
@@ -146,7 +155,9 @@ class StatisticalLinearization(GuidanceMethod):
         variances = jnp.maximum(variances, LEAST)
         white = jax.random.normal(jax.random.key(0), (self.draws // 2, size))
         with jax.default_matmul_precision("highest"):
-            errors = (white * jnp.sqrt(variances)) @ basis.T
+            # by the symmetric root, which changes with the level as V does: an eigenvector's sign
+            # is anybody's, and other draws at the next level would be noise in what is gained
+            errors = ((white @ basis) * jnp.sqrt(variances)) @ basis.T
         # opposites beside each other, so that any even number of the first ones is balanced
         both = jnp.stack([errors, -errors], axis=1).reshape(-1, *shape)
         return Level(variances, basis, both)
@@ -178,9 +189,11 @@ class StatisticalLinearization(GuidanceMethod):
             jacobian,
             jnp.where(seen, y - mean, 0.0),
             noise + remainder,
+            noise,
             log_scale,
             jnp.sum(seen),
             logsumexp(each) - jnp.log(self.draws),
+            effective_share(each),
             left / jnp.maximum(jnp.sum(predicted / sizes), jnp.finfo(jnp.float32).tiny),
         )
 
@@ -195,14 +208,24 @@ def log_likelihood(near: Linearised, factor: Array, white: Array) -> Array:
     """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance and `white` the
     residual divided by it.
 
-    Mostly the normal distribution's. Where the operator is bent, half of it is the mean over draws:
-    better where the prediction has tails and y says little, as far below a threshold, and nothing
-    where y is precise and no draw comes near.
+    Mostly a normal distribution's and that of errors of four times the covariance: a particle whose
+    error is larger than V says is not lost for one level and back at the next, with all the
+    weight. Where the operator is bent and many draws agree, half of it is their mean: better where
+    the prediction has tails and y says little, as far below a threshold. A single draw that comes
+    near a precise y says nothing.
     """
-    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
     known = near.count * jnp.log(2 * jnp.pi)
-    normal = near.log_scale - (white @ white + log_det + known) / 2
-    share = near.bent / 2
+    wide = cholesky(WIDE * (factor @ factor.T) - (WIDE - 1) * near.own)
+
+    def normal_of(factor: Array, white: Array) -> Array:
+        log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return near.log_scale - (white @ white + log_det + known) / 2
+
+    normal = jnp.logaddexp(
+        jnp.log1p(-RARE) + normal_of(factor, white),
+        jnp.log(RARE) + normal_of(wide, solve_lower(wide, near.residual)),
+    )
+    share = near.bent / 2 * near.agreed**AGREEMENT
     sampled = jnp.log(jnp.maximum(share, jnp.finfo(jnp.float32).tiny)) + near.log_mean
     return jnp.logaddexp(jnp.log1p(-share) + normal, sampled)
 

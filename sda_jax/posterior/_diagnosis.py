@@ -21,6 +21,7 @@ DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
 # populations disagree by 3 nats where nothing is wrong (the demo's)
 ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 5.0, 0.5
+ERROR = 0.25  # of the mean, where shares of modes are in doubt
 
 
 class Diagnosis(NamedTuple):
@@ -35,6 +36,9 @@ class Diagnosis(NamedTuple):
             independent draws.
         effective: Least effective sample size of a population, as a share; NaN likewise.
         distinct: Share of the members that are particles of their own; NaN likewise.
+        error: Monte Carlo error of the ensemble's mean, as a share of the spread, from how
+            populations differ: large where they do not agree on the shares of modes. Independent
+            draws would have `samples**-0.5`; NaN likewise.
         warnings: What is wrong, and what to do; empty for an ensemble to be trusted.
     """
 
@@ -44,6 +48,7 @@ class Diagnosis(NamedTuple):
     disagreement: float
     effective: float
     distinct: float
+    error: float
     warnings: tuple[str, ...]
 
     @property
@@ -59,6 +64,7 @@ class Diagnosis(NamedTuple):
                 f"populations disagree by {self.disagreement:.2f} nats",
                 f"least effective sample size {self.effective:.1%}",
                 f"distinct {self.distinct:.0%}",
+                f"error of the mean {self.error:.0%} of the spread",
             ]
         verdict = "The ensemble looks trustworthy" if self.trusted else "Do not trust the ensemble"
         return f"{verdict}: {', '.join(known)}." + "".join(f"\n{w}" for w in self.warnings)
@@ -85,7 +91,7 @@ def diagnose(
         observation: What was assimilated, in physical units.
         ensemble: Members in physical units.
         report: What the sampler says of its populations: `log_evidence` of each group,
-            `effective` and `distinct` of each island; None for independent draws.
+            `effective`, `distinct` and `error` of each island; None for independent draws.
 
     Raises:
         ConfigError: No members.
@@ -113,6 +119,8 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         float(np.min(report[name])) if name in report else float("nan")
         for name in ("effective", "distinct")
     )
+    errors = np.asarray(report.get("error", np.nan), np.float64)
+    error = float(np.sqrt(np.mean(errors**2) / errors.size))  # islands are independent
     found = []
     if astray > ASTRAY:
         found.append(
@@ -134,7 +142,12 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         found.append(
             f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
         )
-    return Diagnosis(fit, misfit, astray, disagreement, effective, distinct, tuple(found))
+    if error > ERROR:
+        found.append(
+            f"Populations differ in their mean by {error:.0%} of the spread: the shares of modes "
+            'are in doubt. Take more particles (the preset "accurate").'
+        )
+    return Diagnosis(fit, misfit, astray, disagreement, effective, distinct, error, tuple(found))
 
 
 def fits(observation: Observation, ensemble: Array) -> tuple[np.ndarray, np.ndarray]:

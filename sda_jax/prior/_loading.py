@@ -17,12 +17,8 @@ from sda_jax.core._arrays import Scalar, Time
 from sda_jax.core._errors import StorageError
 from sda_jax.core._json import decode
 from sda_jax.core._kinds import is_of, written
-<<<<<<< HEAD
 from sda_jax.core._paths import require_path
-from sda_jax.core._protocols import Schedule
-=======
 from sda_jax.core._protocols import Schedule, System
->>>>>>> 868ddee (Attacks from outside are recorded; a prior's system is one; what checks cannot notice is said)
 from sda_jax.core._registry import registry
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation

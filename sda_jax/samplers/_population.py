@@ -49,6 +49,7 @@ class Particles(NamedTuple):
             size.
         effective: The least effective sample size so far, as a share of a group.
         distinct: Share of the members that are particles of their own, where they go on alone.
+        error: Of the mean, from group to group, as a share of the spread; there too.
         predictor: What the predictor of each member remembers.
     """
 
@@ -56,6 +57,7 @@ class Particles(NamedTuple):
     log_weights: Array
     effective: Array
     distinct: Array
+    error: Array
     predictor: Any
 
 
@@ -97,7 +99,7 @@ class Population:
     until: float = static(0.15)
     refinement: int = static(12)
     corrections: int = static(4)
-    groups: int = static(2)
+    groups: int = static(4)
     threshold: float = 0.5
     at_once: int | None = static(None)
     alone: Any = PredictorCorrector()
@@ -143,7 +145,7 @@ class Population:
         level = posterior.method.level(posterior.denoiser, shape, time)
         places = self._map(lambda x: looked_at(posterior, level, x, time), x)
         predictor = jax.vmap(self._refining.predictor.init)(x[: self.island])
-        nothing = jnp.ones(()), jnp.ones(()), predictor
+        nothing = jnp.ones(()), jnp.ones(()), jnp.zeros(()), predictor
         memory = Particles(places, _usable(places.log_twist), *nothing)
         return SamplerState(x, noise_ratio(schedule, time), memory)
 
@@ -174,6 +176,7 @@ class Population:
             "log_evidence": log_evidence,
             "effective": memory.effective,
             "distinct": memory.distinct,
+            "error": memory.error,
         }
 
     @property
@@ -258,7 +261,8 @@ class Population:
         others = jnp.sum(index[:, None] == index[None, :], axis=1)
         rows = jnp.arange(self._count).at[: self.island].set(index)
         places = jax.tree.map(lambda a: a[rows], memory.places)
-        return memory._replace(places=places, distinct=jnp.mean(1 / others))
+        error = _error(memory.places.x_hat, weights, self.groups)
+        return memory._replace(places=places, distinct=jnp.mean(1 / others), error=error)
 
     def _refined(
         self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
@@ -276,6 +280,18 @@ class Population:
         x = state.x.at[: self.island].set(found.x)
         memory = state.memory._replace(predictor=found.memory)
         return SamplerState(x, found.ratio[0], memory)
+
+
+def _error(x: Array, weights: Array, groups: int) -> Array:
+    """Standard error of the mean of weighted particles, as a share of their spread, from how the
+    means of their groups differ; 0 for a single group."""
+    if groups == 1:
+        return jnp.zeros(())
+    flat = x.reshape(len(x), -1)
+    flat = flat - weights @ flat
+    apart = (weights[:, None] * flat).reshape(groups, -1, flat.shape[1]).sum(axis=1)
+    squared = groups / (groups - 1) * jnp.sum(apart**2)
+    return jnp.sqrt(squared / jnp.sum(weights[:, None] * flat**2))
 
 
 def _is_weighable(posterior: Any) -> TypeGuard[Guided]:

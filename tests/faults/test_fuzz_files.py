@@ -24,13 +24,9 @@ from sda_jax.data._survey import surveyed
 from sda_jax.experiment._describe import describe
 from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._tables import Points, read_table
-<<<<<<< HEAD
-from sda_jax.posterior._export import provenance
-from sda_jax.prior._folder import description_digest
-=======
 from sda_jax.posterior._export import provenance, write_posterior
 from sda_jax.posterior._sealing import verify_posterior
->>>>>>> e58c777 (The pass over training data goes three times as fast; what checking costs is measured; fuzzed priors and posteriors hold what they did)
+from sda_jax.prior._folder import description_digest
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._loop import METRICS
 from sda_jax.prior._saving import save_prior

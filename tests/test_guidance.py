@@ -13,7 +13,7 @@ from sda_jax.classical import exact_prior, trajectory_distribution
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.diffusion._schedules import Cosine, RectifiedFlow, VarianceExploding, noise_ratio
-from sda_jax.guidance._base import innovation_gradient
+from sda_jax.guidance._base import SOLVED, conjugate_gradients, innovation_gradient
 from sda_jax.observations._linear import WithRowNorms, is_linear, row_norms_squared
 from sda_jax.observations._noise_models import Normal
 from sda_jax.samplers._counting import Evaluations
@@ -422,6 +422,33 @@ def test_pigdm_and_tmpd_are_their_formulas(key):
         np.testing.assert_allclose(
             gradient.reshape(-1), jacobian.T @ matrix.T @ slope, rtol=2e-3, atol=1e-3
         )
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e4])
+def test_conjugate_gradients_stop_when_single_precision_is_reached(key, spread):
+    """With the same answer; with one of several right-hand sides, each by itself."""
+    basis, _ = jnp.linalg.qr(jax.random.normal(key, (40, 40)))
+    matrix = (basis * jnp.linspace(1, spread, 40)) @ basis.T
+    many = jax.random.normal(key, (3, 40)) * jnp.array([[1.0], [1e3], [0.0]])
+    products = []
+
+    def product(v):
+        jax.debug.callback(lambda: products.append(1))
+        return matrix @ v
+
+    def solved(until):
+        products.clear()
+        one = lambda b: conjugate_gradients(product, b, 60, until)  # noqa: E731
+        found = jax.block_until_ready(jax.lax.map(one, many))
+        jax.effects_barrier()
+        return found, len(products)
+
+    (all_of_them, most), (found, count) = solved(0.0), solved(SOLVED)
+    size = np.abs(all_of_them).max(axis=1, keepdims=True)
+    assert (np.abs(found - all_of_them) <= 3e-5 * size).all()
+    assert most == 180 and count <= (6 if spread == 1 else 120)
+    exact = np.linalg.solve(np.asarray(matrix, np.float64), np.asarray(many, np.float64).T).T
+    assert (np.abs(found - exact) <= 3e-6 * spread * size).all()  # the matrix's condition
 
 
 def test_row_norms(key):

@@ -4,13 +4,16 @@ cosine and sine."""
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sda_jax.core._errors import ConfigError, require_positive
-from sda_jax.core._transforms import Transform, transform_named
 from sda_jax.data._files import Files
 from sda_jax.data._layout import WAVES, Channel, Layout
+
+if TYPE_CHECKING:
+    from sda_jax.core._transforms import Transform
 
 ARGUMENT = "data.files.transforms"
 CIRCULAR, TURN = "circular", 360.0
@@ -29,6 +32,8 @@ def declared(files: Files) -> dict[str, Transform | float]:
             expected = "a variable and its transform, once each, such as precip=log:0.1"
             raise ConfigError(ARGUMENT, repr(text), expected, "Correct it.")
         if kind.partition(":")[0] != CIRCULAR:
+            from sda_jax.core._transforms import transform_named  # needs JAX
+
             found[name] = transform_named(ARGUMENT, kind)
             continue
         try:
@@ -58,7 +63,7 @@ def by_channel(files: Files, layout: Layout) -> tuple[Transform | None, ...] | N
             expected = f"one of {', '.join(sorted(names))}"
             raise ConfigError(ARGUMENT, name, expected, "Correct it.")
     found = [None if c.circular is not None else known.get(c.name) for c in layout.channels]
-    transforms = tuple(t if isinstance(t, Transform) else None for t in found)
+    transforms = tuple(None if isinstance(t, (int, float)) else t for t in found)
     return transforms if any(t is not None for t in transforms) else None
 
 

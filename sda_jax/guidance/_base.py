@@ -20,6 +20,7 @@ from sda_jax.observations._linear import is_linear, with_row_norms
 from sda_jax.observations._observation import Observation
 
 FIT_ITERATIONS = 20  # of conjugate gradients
+SOLVED = 1e-6  # relative residual, as small as single precision resolves
 # numbers in y and in a trajectory up to which a linear operator's innovations are solved exactly
 SHARED_MATRIX, SHARED_STATES = 256, 2048
 Pull = Callable[[Array], tuple[Array]]  # w -> (J^T w,)
@@ -168,9 +169,9 @@ def innovation_gradient(
         observation: With its operator on standardised trajectories.
         x_hat: Posterior mean.
         covariance: `w -> V w`, the covariance of x given x_t.
-        iterations: Of conjugate gradients, an evaluation of `covariance` each; linear operators of
-            few numbers, for short trajectories, are solved exactly, with a matrix that all members
-            of an ensemble share.
+        iterations: Of conjugate gradients, an evaluation of `covariance` each, fewer where the
+            residual is down to single precision before; linear operators of few numbers, for short
+            trajectories, are solved exactly, with a matrix that all members of an ensemble share.
         errors: e and n, of x_hat and of y; None for zeros.
         inflation: Factor of V, which may differ from member to member.
     """
@@ -191,7 +192,7 @@ def innovation_gradient(
     else:
         inflated = lambda w: inflation * covariance(w)  # noqa: E731
         matrix = innovation_covariance(observation, push, pull, inflated)
-        v = conjugate_gradients(matrix, residual, iterations)
+        v = conjugate_gradients(matrix, residual, iterations, SOLVED)
     return pull(v)[0]
 
 
@@ -224,9 +225,19 @@ def innovation_covariance(
     return matrix
 
 
-def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+def conjugate_gradients(
+    matrix: Callable[[Array], Array], b: Array, iterations: int, until: float = 0.0
+) -> Array:
     """`matrix^-1 b`, approximately; stops at a direction in which the matrix is not
-    positive, as the Jacobian of a trained network may make it."""
+    positive, as the Jacobian of a trained network may make it.
+
+    Args:
+        matrix: Its products, symmetric.
+        b: Right-hand side.
+        iterations: At most.
+        until: Norm of the residual, in units of b's, at which it stops; with 0 it takes all
+            iterations, and reverse-mode derivatives can be taken.
+    """
 
     def step(carry: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         v, r, p = carry
@@ -238,7 +249,20 @@ def conjugate_gradients(matrix: Callable[[Array], Array], b: Array, iterations: 
         beta = jnp.where(usable, jnp.vdot(r, r) / jnp.where(usable, size, 1.0), 0.0)
         return (v, r, r + beta * p), None
 
-    return jax.lax.scan(step, (jnp.zeros_like(b), b, b), None, length=iterations)[0][0]
+    start = jnp.zeros_like(b), b, b
+    if not until:
+        return jax.lax.scan(step, start, None, length=iterations)[0][0]
+    enough = until**2 * jnp.vdot(b, b)
+
+    def going(counted: tuple[Any, Any]) -> Any:
+        i, (_, r, _) = counted
+        return (i < iterations) & (jnp.vdot(r, r) > enough)
+
+    def onward(counted: tuple[Any, Any]) -> tuple[Any, Any]:
+        i, carry = counted
+        return i + 1, step(carry, None)[0]
+
+    return jax.lax.while_loop(going, onward, (0, start))[1][0]
 
 
 def gmres(matrix: Callable[[Array], Array], b: Array, iterations: int) -> Array:

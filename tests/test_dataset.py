@@ -15,7 +15,7 @@ from sda_jax.core._errors import ConfigError, DivergenceError, SDAError, Storage
 from sda_jax.core._keys import stream
 from sda_jax.data import _simulation as dataset
 from sda_jax.data._dataset import SPLITS, generate, load, statistics
-from sda_jax.data._sources import FromArray, FromSimulator, Replay
+from sda_jax.data._sources import FromArray, FromSimulator, Moved, Replay
 
 SYSTEM = sda.Lorenz63(spinup=8)
 
@@ -171,6 +171,20 @@ def test_stored_segments_are_cut_uniformly(key):
     assert (np.abs(counts - 1000) < 5 * np.sqrt(1000)).all()
     with pytest.raises(ConfigError, match="segment: got 11"):
         FromArray(stored).draw(key, (), 2, 11)
+
+
+def test_moved_segments_are_another_sources_in_random_places(key):
+    """Each in its own; a system without a force is the same everywhere."""
+    system = sda.KolmogorovFlow(size=32, coarsening=4, wavenumber=0)
+    stored = jax.random.normal(key, (1, 3, 8, 8, 2))
+    _, x = Moved(FromArray(stored), system).draw(key, (), 64, 3)
+    rolls = {
+        np.asarray(jnp.roll(stored[0], (i, j), (1, 2))).tobytes(): (i, j)
+        for i in range(8)
+        for j in range(8)
+    }
+    places = [rolls[np.asarray(segment).tobytes()] for segment in x]
+    assert len(set(places)) > 30  # of 64: 40.7 +- 2.6 are expected
 
 
 def test_the_replay_buffer_holds_the_simulations_and_moves_on(key):

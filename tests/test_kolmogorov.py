@@ -110,6 +110,26 @@ def test_trajectories_and_forecasts(key):
     assert jnp.sqrt(jnp.mean((ahead[1] - x[0, 1]) ** 2)) < 0.5 * persistence
 
 
+def test_moved_flows_obey_the_same_equations(key):
+    """Any shift along x and the force's wavelengths along y, each as often; not half of one."""
+    x = jnp.arange(16.0 * 16 * 2).reshape(1, 16, 16, 2)
+    places = jax.vmap(lambda k: SMALL.moved(k, x))(jax.random.split(key, 64 * 50))
+    first = np.asarray(places[:, 0, 0, 0, 0]).astype(int) // 2
+    counts = np.bincount(first, minlength=256).reshape(16, 16)
+    assert set(np.nonzero(counts.sum(axis=0))[0]) == {0, 4, 8, 12}
+    assert (np.abs(counts[:, ::4] - 50) < 5 * np.sqrt(50)).all()
+    along_x, along_y = divmod(int(first[0]), 16)
+    np.testing.assert_array_equal(places[0], jnp.roll(x, (-along_x, -along_y), (1, 2)))
+
+    s = SMALL.init(key)
+    later = SMALL.step(key, s)
+    for shift in ((6, 0), (0, 8), (14, 24)):
+        moved = SMALL.step(key, jnp.roll(s, shift, (0, 1)))
+        np.testing.assert_allclose(moved, jnp.roll(later, shift, (0, 1)), atol=1e-4)
+    moved = SMALL.step(key, jnp.roll(s, 4, 1))
+    assert np.abs(moved - jnp.roll(later, 4, 1)).max() > 0.1
+
+
 def test_force_and_drag_are_leaves():
     traces = []
 

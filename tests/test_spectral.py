@@ -82,6 +82,59 @@ def test_outputs_have_the_covariance_of_the_linear_error(spectral, covariance, r
     np.testing.assert_allclose(root @ root.T, error, atol=1e-4)
 
 
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 3.0])
+def test_the_loss_counts_modes_by_the_root_of_their_error(spectral, covariance, ratio):
+    """What it squares has the root of the linear error's covariance, of unit variance as before."""
+    t = SCHEDULE.time(ratio)
+
+    def seen(e):
+        return spectral.weighted(spectral.outputs(e, t, SCHEDULE), t, SCHEDULE)
+
+    root = np.asarray(jax.vmap(seen)(jnp.eye(SIZE).reshape(-1, *SHAPE))).reshape(-1, SIZE)
+    error = ratio**2 * covariance @ np.linalg.inv(covariance + ratio**2 * np.eye(SIZE))
+    values, vectors = np.linalg.eigh(error)
+    weights = np.sqrt(np.maximum(values, 0))
+    expected = (vectors * weights) @ vectors.T * SIZE / weights.sum()
+    np.testing.assert_allclose(root @ root.T, expected, atol=2e-3)
+
+
+def test_gains_multiply_what_the_network_adds_by_wavenumber(network, spectral, key):
+    """Between measured levels they are interpolated; wavevectors count with the nearest integer."""
+    gains = jnp.linspace(0.5, 1.5, 25)[:, None] * jnp.array([0.3, 1.0, 2.0])
+    changed = dataclasses.replace(spectral, gains=gains)
+    x, t = jax.random.normal(key, SHAPE), SCHEDULE.time(1.0)  # the level in the middle
+    linear = spectral.estimate(x, t, SCHEDULE)
+    added, before = (
+        np.fft.fft2(
+            at(dataclasses.replace(network, parameterisation=p), x, t) - linear, axes=(1, 2)
+        )
+        for p in (changed, spectral)
+    )
+    wavenumber = np.hypot(np.fft.fftfreq(4, 1 / 4)[:, None], np.fft.fftfreq(6, 1 / 6))
+    factors = np.array([0.3, 1.0, 2.0, 2.0, 2.0])[np.rint(wavenumber).astype(int)]
+    np.testing.assert_allclose(added, factors[:, :, None] * before, atol=1e-4)
+    both = jnp.stack([x, 2 * x])
+    times = jnp.array([t, SCHEDULE.time(0.1)])[:, None, None, None, None]
+    together = changed.denoise(both, both, times, SCHEDULE)
+    for i in range(2):
+        alone = changed.denoise(both[i], both[i], times[i, 0, 0, 0, 0], SCHEDULE)
+        np.testing.assert_allclose(together[i], alone, atol=1e-5)
+
+
+def test_measured_errors_scale_the_covariance_by_wavenumber(spectral, key):
+    ones = jnp.ones((25, 3))
+    known = dataclasses.replace(spectral, errors=ones * jnp.array([0.25, 1.0, 0.5]))
+    w, t = jax.random.normal(key, SHAPE), SCHEDULE.time(0.5)
+    whole = np.fft.rfft2(spectral.covariance_times(w, t, SCHEDULE), axes=(1, 2))
+    scaled = np.fft.rfft2(known.covariance_times(w, t, SCHEDULE), axes=(1, 2))
+    wavenumber = np.hypot(np.fft.fftfreq(4, 1 / 4)[:, None], np.arange(4))
+    factors = np.array([0.25, 1.0, 0.5, 0.5, 0.5])[np.rint(wavenumber).astype(int)]
+    np.testing.assert_allclose(scaled, factors[:, :, None] * whole, atol=1e-4)
+    drawn = [p.draw_error(key, SHAPE, t, SCHEDULE) for p in (spectral, known)]
+    waves = [np.fft.rfft2(e, axes=(1, 2)) for e in drawn]
+    np.testing.assert_allclose(waves[1], np.sqrt(factors)[:, :, None] * waves[0], atol=1e-4)
+
+
 def test_the_target_denoises_exactly(spectral, key):
     x, noise = jax.random.normal(key, (2, 5, *SHAPE))
     for ratio in (0.003, 1.0, 30.0):

@@ -59,6 +59,15 @@ class Timed(Protocol):
 
 
 @runtime_checkable
+class Symmetric(Protocol):
+    """A system with symmetries, of which training makes use."""
+
+    def moved(self, key: PRNGKey, x: Trajectory) -> Trajectory:
+        """A trajectory that is as likely as `x`, in a random place."""
+        ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
 

@@ -7,7 +7,7 @@ from sda_jax.data._feed import Feed
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Axis, Channel, Constant, Layout
 from sda_jax.data._simulation import forecast, simulate
-from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Replay, Source
+from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Moved, Replay, Source
 from sda_jax.data._survey import Survey, survey
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "FromArray",
     "FromSimulator",
     "Layout",
+    "Moved",
     "Replay",
     "Source",
     "Survey",

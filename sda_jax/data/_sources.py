@@ -177,3 +177,28 @@ class FromArray(DeviceSource):
             return jax.lax.dynamic_slice(self.trajectories, origin, (1, length, *shape))[0]
 
         return state, jax.vmap(cut)(rows, starts)
+
+
+@component
+class Moved(DeviceSource):
+    """Segments of another source in a random place each, by the symmetries of a system.
+
+    Attributes:
+        source: A `DeviceSource`.
+        system: With symmetries, a `Symmetric`.
+    """
+
+    source: Any
+    system: Any
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The other source's state."""
+        return self.source.init(key, batch)
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *state"]]:
+        """The other source's segments, each moved."""
+        key_drawn, key_moved = jax.random.split(key)
+        state, x = self.source.draw(key_drawn, state, batch, length)
+        return state, jax.vmap(self.system.moved)(jax.random.split(key_moved, batch), x)

@@ -64,4 +64,5 @@ def denoising_loss(
     schedule = denoiser.schedule
     mu, sigma, t_like = (append_axes(a, x) for a in (schedule.mu(t), schedule.sigma(t), t))
     target = denoiser.parameterisation.target(x, noise, t_like, schedule)
-    return jnp.mean((denoiser.output(mu * x + sigma * noise, t) - target) ** 2)
+    missing = denoiser.output(mu * x + sigma * noise, t) - target
+    return jnp.mean(denoiser.parameterisation.weighted(missing, t_like, schedule) ** 2)

@@ -56,6 +56,10 @@ class Parameterisation(DenoisingErrors, ABC):
         """What `denoise` takes and `target` is compared with, from the network's output."""
         return output
 
+    def weighted(self, missing: Array, t: Time, schedule: Schedule) -> Array:
+        """What the loss takes the mean square of, from the difference between output and target."""
+        return missing
+
 
 @component
 class NoisePrediction(Parameterisation):

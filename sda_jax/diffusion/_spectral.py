@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex, Float, Int
 
 from sda_jax.core._arrays import PRNGKey, Scalar, Time
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Schedule
+from sda_jax.diffusion._denoising_errors import by_level
 from sda_jax.diffusion._schedules import noise_level, noise_ratio
 
 Fields = Float[Array, "*batch window x y channel"]
@@ -45,10 +46,16 @@ class SpectralPreconditioned:
         variances: Eigenvalues of C for each wavevector of a real Fourier transform, standardised
             units squared; None before `fitted`.
         modes: Its eigenvectors in the columns, real and imaginary parts on the last axis.
+        gains: Factor of F's term by noise level and wavenumber, as found after training
+            (`sharpened`); None for 1.
+        errors: Variance of the network's errors by noise level and wavenumber, in units of the
+            linear estimate's; None for 1.
     """
 
     variances: Float[Array, "kx ky n"] | None = None
     modes: Float[Array, "kx ky n n 2"] | None = None
+    gains: Float[Array, "levels wavenumbers"] | None = None
+    errors: Float[Array, "levels wavenumbers"] | None = None
 
     def fitted(
         self, trajectories: Float[np.ndarray, "m length x y channel"], window: int
@@ -147,6 +154,12 @@ class SpectralPreconditioned:
     def denoise(self, output: Fields, x: Fields, t: Time, schedule: Schedule) -> Fields:
         """`E[x | x_t]` from what `outputs` gives at `x = x_t`."""
         scale = self._std(_error, noise_ratio(schedule, t), output)
+        if self.gains is not None:
+            nx, ny = output.shape[-3:-1]
+            gains = by_level(self.gains, t, schedule)[..., shells(nx, ny)]
+            gains = gains.reshape(*jnp.shape(t)[:-4], 1, nx, ny // 2 + 1, 1)
+            waves = jnp.fft.rfft2(output, axes=(-3, -2)) * gains
+            output = jnp.fft.irfft2(waves, s=(nx, ny), axes=(-3, -2))
         return self.estimate(x, t, schedule) + scale * output
 
     def estimate(self, x: Fields, t: Time, schedule: Schedule) -> Fields:
@@ -162,17 +175,42 @@ class SpectralPreconditioned:
         passed = self._filtered(noise, lambda v, r: v * r / (v + r**2), ratio)
         return (missing - passed) / self._std(_error, ratio, x)
 
+    def weighted(self, missing: Fields, t: Time, schedule: Schedule) -> Fields:
+        """What the loss takes the mean square of: the difference between output and target with
+        each mode's share of its variance made that of the linear error's standard deviation.
+
+        Small scales hold a thousandth of the error at most levels. Counted by their share of it, a
+        network adds unpredictable ones at high noise and withholds predictable ones at low noise;
+        counted alike, those that nothing can be said of drown the rest. Of the linear estimate the
+        mean square is 1 either way.
+        """
+        ratio = noise_ratio(schedule, t)
+        white = self._filtered(missing, lambda v, r: _error(v, r) ** -0.25, ratio)
+        scale = self._std(_error, ratio, missing)
+        return white * scale / self._std(lambda v, r: jnp.sqrt(_error(v, r)), ratio, missing)
+
     def covariance_times(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
-        """The covariance of x given x_t times `w`, were the data Gaussian of covariance C."""
-        return self._filtered(w, _error, noise_ratio(schedule, t))
+        """The covariance of x given x_t times `w`: that of Gaussian data of covariance C, at each
+        wavenumber as many times as large as the network's errors were measured to be."""
+        share = self._share(w.shape, t, schedule)
+        return self._filtered(w, lambda v, r: share * _error(v, r), noise_ratio(schedule, t))
 
     def draw_error(
         self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule
     ) -> Fields:
         """A draw from the normal distribution of mean zero and the covariance that
         `covariance_times` applies."""
-        white = jax.random.normal(key, shape)
-        return self._filtered(white, lambda v, r: jnp.sqrt(_error(v, r)), noise_ratio(schedule, t))
+        white, share = jax.random.normal(key, shape), self._share(shape, t, schedule)
+        ratio = noise_ratio(schedule, t)
+        return self._filtered(white, lambda v, r: jnp.sqrt(share * _error(v, r)), ratio)
+
+    def _share(self, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
+        """Of the linear estimate's error variance that the network leaves, for each wavevector, to
+        multiply `(kx, ky, 1, n)`; t is a scalar."""
+        if self.errors is None:
+            return jnp.ones(())
+        share = jnp.exp(by_level(jnp.log(self.errors), t, schedule))
+        return share[shells(*shape[-3:-1])][:, :, None, None]
 
     def _std(self, variance: Gain, ratio: Array, x: Fields) -> Array:
         """Root mean square over all elements of a field whose modes have these variances."""
@@ -233,6 +271,13 @@ class LinearDenoiser:
 
     def __call__(self, x: Fields, t: Time) -> Fields:
         return self.distribution.estimate(x, jnp.asarray(t, jnp.float32), self.schedule)
+
+
+def shells(nx: int, ny: int) -> Int[np.ndarray, "kx ky"]:
+    """Wavenumber of each wavevector of a real Fourier transform, to the nearest integer; those
+    beyond half the points along the shorter axis count with the last."""
+    kx, ky = nx * np.fft.fftfreq(nx), np.arange(ny // 2 + 1)
+    return np.rint(np.hypot(kx[:, None], ky)).astype(int).clip(max=min(nx, ny) // 2)
 
 
 def _error(variance: Array, ratio: Array) -> Array:

@@ -14,6 +14,14 @@ from sda_jax.evaluation._distances import (
     spectrum_distance,
     wasserstein1,
 )
+from sda_jax.evaluation._fidelity import (
+    Calibration,
+    Fidelity,
+    calibration,
+    describe_fidelity,
+    fidelity,
+    kept_spectrum,
+)
 from sda_jax.evaluation._metrics import (
     Comparison,
     compare,
@@ -30,17 +38,23 @@ from sda_jax.evaluation._metrics import (
 from sda_jax.observations._observation import log_likelihood
 
 __all__ = [
+    "Calibration",
     "ChiSquare",
     "Comparison",
+    "Fidelity",
+    "calibration",
     "channel_scores",
     "compare",
     "coverage",
     "crps",
+    "describe_fidelity",
     "energy_distance",
     "energy_test",
+    "fidelity",
     "held_out_ranks",
     "held_out_scores",
     "innovation_chi_square",
+    "kept_spectrum",
     "log_likelihood",
     "log_prior",
     "mmd",

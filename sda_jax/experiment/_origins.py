@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._keys import stream
 from sda_jax.core._numbers import real_array
+from sda_jax.core._protocols import Symmetric
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import Archive, open_archive
 from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
 from sda_jax.data._feed import Feed
 from sda_jax.data._files import Files
 from sda_jax.data._simulation import simulate
-from sda_jax.data._sources import FromArray, FromSimulator, Replay, Source
+from sda_jax.data._sources import FromArray, FromSimulator, Moved, Replay, Source
 from sda_jax.data._summary import summary
 from sda_jax.data._survey import Survey, runs, stretches, surveyed
 from sda_jax.diffusion._parameterisations import Parameterisation
@@ -125,6 +126,8 @@ class SystemData:
         else:
             source, validation = self._simulated(key)
             measured = self._measured
+        if isinstance(config.system, Symmetric):
+            source = Moved(source, config.system)
         return TrainingData(
             source,
             validation,

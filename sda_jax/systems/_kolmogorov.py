@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sda_jax.core._arrays import PRNGKey, State
+from sda_jax.core._arrays import PRNGKey, State, Trajectory
 from sda_jax.core._component import component, static
 from sda_jax.core._errors import ConfigError, require_at_least, require_positive
 from sda_jax.core._units import Standardisation
@@ -135,6 +135,16 @@ class KolmogorovFlow:
     def state(self, s: Velocity) -> State:
         """Velocity averaged over blocks. It is not divergence-free on the coarse grid."""
         return coarsen(s, self.coarsening)
+
+    def moved(self, key: PRNGKey, x: Trajectory) -> Trajectory:
+        """A trajectory of observed states that is as likely as `x`: shifted by a random number of
+        points along x, and of the force's wavelengths along y."""
+        points = self.state_shape[0]
+        wavelength = points // math.gcd(points, self.wavenumber)  # or several, in whole points
+        key_x, key_y = jax.random.split(key)
+        along_x = jax.random.randint(key_x, (), 0, points)
+        along_y = wavelength * jax.random.randint(key_y, (), 0, points // wavelength)
+        return jnp.roll(x, (along_x, along_y), axis=(-3, -2))
 
     def lift(self, x: State) -> Velocity:
         """A divergence-free velocity whose block averages are near `x`: interpolated, then

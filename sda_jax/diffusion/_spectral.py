@@ -156,7 +156,7 @@ class SpectralPreconditioned:
         scale = self._std(_error, noise_ratio(schedule, t), output)
         if self.gains is not None:
             nx, ny = output.shape[-3:-1]
-            gains = by_level(self.gains, t, schedule)[..., shells(nx, ny)]
+            gains = _by_wavevector(by_level(self.gains, t, schedule), nx, ny)
             gains = gains.reshape(*jnp.shape(t)[:-4], 1, nx, ny // 2 + 1, 1)
             waves = jnp.fft.rfft2(output, axes=(-3, -2)) * gains
             output = jnp.fft.irfft2(waves, s=(nx, ny), axes=(-3, -2))
@@ -210,7 +210,7 @@ class SpectralPreconditioned:
         if self.errors is None:
             return jnp.ones(())
         share = jnp.exp(by_level(jnp.log(self.errors), t, schedule))
-        return share[shells(*shape[-3:-1])][:, :, None, None]
+        return _by_wavevector(share, *shape[-3:-1])[:, :, None, None]
 
     def _std(self, variance: Gain, ratio: Array, x: Fields) -> Array:
         """Root mean square over all elements of a field whose modes have these variances."""
@@ -278,6 +278,21 @@ def shells(nx: int, ny: int) -> Int[np.ndarray, "kx ky"]:
     beyond half the points along the shorter axis count with the last."""
     kx, ky = nx * np.fft.fftfreq(nx), np.arange(ny // 2 + 1)
     return np.rint(np.hypot(kx[:, None], ky)).astype(int).clip(max=min(nx, ny) // 2)
+
+
+def _by_wavevector(
+    known: Float[Array, "*batch wavenumbers"], nx: int, ny: int
+) -> Float[Array, "*batch kx ky"]:
+    """What is known by wavenumber at each wavevector."""
+    index = shells(nx, ny)
+    if known.shape[-1] != index.max() + 1:
+        raise ConfigError(
+            "parameterisation",
+            f"gains or errors of {known.shape[-1]} wavenumbers",
+            f"{index.max() + 1}, for {nx} x {ny} points",
+            "Measure them on fields of this grid.",
+        )
+    return known[..., index]
 
 
 def _error(variance: Array, ratio: Array) -> Array:

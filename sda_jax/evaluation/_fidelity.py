@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._protocols import Denoiser
-from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned, shells
 from sda_jax.samplers import DPMSolverPP2M
@@ -54,32 +54,44 @@ def shell_products(
     return jnp.einsum("...xy,xyk->...k", products, jnp.asarray(member, jnp.float32))
 
 
+def parted(denoiser: Denoiser, x: Array) -> tuple[Denoiser, Array]:
+    """The denoiser conditioned on the context that windows have as last channels, if it takes one,
+    and the windows without it."""
+    if not isinstance(denoiser, NetworkDenoiser) or not denoiser.channels:
+        return denoiser, x
+    states, known = with_context(x, denoiser.channels)
+    return denoiser.conditioned(known), states
+
+
 def lowered(
     key: PRNGKey, denoiser: Denoiser, x: Windows, ratio: float, last: float = 0.0
 ) -> Windows:
     """Windows noised to sigma/mu = `ratio` and taken down to `last` by the probability-flow ODE;
     the posterior mean there."""
     schedule = denoiser.schedule
-    last = max(last, float(noise_ratio(schedule, 0.0)))
+    lowest, highest = (float(noise_ratio(schedule, end)) for end in (0.0, 1.0))
+    last = max(last, lowest)
     steps = max(1, round(STEPS_A_DECADE * np.log10(ratio / last)))
+    most = max(steps, round(STEPS_A_DECADE * np.log10(highest / lowest)))
     times = schedule.time(jnp.geomspace(ratio, last, steps + 1))
-    return _lowered(key, denoiser, x, times)
+    # of one length, so that one program serves all levels
+    return _lowered(key, denoiser, x, jnp.pad(times, (0, most - steps), mode="edge"), steps)
 
 
 @jax.jit
-def _lowered(key: PRNGKey, denoiser: Denoiser, x: Windows, times: Array) -> Windows:
+def _lowered(key: PRNGKey, denoiser: Denoiser, x: Windows, times: Array, steps: Array) -> Windows:
     schedule, predictor = denoiser.schedule, DPMSolverPP2M()
 
     def one(given: tuple[PRNGKey, Array]) -> Array:
-        key, x = given
+        key, told, x = given[0], *parted(denoiser, given[1])
         noise = jax.random.normal(key, x.shape)
         start = schedule.mu(times[0]) * x + schedule.sigma(times[0]) * noise
 
-        def step(state: tuple[Array, Any], ends: tuple[Array, Array]) -> tuple[Any, None]:
-            return predictor.step(key, denoiser, state[0], *ends, state[1]), None
+        def step(i: Array, state: tuple[Array, Any]) -> tuple[Array, Any]:
+            return predictor.step(key, told, state[0], times[i], times[i + 1], state[1])
 
-        (end, _), _ = jax.lax.scan(step, (start, predictor.init(start)), (times[:-1], times[1:]))
-        return denoiser(end, times[-1])
+        end, _ = jax.lax.fori_loop(0, steps, step, (start, predictor.init(start)))
+        return told(end, times[-1])
 
     return jax.lax.map(one, (jax.random.split(key, len(x)), x), batch_size=min(AT_ONCE, len(x)))
 
@@ -89,7 +101,8 @@ def kept_spectrum(
 ) -> Float[np.ndarray, "levels wavenumbers"]:
     """Spectrum of windows that are noised to each level and taken down again by the
     probability-flow ODE, over their own: 1 where draws from that level on lose nothing."""
-    own = np.asarray(jnp.mean(shell_products(x, x), axis=(0, 1)))
+    _, states = parted(denoiser, x)
+    own = np.asarray(jnp.mean(shell_products(states, states), axis=(0, 1)))
     found = []
     for i, ratio in enumerate(ratios):
         y = lowered(jax.random.fold_in(key, i), denoiser, x, ratio, last)
@@ -107,10 +120,10 @@ def calibration(
         key, t = level
 
         def one(given: tuple[PRNGKey, Array]) -> tuple[Array, ...]:
-            key, x = given
+            key, told, x = given[0], *parted(denoiser, given[1])
             data = x + noise_ratio(schedule, t) * jax.random.normal(key, x.shape)
             x_t = schedule.mu(t) * data
-            found, estimate = denoiser(x_t, t), linear(x_t, t)
+            found, estimate = told(x_t, t), linear(x_t, t)
             pairs = (
                 (x, found), (found, found), (x - found, data), (data, data),
                 (x - found, x - found), (x - estimate, x - estimate),
@@ -144,20 +157,24 @@ class Fidelity(NamedTuple):
 
 def fidelity(key: PRNGKey, denoiser: NetworkDenoiser, x: Windows) -> Fidelity:
     """How faithful a denoiser of windows of periodic fields is to held-out windows, in standardised
-    units."""
-    known = denoiser.parameterisation
+    units, with the context as last channels."""
+    known, (_, states) = denoiser.parameterisation, parted(denoiser, x)
     if not isinstance(known, SpectralPreconditioned):
-        known = SpectralPreconditioned().fitted(np.asarray(x), x.shape[1])
+        known = SpectralPreconditioned().fitted(np.asarray(states), x.shape[1])
     key_kept, key_levels = jax.random.split(key)
     kept = kept_spectrum(key_kept, denoiser, x, DRAWN_FROM)
-    own = np.asarray(jnp.mean(shell_products(x, x), axis=(0, 1)))
+    own = np.asarray(jnp.mean(shell_products(states, states), axis=(0, 1)))
     linear = LinearDenoiser(known, denoiser.schedule)
     levels = calibration(key_levels, denoiser, linear, x, CALIBRATED_AT)
     return Fidelity(kept, kept @ own / own.sum(), levels)
 
 
-def describe_fidelity(found: Fidelity, shown: Sequence[int]) -> str:
-    """Tables in Markdown, with a column for each wavenumber of `shown`."""
+def describe_fidelity(found: Fidelity, shown: Sequence[int] | None = None) -> str:
+    """Tables in Markdown, with a column for each wavenumber of `shown`; None for some, from the
+    largest scale to the smallest."""
+    last = found.kept.shape[1] - 1
+    if shown is None:
+        shown = sorted({1, *np.linspace(last / 8, last, 8).round().astype(int).tolist()})
 
     def table(ratios: Sequence[float], values: np.ndarray, *more: np.ndarray) -> list[str]:
         rows = [[*(a[i] for a in more), *values[i, shown]] for i in range(len(ratios))]

@@ -21,9 +21,12 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import with_measured_errors
 from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._series import SeriesPreconditioned
+from sda_jax.diffusion._spectral import SpectralPreconditioned
+from sda_jax.evaluation._fidelity import describe_fidelity, fidelity
 from sda_jax.experiment._config import Experiment
 from sda_jax.experiment._data import TrainingData
 from sda_jax.experiment._origins import Origin, Report, origin_of, silent
+from sda_jax.experiment._sharpening import sharpened
 from sda_jax.prior._loop import CHECKED, train
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
@@ -31,6 +34,10 @@ from sda_jax.runtime._claims import claim
 from sda_jax.runtime._processes import on_process_zero
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import numerics
+
+# windows of fields held out
+MEASURED_ON = 64
+DESCRIBED_ON = 16
 
 
 def train_prior(
@@ -93,6 +100,10 @@ def train_prior(
         trained = gated(key, trained, held_out, found.independent).of_length(None)
         report(describe_gate(trained))
         trained = _with_law(trained, found.whole)
+    elif isinstance(trained.parameterisation, SpectralPreconditioned):
+        windows = held_out.reshape(-1, *held_out.shape[2:])[:MEASURED_ON]
+        trained = sharpened(key, trained, windows)
+        report(describe_fidelity(fidelity(key, trained, windows[:DESCRIBED_ON])))
     elif isinstance(trained.parameterisation, Parameterisation):
         trained = with_measured_errors(key, trained, held_out, found.valid)
     prior = dataclasses.replace(prior, denoiser=trained)

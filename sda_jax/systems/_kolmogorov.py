@@ -144,7 +144,7 @@ class KolmogorovFlow:
         key_x, key_y = jax.random.split(key)
         along_x = jax.random.randint(key_x, (), 0, points)
         along_y = wavelength * jax.random.randint(key_y, (), 0, points // wavelength)
-        return jnp.roll(x, (along_x, along_y), axis=(-3, -2))
+        return jnp.roll(x, jnp.stack([along_x, along_y]), axis=(-3, -2))
 
     def lift(self, x: State) -> Velocity:
         """A divergence-free velocity whose block averages are near `x`: interpolated, then

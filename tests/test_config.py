@@ -242,8 +242,12 @@ def test_flow_experiments_end_to_end(tmp_path, capsys):
     again = ["--start", str(tmp_path / "prior")]
     again[:0] = ["--output", str(tmp_path / "on"), "--training.learning-rate", "1e-9"]
     assert train.main(arguments("laptop", *again)) == 0
+    assert "Slope of x on D(x_t)" in capsys.readouterr().out
     first, second = (sda.load_prior(p / "prior").denoiser for p in (tmp_path, tmp_path / "on"))
-    for a, b in zip(*map(jax.tree.leaves, (first, second)), strict=True):
+    np.testing.assert_array_equal(
+        first.parameterisation.variances, second.parameterisation.variances
+    )
+    for a, b in zip(*map(jax.tree.leaves, (first.variables, second.variables)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     other = ["--output", str(tmp_path / "other"), "--network.channels", "8", "16"]
     assert train.main(arguments("laptop", *again[-2:], *other)) == 2

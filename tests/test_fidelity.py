@@ -8,7 +8,14 @@ import pytest
 
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
-from sda_jax.evaluation._fidelity import calibration, kept_spectrum, shell_products
+from sda_jax.evaluation._fidelity import (
+    Calibration,
+    Fidelity,
+    calibration,
+    describe_fidelity,
+    kept_spectrum,
+    shell_products,
+)
 from sda_jax.systems._fields import energy_spectrum
 
 SCHEDULE, N = Cosine(), 1024
@@ -59,3 +66,19 @@ def test_a_denoiser_of_too_little_variance_is_found_out(law, fields):
     assert (found.slope > 1.02).all()
     assert (found.left > 0.02).all()
     assert (found.error > 1.02).all()
+
+
+def test_tables_have_a_row_for_each_level_and_a_column_for_each_wavenumber():
+    levels = np.arange(6.0)[:, None] + np.arange(17) / 100
+    found = Fidelity(levels, np.full(6, 0.5), Calibration(levels, -levels, 2 * levels))
+    lines = describe_fidelity(found, [1, 16]).splitlines()
+    assert lines[2:6] == [
+        "| from | energy | k = 1 | k = 16 |",
+        "|---|---|---|---|",
+        "| 0.1 | 0.50 | 0.01 | 0.16 |",
+        "| 0.3 | 0.50 | 1.01 | 1.16 |",
+    ]
+    assert lines[-1] == "| 10 | 10.02 | 10.32 |"
+    # from the largest scale to the smallest
+    assert "k = 1 | k = 2 | k = 4 |" in describe_fidelity(found)
+    assert "k = 16 |" in describe_fidelity(found)

@@ -24,6 +24,7 @@ from sda_jax.experiment._files import ObservationFiles, assimilate_files
 from sda_jax.experiment._flow import check_forward, flow_scores
 from sda_jax.experiment._report import comparison_page, posterior_page
 from sda_jax.experiment._scores import PosteriorScores, score_case_posterior, score_posterior
+from sda_jax.experiment._sharpening import sharpened
 from sda_jax.experiment._train import train_prior
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "score_case",
     "score_case_posterior",
     "score_posterior",
+    "sharpened",
     "simulate_dataset",
     "summary",
     "summary_rows",

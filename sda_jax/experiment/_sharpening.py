@@ -19,11 +19,13 @@ from sda_jax.evaluation._fidelity import AT_ONCE, lowered, parted, shell_product
 
 DRAWN_FROM = (0.3, 1.0, 3.0, 10.0, 1000.0)  # sigma/mu
 DRAWN_TO = 0.01
+CENTRES = (0.03, 0.12, 0.55, 1.7, 5.5, 30.0)  # sigma/mu: below the first no factor, then the bands'
 TRIED = 1.3  # a factor, beside 1
-RAMP = 0.05  # sigma/mu at which the factor is half of what it is above
-FACTORS = (0.8, 2.0)  # their range
+RAMP = 0.05  # sigma/mu at which it is half of what it is above
+USUAL = 0.3  # size of a factor's logarithm
+FACTORS = (1.0, 2.0)  # their range
 SLOPES = (0.0, 1.5)
-CHANCE = 0.02  # no logarithm of a spectrum is known better
+CHANCE = 0.02  # what was not drawn at all is known to
 SMALLEST = 0.02  # share of the linear estimate's error
 
 
@@ -94,8 +96,10 @@ def sharpened(
     draws need that are to keep the spectrum of the data: a network that knows less than it could
     errs towards what knows less still (Karras et al., 2024, "Guiding a diffusion model with a bad
     version of itself"), and draws by the probability-flow ODE lose energy level by level.
-    It is `exp(a + b log k)` of the wavenumber k, with a and b from windows that were noised to
-    several levels and taken down again, once without it and once with a factor that is too large.
+    It is found for bands of noise levels and each wavenumber from windows that were noised to
+    several levels and taken down again, once without it and once with one of 1.3: what a band
+    loses, over what the factor gives back there, less what chance makes of a ratio where it gives
+    back little.
 
     Args:
         key: Random key of the noise.
@@ -109,9 +113,7 @@ def sharpened(
     gates, ratios = found.gates(), np.asarray(error_ratios(denoiser.schedule))
 
     def of(log_factor: np.ndarray | float) -> NetworkDenoiser:
-        ramp = 1 / (1 + (RAMP / ratios[:, None]) ** 2)
-        factor = np.exp(np.clip(ramp * log_factor, *np.log(FACTORS)))
-        gains = gates * factor
+        gains = gates * np.exp(np.clip(log_factor, *np.log(FACTORS)))
         known = dataclasses.replace(
             law,
             gains=jnp.asarray(gains, jnp.float32),
@@ -119,30 +121,32 @@ def sharpened(
         )
         return dataclasses.replace(denoiser, parameterisation=known)
 
-    lost, weight = _log_kept(key_drawn, of(0.0), x)
-    gained = (_log_kept(key_drawn, of(np.log(TRIED)), x)[0] - lost) / np.log(TRIED)
-    wavenumbers = np.arange(lost.shape[1] + 1)
-    scale = np.stack([np.ones(len(wavenumbers)), np.log(np.maximum(wavenumbers, 1))])
-    # least squares of what is lost less what a + b log k gives back
-    root = np.sqrt(weight)
-    design = (root * gained)[..., None] * scale[:, 1:].T
-    a_b = np.linalg.lstsq(design.reshape(-1, 2), -(root * lost).ravel(), rcond=None)[0]
-    return of(a_b @ scale)
+    ramp = 1 / (1 + (RAMP / ratios[:, None]) ** 2)
+    lost, variance = _log_kept(key_drawn, of(0.0), x)
+    response = (_log_kept(key_drawn, of(ramp * np.log(TRIED)), x)[0] - lost) / np.log(TRIED)
+    factors = -lost * response / (response**2 + variance / USUAL**2)
+    # none below the lowest band, and none of the mean
+    factors = np.pad(np.maximum(factors, 0.0), ((1, 0), (1, 0)))
+    at = np.log(ratios)
+    centres = np.log(CENTRES)
+    return of(np.stack([np.interp(at, centres, column) for column in factors.T], axis=1))
 
 
 def _log_kept(
     key: PRNGKey, denoiser: NetworkDenoiser, x: Array
-) -> tuple[Float[np.ndarray, "levels wavenumbers"], Float[np.ndarray, "levels wavenumbers"]]:
-    """Logarithm of the spectrum of windows taken down from each level over their own, from
-    wavenumber 1 on, and one over its variance by chance."""
+) -> tuple[Float[np.ndarray, "bands wavenumbers"], Float[np.ndarray, "bands wavenumbers"]]:
+    """What draws lose of the logarithm of the spectrum from the top of each band to its bottom, by
+    wavenumber from 1 on and smoothed over neighbouring ones, and its variance by chance."""
     _, states = parted(denoiser, x)
     own = np.asarray(jnp.mean(shell_products(states, states), axis=1))[:, 1:]
-    logs, weights = [], []
+    logs, scatter = [np.zeros(own.shape[1])], [np.full(own.shape[1], CHANCE**2)]
     for i, ratio in enumerate(DRAWN_FROM):
         y = lowered(jax.random.fold_in(key, i), denoiser, x, ratio, DRAWN_TO)
         found = np.asarray(jnp.mean(shell_products(y, y), axis=1))[:, 1:]
         kept = found.mean(axis=0) / own.mean(axis=0)
-        scatter = ((found - kept * own) ** 2).mean(axis=0) / found.mean(axis=0) ** 2 / len(x)
         logs.append(np.log(kept))
-        weights.append(1 / (scatter + CHANCE**2))
-    return np.array(logs), np.array(weights)
+        scatter.append(((found - kept * own) ** 2).mean(axis=0) / found.mean(axis=0) ** 2 / len(x))
+    bands = np.diff(np.array(logs), axis=0)
+    padded = np.pad(bands, ((0, 0), (1, 1)), mode="edge")
+    smooth = (padded[:, :-2] + 2 * bands + padded[:, 2:]) / 4
+    return smooth, np.array(scatter[1:]) + np.array(scatter[:-1])

@@ -174,7 +174,7 @@ def describe_fidelity(found: Fidelity, shown: Sequence[int] | None = None) -> st
     largest scale to the smallest."""
     last = found.kept.shape[1] - 1
     if shown is None:
-        shown = sorted({1, *np.linspace(last / 8, last, 8).round().astype(int).tolist()})
+        shown = np.unique(np.linspace(1, last, 8).round().astype(int)).tolist()
 
     def table(ratios: Sequence[float], values: np.ndarray, *more: np.ndarray) -> list[str]:
         rows = [[*(a[i] for a in more), *values[i, shown]] for i in range(len(ratios))]

@@ -4,7 +4,7 @@
 
 16,384 steps of 16 windows from 512 simulated trajectories. On 2 CPU cores the simulations take 15
 minutes, the training an hour. `--start PRIOR --training.seed 1` goes on from a result. The
-shipped network was trained with a loss that counted each mode by its share of the error, and without
+shipped network was trained with a loss that counted each mode by its share of the error, without
 the flow's symmetries; its gains were fitted since.
 """
 

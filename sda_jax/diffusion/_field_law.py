@@ -36,11 +36,13 @@ class Functions(NamedTuple):
         basis: `(points, k)`, orthonormal in the columns, of falling variance.
         variances: Of their amplitudes, `(k,)`, as they are of states that they were not taken from.
         rest: The variance that is left at each point, in the mean over points.
+        persistence: Correlation of what is left from one state to the next, not below 0.
     """
 
     basis: Float[np.ndarray, "points k"]
     variances: Float[np.ndarray, " k"]
     rest: float
+    persistence: float
 
 
 def orthogonal_functions(
@@ -60,12 +62,15 @@ def orthogonal_functions(
     """
     x = np.asarray(x, np.float64)
     most = min(MOST, x.shape[1] - 1)
-    found, left = [], []
+    found, left, next_to = [], [], []
     for held in np.array_split(np.arange(len(x)), PARTS):
         others = np.delete(np.arange(len(x)), held)
         slopes = regressed(x[others], rows[others])
         anomalies = x[held] - rows[held] @ slopes
-        amplitudes = anomalies @ leading(x[others] - rows[others] @ slopes, most)
+        basis = leading(x[others] - rows[others] @ slopes, most)
+        amplitudes = anomalies @ basis
+        beyond = anomalies - amplitudes @ basis.T
+        next_to.append(((beyond[1:] * beyond[:-1]).sum(), (beyond[1:] ** 2).sum()))
         variances = np.zeros(most)
         variances[: amplitudes.shape[1]] = (amplitudes**2).mean(axis=0)
         found.append(variances)
@@ -81,7 +86,9 @@ def orthogonal_functions(
     rest = max(total - variances[:count].sum(), 0.0) / max(real - count, 1)
     smallest = FLOOR * total / real
     falling = np.sort(np.maximum(variances[:count], smallest))[::-1]
-    return Functions(basis, falling, max(rest, smallest))
+    product, square = np.sum(next_to, axis=0)
+    persistence = float(np.clip(product / max(square, 1e-30), 0.0, 0.99))
+    return Functions(basis, falling, max(rest, smallest), persistence)
 
 
 def leading(x: Float[np.ndarray, "states points"], most: int) -> Float[np.ndarray, "points k"]:
@@ -100,9 +107,8 @@ def amplitude_lags(
 ) -> Float[np.ndarray, "lags k k"]:
     """Autocovariance `E a_i a_{i+l}^T` of amplitudes with these variances.
 
-    The measured correlations; those between different functions less what chance makes of them
-    (positive-part estimate of James and Stein, 1961), for functions do not vary together at one
-    time, and those measured of few states would seem to at others.
+    The measured correlations less what chance makes of them (positive-part estimate of James and
+    Stein, 1961); at one time functions do not vary together.
     """
     m, length, k = amplitudes.shape
     std = np.sqrt(np.maximum((amplitudes**2).mean(axis=(0, 1)), 1e-30))
@@ -113,17 +119,8 @@ def amplitude_lags(
         r = np.einsum("mia,mib->ab", z[:, : length - lag], z[:, lag:]) / pairs
         chance = 1 / pairs
         shrunk = r * np.maximum(1 - chance / np.maximum(r**2, 1e-30), 0.0)
-        found.append(np.where(own, r, 0.0 if lag == 0 else shrunk))
+        found.append(np.where(own, 1.0, 0.0) if lag == 0 else shrunk)
     return np.stack(found) * np.sqrt(np.outer(variances, variances))
-
-
-def rest_lags(
-    rest: Float[np.ndarray, "m length points"], variance: float, count: int
-) -> Float[np.ndarray, " lags"]:
-    """Autocovariance of what is left at a point, of this variance, the same at all."""
-    length = rest.shape[1]
-    each = [np.mean(rest[:, : length - lag] * rest[:, lag:]) for lag in range(count)]
-    return variance * np.asarray(each) / max(each[0], 1e-30)
 
 
 @component

@@ -15,7 +15,6 @@ from sda_jax.diffusion._field_law import (
     FieldLaw,
     amplitude_lags,
     orthogonal_functions,
-    rest_lags,
 )
 from sda_jax.diffusion._linear_base import LinearPreconditioned, predictors
 from sda_jax.diffusion._series_law import odd_states, regressed
@@ -35,7 +34,7 @@ class FieldPreconditioned(LinearPreconditioned):
     Attributes:
         functions: `(*S, k)`, orthonormal; None before `fitted`.
         lags: Autocovariance of their amplitudes.
-        left: Autocovariance of the remainder at a point.
+        left: Autocovariance of the remainder at a point, falling from state to state by one factor.
         slopes: Of the mean at each point, on 1, the context's last channels, which are the same
             everywhere, and their products, `(predictors, *S)`.
     """
@@ -69,12 +68,12 @@ class FieldPreconditioned(LinearPreconditioned):
         k = found.basis.shape[1]
         count = odd_states(max((length + 1) // 2, min(length, LEAST)), k)
         amplitudes = flat @ found.basis
-        rest = (flat - amplitudes @ found.basis.T).reshape(m, length, -1)
         lags = amplitude_lags(amplitudes.reshape(m, length, k), found.variances, count)
         values = {
             "functions": found.basis.reshape(*state, k),
             "lags": lags,
-            "left": rest_lags(rest, found.rest, count),
+            # those of the fitted states' own remainder would be too small and alternate
+            "left": found.rest * found.persistence ** np.arange(count),
             "slopes": slopes.reshape(-1, *state),
         }
         return dataclasses.replace(

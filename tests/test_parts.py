@@ -11,10 +11,10 @@ import pytest
 from sda_jax.core._errors import StorageError
 from sda_jax.runtime._claims import abandon, claim, clear, leave_bare, release
 from sda_jax.runtime._files import atomic, write_text
-from sda_jax.runtime._parts import Parts, blocks
+from sda_jax.runtime._parts import Parts
 
 ROWS = np.arange(10 * 4 * 2, dtype=np.float32).reshape(10, 4, 2)
-BLOCKS = blocks(10, 4)
+BLOCKS = [(0, 4), (4, 8), (8, 10)]
 
 
 @pytest.fixture
@@ -40,6 +40,16 @@ def test_rows_come_back_from_anywhere(parts):
     np.testing.assert_array_equal(together(parts, 3, 9), ROWS[3:9])
     assert all(parts.has(*block) for block in BLOCKS) and not parts.has(0, 5)
     assert [parts.noted(*block)["first"] for block in BLOCKS] == [0, 4, 8]
+
+
+def test_what_is_left_is_divided_anew(parts):
+    assert parts.blocks(3) == BLOCKS
+    shutil.rmtree(parts.folder / "00000004-00000008")
+    assert parts.blocks(3) == [(0, 4), (4, 7), (7, 8), (8, 10)]
+    shutil.rmtree(parts.folder / "00000000-00000004")
+    assert parts.blocks(20) == [(0, 8), (8, 10)]
+    shutil.rmtree(parts.folder / "00000008-00000010")
+    assert parts.blocks(4) == BLOCKS
 
 
 def flip(path):

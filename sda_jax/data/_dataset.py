@@ -24,7 +24,7 @@ from sda_jax.core._units import Standardisation
 from sda_jax.data._simulation import simulate_members
 from sda_jax.runtime._devices import scattered, sharding
 from sda_jax.runtime._hdf5 import create_array, read_hdf5, write_hdf5
-from sda_jax.runtime._parts import Parts, blocks, is_finished
+from sda_jax.runtime._parts import Parts, is_finished
 from sda_jax.runtime._processes import on_process_zero, together
 from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
@@ -104,7 +104,7 @@ def generate(
     require_disk(path, 4 * math.prod(shape), "Ask for fewer or shorter trajectories.")
     parts = Parts(path, description, shape)
     key = stream(seed, "stored set")
-    chunks = blocks(trajectories, chunk or KEPT)
+    chunks = parts.blocks(chunk or KEPT)
     for first, last in tqdm(chunks, desc="simulate", disable=not progress):
         if not parts.has(first, last):
             members = jnp.arange(first, last)

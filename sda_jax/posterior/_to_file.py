@@ -42,7 +42,7 @@ from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, sav
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
 from sda_jax.runtime._hdf5 import create_array
 from sda_jax.runtime._memory import Memory, needed_bytes, run_if_fits
-from sda_jax.runtime._parts import Parts, blocks, is_finished
+from sda_jax.runtime._parts import Parts, is_finished
 from sda_jax.runtime._processes import on_process_zero, unaddressed, whole
 from sda_jax.runtime._room import require_disk
 from sda_jax.runtime._versions import numerics
@@ -137,14 +137,14 @@ def draw_to_file(
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
     given += (observation, guidance, sampler, memory.window_stride, context)
     chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, run.needed)
-    sizes = {"length": length, "samples": samples, "chunk": chunk}
+    sizes = {"length": length, "samples": samples}
     identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
     fewer = "Ask for fewer members or a shorter trajectory, or choose another disk."
     require_disk(path, BYTES * math.prod(size), fewer)
     parts = Parts(path, identity, (samples, *shape))
-    todo = blocks(samples, chunk)
+    todo = parts.blocks(chunk)
 
     def needed(sampler: Sampler) -> int:
         return run._replace(sampler=sampler).needed(chunk)
@@ -157,7 +157,7 @@ def draw_to_file(
                 bar.update(sampler.steps)
                 continue
             members = first + jnp.arange(chunk)  # the last block is filled up: one compilation
-            under_way = parts.folder / "under_way" / f"{first:08d}"
+            under_way = parts.folder / "under_way" / f"{first:08d}-{chunk}"
             draws = run.block(members, under_way, save_every, remedy, bar)
             x, diverged_at, report = _end(denoiser, sampler, prior.standardisation, draws)
             require_finite(x, diverged_at, last - first)

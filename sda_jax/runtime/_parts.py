@@ -23,6 +23,7 @@ from sda_jax.runtime._hdf5 import read_all, read_hdf5
 from sda_jax.runtime._processes import on_process_zero, together
 
 PART = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.npy")  # first row and column in it, checksum
+BLOCK = re.compile(r"(\d{8,})-(\d{8,})")
 NOTE = re.compile(r"note-([0-9a-f]{8})\.json")
 
 
@@ -109,6 +110,19 @@ class Parts:
         if _sum(text, first) != named[1]:
             raise _damaged(path, "contents other than it was written with")
         return json.loads(text)
+
+    def blocks(self, size: int) -> list[tuple[int, int]]:
+        """Blocks of all rows: those that are finished, and of what is between them blocks of at
+        most `size`, which may be another than where the run began."""
+        named = (BLOCK.fullmatch(path.name) for path in self.folder.iterdir())
+        done = sorted((int(m[1]), int(m[2])) for m in named if m)
+        found, at, rows = [], 0, self.shape[0]
+        for first, last in [*done, (rows, rows)]:
+            if first >= at:
+                found += [(a, min(a + size, first)) for a in range(at, first, size)]
+                found += [(first, last)] * (last > first)
+                at = last
+        return found
 
     def copy(self, blocks: list[tuple[int, int]], first: int, data: Any) -> None:
         """Copies rows from `first` on into the HDF5 data set `data`, as many as it has.
@@ -204,7 +218,3 @@ def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) ->
 
     return bool(on_process_zero(found))
 
-
-def blocks(rows: int, size: int) -> list[tuple[int, int]]:
-    """Rows `0 ... rows` in blocks of `size`, the last as long as is left."""
-    return [(a, min(a + size, rows)) for a in range(0, rows, size)]

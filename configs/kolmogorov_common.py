@@ -73,7 +73,7 @@ def sampling(
 SAMPLING = {
     "assimilation": sampling(4, 1),
     "extrapolation": sampling(8, 8),
-    "saturation": sampling(8, 8, inflation=2.5, above=0.3, steps=3),
+    "saturation": sampling(8, 8, inflation=5.0, above=0.3, steps=3),
     "subsampling": sampling(8, 8, above=0.05),
     "circle": sampling(8, 8, above=0.3),
     "loop": sampling(2, 1, window_chunk=16),

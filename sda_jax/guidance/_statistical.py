@@ -25,9 +25,6 @@ from sda_jax.observations._observation import Observation
 
 LARGEST = 768  # numbers of a trajectory and of y, up to which matrices of that size are worked with
 SHRINKAGE = 0.2  # of the remainder's sampled covariance towards its diagonal
-# states differ in how well the network knows them, and V is a mean over all: of the errors a share
-# is taken for a normal's whose covariance is so many times wider
-RARE, WIDE = 0.1, 4.0
 AGREEMENT = 4  # power of the share of draws that agree
 LEAST = 1e-9  # variance in standardised units, below which float32 has no inverse
 
@@ -55,7 +52,6 @@ class Linearised(NamedTuple):
         jacobian: `(m, n)` in V's basis; zero where nothing was observed.
         residual: `y - mean`, zero there too.
         noise: `(m, m)`: y's, and that of what the line leaves of the operator.
-        own: y's alone.
         log_scale: Logarithm of the factor that the likelihood lacks.
         count: Elements observed.
         log_mean: Logarithm of the mean of `p(y | x_hat + e)` over the draws of e.
@@ -66,7 +62,6 @@ class Linearised(NamedTuple):
     jacobian: Array
     residual: Array
     noise: Array
-    own: Array
     log_scale: Scalar
     count: Scalar
     log_mean: Scalar
@@ -189,7 +184,6 @@ class StatisticalLinearization(GuidanceMethod):
             jacobian,
             jnp.where(seen, y - mean, 0.0),
             noise + remainder,
-            noise,
             log_scale,
             jnp.sum(seen),
             logsumexp(each) - jnp.log(self.draws),
@@ -208,23 +202,13 @@ def log_likelihood(near: Linearised, factor: Array, white: Array) -> Array:
     """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance and `white` the
     residual divided by it.
 
-    Mostly a normal distribution's and that of errors of four times the covariance: a particle whose
-    error is larger than V says is not lost for one level and back at the next, with all the
-    weight. Where the operator is bent and many draws agree, half of it is their mean: better where
-    the prediction has tails and y says little, as far below a threshold. A single draw that comes
-    near a precise y says nothing.
+    Mostly the normal distribution's. Where the operator is bent and many draws agree, half of it is
+    their mean: better where the prediction has tails and y says little, as far below a threshold. A
+    single draw that comes near a precise y says nothing.
     """
     known = near.count * jnp.log(2 * jnp.pi)
-    wide = cholesky(WIDE * (factor @ factor.T) - (WIDE - 1) * near.own)
-
-    def normal_of(factor: Array, white: Array) -> Array:
-        log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
-        return near.log_scale - (white @ white + log_det + known) / 2
-
-    normal = jnp.logaddexp(
-        jnp.log1p(-RARE) + normal_of(factor, white),
-        jnp.log(RARE) + normal_of(wide, solve_lower(wide, near.residual)),
-    )
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+    normal = near.log_scale - (white @ white + log_det + known) / 2
     share = near.bent / 2 * near.agreed**AGREEMENT
     sampled = jnp.log(jnp.maximum(share, jnp.finfo(jnp.float32).tiny)) + near.log_mean
     return jnp.logaddexp(jnp.log1p(-share) + normal, sampled)

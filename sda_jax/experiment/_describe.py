@@ -98,6 +98,15 @@ def _prior(path: str, classes: tuple[type, ...]) -> str:
         if missing := _missing(place / "prior.json", classes):
             return _unknown_prior(path, missing)
         said, weights = read_prior(place)
+    try:
+        return _described(path, said, weights)
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise StorageError(
+            path, f"{error}", "what a prior's description can say", "It was edited: save it again."
+        ) from error
+
+
+def _described(path: str, said: dict[str, Any], weights: dict[str, Any]) -> str:
     count = sum(array.size for name, array in weights.items() if not name.startswith(MEASURED))
     window, network = said["window"], said["network"]
     name = network.get("type") if isinstance(network, dict) else network

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._errors import ConfigError, SDAError, StorageError
 from sda_jax.core._json import decode, parse
 from sda_jax.core._registry import known_names
 from sda_jax.prior._folder import MEASURED, read_prior
@@ -100,6 +100,8 @@ def _prior(path: str, classes: tuple[type, ...]) -> str:
         said, weights = read_prior(place)
     try:
         return _described(path, said, weights)
+    except SDAError:
+        raise
     except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StorageError(
             path, f"{error}", "what a prior's description can say", "It was edited: save it again."

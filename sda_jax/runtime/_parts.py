@@ -217,4 +217,3 @@ def is_finished(path: Path, kind: str, attribute: str, value: str, name: str) ->
         return True
 
     return bool(on_process_zero(found))
-

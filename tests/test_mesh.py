@@ -283,4 +283,4 @@ def test_what_a_mesh_cannot_share(computed):
     out = computed("refused")
     first, second = out.splitlines()
     assert "length: got 65; expected a multiple of 2" in first
-    assert "chunk: got 6; expected a multiple of 4" in second
+    assert "expected a multiple of 4, the mesh's devices along batch" in second

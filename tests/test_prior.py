@@ -63,7 +63,7 @@ def test_half_precision_rounds_the_network_and_nothing_else(tmp_path):
 
 
 @component
-class Mine:
+class Mine(sda.Lorenz63):
     """A user's own system."""
 
     speed: float = 1.0

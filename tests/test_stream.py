@@ -104,6 +104,7 @@ def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior
     drawn(path, prior, observation, sampler)
     before = path.stat().st_mtime_ns
     drawn(path, prior, observation, sampler)
+    drawn(path, prior, observation, sampler, memory=sda.Memory(5))
     assert path.stat().st_mtime_ns == before
     louder = dataclasses.replace(observation, std=0.4)
     elsewhere = dataclasses.replace(observation, operator=sda.Every(2, sda.Channels((1,))))
@@ -114,7 +115,6 @@ def test_what_is_there_is_not_drawn_again_and_another_is_refused(tmp_path, prior
     for changes in (
         {"key": jax.random.key(4)},
         {"guidance": sda.SDA(0.5)},
-        {"memory": sda.Memory(5)},
     ):
         with pytest.raises(StorageError, match="another posterior"):
             drawn(path, prior, observation, sampler, **changes)

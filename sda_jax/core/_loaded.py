@@ -17,4 +17,4 @@ def is_open(value: Any) -> bool:
     """Whether `value` is traced or stands for an array that is to come: nothing is known of its
     numbers."""
     unknown = (*loaded("jax.core", "Tracer"), *loaded("jax", "ShapeDtypeStruct"))
-    return isinstance(value, unknown) or type(value) is object
+    return isinstance(value, unknown)

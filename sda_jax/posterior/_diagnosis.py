@@ -21,7 +21,7 @@ DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
 # populations disagree by 3 nats where nothing is wrong (the demo's)
 ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 5.0, 0.5
-ERROR = 0.25  # of the mean, where shares of modes are in doubt
+ERROR = 0.2  # of the mean, where shares of modes are in doubt
 
 
 class Diagnosis(NamedTuple):

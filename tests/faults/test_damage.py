@@ -129,7 +129,7 @@ def test_what_another_version_wrote_is_refused_with_its_number(whole, monkeypatc
     """Each format has a number of its own."""
     for place, version, read, path in (
         ("sda_jax.runtime._hdf5.HDF5_VERSION", HDF5_VERSION, data_of, whole[1]),
-        ("sda_jax.prior._loading.PRIOR_VERSION", PRIOR_VERSION, load_prior, whole[1] / "prior"),
+        ("sda_jax.prior._folder.PRIOR_VERSION", PRIOR_VERSION, load_prior, whole[1] / "prior"),
     ):
         monkeypatch.setattr(place, version + 1)
         said = f"format version {version}; expected version {version + 1}"

@@ -202,6 +202,7 @@ def test_leading_functions_are_the_same_either_way():
     np.testing.assert_allclose(np.abs(np.linalg.svd(x.T)[2][:4] @ tall), np.eye(4), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law):
     prior, length, count = prior_of(law), 5, 1024
     index = [(0, 0, 1, 0), (2, 3, 2, 1), (2, 1, 0, 0), (4, 2, 2, 0)]

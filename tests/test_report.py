@@ -105,7 +105,7 @@ def test_the_page_says_what_was_done_and_how_it_scores(made):
     assert "http" not in page.replace("arXiv", "") and "<script" not in page
 
 
-@pytest.mark.parametrize("at", ["held_out", "truth"])
+@pytest.mark.parametrize("at", ["held_out", pytest.param("truth", marks=pytest.mark.slow)])
 def test_baselines_stand_beside_the_posterior(made, at):
     folder, prior, *_ = made
     given = {"held_out": ["held.csv"]} if at == "held_out" else {"truth": str(folder / "true.nc")}

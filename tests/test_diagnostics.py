@@ -87,6 +87,7 @@ def test_ranks_of_held_out_values(factor, calibrated):
     assert (statistic < chi2(members).ppf(0.9999)) == calibrated, counts
 
 
+@pytest.mark.slow
 def test_simulation_based_calibration_is_flat_where_all_is_exact():
     """One component of each truth, since components of one trajectory are not independent."""
     prior = exact_prior(CHAIN, LENGTH)

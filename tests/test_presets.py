@@ -58,6 +58,7 @@ def test_other_noise_models_have_a_constant_inflation(flow):
     assert guidance.inflation == 1.0
 
 
+@pytest.mark.slow
 def test_costs_rise_as_documented(flow):
     """Evaluations and gradients of a member."""
     lorenz = sda.load_prior("lorenz63")

@@ -54,6 +54,7 @@ def test_trajectories_in_memory_are_learnt(tmp_path):
         sda.train_prior(data + 1, tmp_path, QUICK)
 
 
+@pytest.mark.slow
 def test_trajectories_and_files_are_given_a_network_where_none_is_named(tmp_path):
     fields = np.random.default_rng(0).normal(size=(4, 12, 8, 8, 1))
     training = dataclasses.replace(SMALL, batch=2)

@@ -249,7 +249,10 @@ def test_windows_are_told_what_the_states_beyond_them_say(key, length, tolerance
     blanks = jax.eval_shape(lambda key: blank.init(key, SHAPE), key)
     silent = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blanks)
     prior = flow_prior(dataclasses.replace(blank, variables=silent))
-    composed, exact = trajectory_denoiser(prior, length, chunk=4), autoregressive(length)
+    composed, exact = (
+        trajectory_denoiser(prior, length, memory=sda.Memory(window_chunk=4)),
+        autoregressive(length),
+    )
     x = jax.random.normal(key, (length, *SHAPE[1:]))
     for ratio in (1.0, 3.0, 30.0):
         t = SCHEDULE.time(ratio)

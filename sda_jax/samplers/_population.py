@@ -12,6 +12,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
+from sda_jax.core._batches import map_batches
 from sda_jax.core._component import component
 from sda_jax.core._errors import (
     ConfigError,
@@ -27,7 +28,7 @@ from sda_jax.diffusion._grids import Piecewise
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
 from sda_jax.guidance._statistical import StatisticalLinearization, is_dense
-from sda_jax.runtime._memory import CPU_MEMBERS
+from sda_jax.runtime._memory import most_at_once
 from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
@@ -197,9 +198,7 @@ class Population:
         return jnp.concatenate([search[:-1], refining.grid(schedule, refining.steps)])
 
     def _map(self, one: Any, x: Any) -> Any:
-        count = len(jax.tree.leaves(x)[0])
-        usual = CPU_MEMBERS if jax.default_backend() == "cpu" else count
-        return jax.lax.map(one, x, batch_size=min(self.at_once or usual, count))
+        return map_batches(one, x, self.at_once or most_at_once() or self._count)
 
     def _searched(
         self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int

@@ -136,11 +136,11 @@ def draw_to_file(
     # of what is given, not of what follows from it, which other devices round differently
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
     given += (observation, guidance, sampler, memory.window_stride, context)
-    chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, run.needed)
     sizes = {"length": length, "samples": samples}
     identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):
         return path
+    chunk, remedy = check_sizes(prior, length, samples, sampler, memory.chunk, run.needed)
     fewer = "Ask for fewer members or a shorter trajectory, or choose another disk."
     require_disk(path, BYTES * math.prod(size), fewer)
     parts = Parts(path, identity, (samples, *shape))

@@ -51,12 +51,22 @@ def gated(
     )
     tiny = jnp.finfo(jnp.float32).tiny
     by_chance = scatter / jnp.maximum(own**2, tiny) / count
-    gate = jnp.clip(slope - by_chance / jnp.maximum(jnp.abs(slope), tiny), 0.0, 1.0)
-    gate = jnp.where(slope > 0, gate, 0.0)
+    gate = jnp.asarray(np.clip(less_chance(slope, by_chance), 0.0, 1.0), jnp.float32)
     left = target - 2 * gate * slope * own + gate**2 * own
     widths = jnp.sqrt(left / jnp.minimum(target, 1.0))
     law = dataclasses.replace(law, gate=gate, widths=widths)
     return dataclasses.replace(denoiser, parameterisation=law)
+
+
+def less_chance(
+    found: Float[Array, "*shape"] | Float[np.ndarray, "*shape"],
+    variance: Float[Array, "*shape"] | Float[np.ndarray, "*shape"] | float,
+) -> Float[np.ndarray, "*shape"]:
+    """Estimates g less what chance makes of them, `g - v/g`, v their variances, and 0 where that is
+    more than there is: the positive-part estimate of James and Stein (1961)."""
+    found = np.asarray(found, np.float64)
+    squared = np.maximum(found**2, np.finfo(np.float32).tiny)
+    return found * np.maximum(1 - np.asarray(variance, np.float64) / squared, 0.0)
 
 
 def describe_gate(denoiser: NetworkDenoiser, independent: int | None = None) -> str:

@@ -62,3 +62,8 @@ def by_level(known: Float[Array, "levels ..."], t: Time, schedule: Schedule) -> 
     below = jnp.minimum(jnp.floor(place).astype(int), last - 1)
     weight = (place - below).reshape(*jnp.shape(t), *(1,) * (known.ndim - 1))
     return (1 - weight) * known[below] + weight * known[below + 1]
+
+
+def linear_error(variance: Array, ratio: Array) -> Array:
+    """Variance of the best linear estimate's error: `r^2 v / (v + r^2)`."""
+    return ratio**2 * variance / (variance + ratio**2)

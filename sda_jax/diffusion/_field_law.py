@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
+from sda_jax.diffusion._calibration import less_chance
 from sda_jax.diffusion._series_law import (
     FLOOR,
     Gain,
     GaussianLaw,
     Ratio,
     decomposed,
-    error,
     regressed,
 )
 
@@ -107,8 +106,8 @@ def amplitude_lags(
 ) -> Float[np.ndarray, "lags k k"]:
     """Autocovariance `E a_i a_{i+l}^T` of amplitudes with these variances.
 
-    The measured correlations less what chance makes of them (positive-part estimate of James and
-    Stein, 1961); at one time functions do not vary together.
+    The measured correlations less what chance makes of them; at one time functions do not vary
+    together.
     """
     m, length, k = amplitudes.shape
     std = np.sqrt(np.maximum((amplitudes**2).mean(axis=(0, 1)), 1e-30))
@@ -117,9 +116,7 @@ def amplitude_lags(
     for lag in range(count):
         pairs = m * (length - lag)
         r = np.einsum("mia,mib->ab", z[:, : length - lag], z[:, lag:]) / pairs
-        chance = 1 / pairs
-        shrunk = r * np.maximum(1 - chance / np.maximum(r**2, 1e-30), 0.0)
-        found.append(np.where(own, 1.0, 0.0) if lag == 0 else shrunk)
+        found.append(np.where(own, 1.0, 0.0) if lag == 0 else less_chance(r, 1 / pairs))
     return np.stack(found) * np.sqrt(np.outer(variances, variances))
 
 
@@ -181,25 +178,7 @@ class FieldLaw(GaussianLaw):
                 "Take it for that many states (of_length), fitted to such fields.",
             )
 
-    def estimate(self, x: Fields, ratio: Ratio) -> Fields:
-        """`C (C + r^2)^-1 x`."""
-        return self._filtered(x, lambda v, r: v / (v + r**2), ratio)
-
-    def missing(self, x: Fields, ratio: Ratio) -> Fields:
-        """`r^2 (C + r^2)^-1 x`."""
-        return self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
-
-    def covariance_times(self, w: Fields, ratio: Array) -> Fields:
-        """The covariance of the estimate's error times `w`."""
-        return self._filtered(w, error, ratio)
-
-    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Fields:
-        """A draw of that error."""
-        white = jax.random.normal(key, shape)
-        return self._filtered(white, lambda v, r: jnp.sqrt(error(v, r)), ratio)
-
     def _filtered(self, x: Fields, gain: Gain, ratio: Ratio) -> Fields:
-        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
         gains = gain(self.variances, jnp.asarray(ratio).reshape(-1, 1))
         own, left = jnp.split(gains, [len(self.modes)], axis=-1)
         basis = self.functions.reshape(-1, self.functions.shape[-1])

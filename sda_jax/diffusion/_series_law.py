@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import jax
@@ -14,6 +15,7 @@ from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._composition import ComposedDenoiser
+from sda_jax.diffusion._denoising_errors import linear_error
 
 Series = Float[Array, "*batch length channel"]
 Ratio = Float[Array, "*batch #length #channel"]
@@ -41,8 +43,8 @@ def unbiased_lags(
 
 
 @component
-class GaussianLaw:
-    """What laws of windows have in common.
+class GaussianLaw(ABC):
+    """What laws of windows of mean zero and covariance C have in common.
 
     Attributes:
         variances: Eigenvalues of the covariance.
@@ -62,7 +64,28 @@ class GaussianLaw:
 
     def error_std(self, ratio: Ratio) -> Array:
         """Of its error."""
-        return self._std(error, ratio)
+        return self._std(linear_error, ratio)
+
+    def estimate(self, x: Array, ratio: Ratio) -> Array:
+        """`C (C + r^2)^-1 x`."""
+        return self._filtered(x, lambda v, r: v / (v + r**2), ratio)
+
+    def missing(self, x: Array, ratio: Ratio) -> Array:
+        """`r^2 (C + r^2)^-1 x`."""
+        return self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
+
+    def covariance_times(self, w: Array, ratio: Array) -> Array:
+        """The covariance of the estimate's error times `w`."""
+        return self._filtered(w, linear_error, ratio)
+
+    def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Array:
+        """A draw of that error."""
+        white = jax.random.normal(key, shape)
+        return self._filtered(white, lambda v, r: jnp.sqrt(linear_error(v, r)), ratio)
+
+    @abstractmethod
+    def _filtered(self, x: Array, gain: Gain, ratio: Ratio) -> Array:
+        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
 
     def _std(self, variance: Gain, ratio: Ratio) -> Array:
         ratio = jnp.asarray(ratio)
@@ -114,7 +137,7 @@ class SeriesLaw(GaussianLaw):
     def estimate(self, x: Series, ratio: Ratio) -> Series:
         """`C (C + r^2)^-1 x`."""
         if x.shape[-2] == self.states:
-            return self._filtered(x, lambda v, r: v / (v + r**2), ratio)
+            return super().estimate(x, ratio)
         windows = self._composed()
         flat = x.reshape(-1, *x.shape[-2:])
         ratios = jnp.broadcast_to(ratio, (*x.shape[:-2], 1, 1)).reshape(-1)
@@ -126,24 +149,22 @@ class SeriesLaw(GaussianLaw):
     def missing(self, x: Series, ratio: Ratio) -> Series:
         """`r^2 (C + r^2)^-1 x`."""
         if x.shape[-2] == self.states:
-            return self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
+            return super().missing(x, ratio)
         return x - self.estimate(x, ratio)
 
     def covariance_times(self, w: Series, ratio: Array) -> Series:
         """The covariance of the estimate's error times `w`."""
         if w.shape[-2] == self.states:
-            return self._filtered(w, error, ratio)
+            return super().covariance_times(w, ratio)
         return self._composed().covariance_times(w, ratio)
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
         """A draw of that error."""
         if shape[-2] == self.states:
-            white = jax.random.normal(key, shape)
-            return self._filtered(white, lambda v, r: jnp.sqrt(error(v, r)), ratio)
+            return super().draw_error(key, shape, ratio)
         return self._composed().draw_error(key, shape, ratio)
 
     def _filtered(self, x: Series, gain: Gain, ratio: Ratio) -> Series:
-        """`x` with each mode multiplied by a function of its variance and sigma/mu."""
         gains = gain(self.variances, jnp.asarray(ratio).reshape(-1, 1))
         with jax.default_matmul_precision("highest"):
             amplitudes = x.reshape(-1, len(self.variances)) @ self.basis
@@ -165,11 +186,6 @@ class _Window:
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], ratio: Array) -> Series:
         return self.law.draw_error(key, shape, ratio)
-
-
-def error(variance: Array, ratio: Array) -> Array:
-    """Variance of the linear estimate's error: `r^2 v / (v + r^2)`."""
-    return ratio**2 * variance / (variance + ratio**2)
 
 
 def decomposed(

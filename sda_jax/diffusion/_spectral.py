@@ -17,7 +17,7 @@ from sda_jax.core._arrays import PRNGKey, Scalar, Time
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Schedule
-from sda_jax.diffusion._denoising_errors import by_level
+from sda_jax.diffusion._denoising_errors import by_level, linear_error
 from sda_jax.diffusion._schedules import noise_level, noise_ratio
 
 Fields = Float[Array, "*batch window x y channel"]
@@ -148,12 +148,12 @@ class SpectralPreconditioned:
     def outputs(self, output: Fields, t: Time, schedule: Schedule) -> Fields:
         """The network's output coloured like the linear estimate's error, of unit variance."""
         ratio = noise_ratio(schedule, t)
-        coloured = self._filtered(output, lambda v, r: jnp.sqrt(_error(v, r)), ratio)
-        return coloured / self._std(_error, ratio, output)
+        coloured = self._filtered(output, lambda v, r: jnp.sqrt(linear_error(v, r)), ratio)
+        return coloured / self._std(linear_error, ratio, output)
 
     def denoise(self, output: Fields, x: Fields, t: Time, schedule: Schedule) -> Fields:
         """`E[x | x_t]` from what `outputs` gives at `x = x_t`."""
-        scale = self._std(_error, noise_ratio(schedule, t), output)
+        scale = self._std(linear_error, noise_ratio(schedule, t), output)
         if self.gains is not None:
             nx, ny = output.shape[-3:-1]
             gains = _by_wavevector(by_level(self.gains, t, schedule), nx, ny)
@@ -173,7 +173,7 @@ class SpectralPreconditioned:
         # (x - filtered (x + ratio noise)) without the cancellation at small ratios
         missing = self._filtered(x, lambda v, r: r**2 / (v + r**2), ratio)
         passed = self._filtered(noise, lambda v, r: v * r / (v + r**2), ratio)
-        return (missing - passed) / self._std(_error, ratio, x)
+        return (missing - passed) / self._std(linear_error, ratio, x)
 
     def weighted(self, missing: Fields, t: Time, schedule: Schedule) -> Fields:
         """What the loss takes the mean square of: the difference between output and target with
@@ -185,15 +185,15 @@ class SpectralPreconditioned:
         mean square is 1 either way.
         """
         ratio = noise_ratio(schedule, t)
-        white = self._filtered(missing, lambda v, r: _error(v, r) ** -0.25, ratio)
-        scale = self._std(_error, ratio, missing)
-        return white * scale / self._std(lambda v, r: jnp.sqrt(_error(v, r)), ratio, missing)
+        white = self._filtered(missing, lambda v, r: linear_error(v, r) ** -0.25, ratio)
+        scale = self._std(linear_error, ratio, missing)
+        return white * scale / self._std(lambda v, r: jnp.sqrt(linear_error(v, r)), ratio, missing)
 
     def covariance_times(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
         """The covariance of x given x_t times `w`: that of Gaussian data of covariance C, at each
         wavenumber as many times as large as the network's errors were measured to be."""
         share = self._share(w.shape, t, schedule)
-        return self._filtered(w, lambda v, r: share * _error(v, r), noise_ratio(schedule, t))
+        return self._filtered(w, lambda v, r: share * linear_error(v, r), noise_ratio(schedule, t))
 
     def draw_error(
         self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule
@@ -202,7 +202,7 @@ class SpectralPreconditioned:
         `covariance_times` applies."""
         white, share = jax.random.normal(key, shape), self._share(shape, t, schedule)
         ratio = noise_ratio(schedule, t)
-        return self._filtered(white, lambda v, r: jnp.sqrt(share * _error(v, r)), ratio)
+        return self._filtered(white, lambda v, r: jnp.sqrt(share * linear_error(v, r)), ratio)
 
     def _share(self, shape: tuple[int, ...], t: Time, schedule: Schedule) -> Array:
         """Of the linear estimate's error variance that the network leaves, for each wavevector, to
@@ -293,8 +293,3 @@ def _by_wavevector(
             "Measure them on fields of this grid.",
         )
     return known[..., index]
-
-
-def _error(variance: Array, ratio: Array) -> Array:
-    """Variance of the linear estimate's error: `r^2 v / (v + r^2)`."""
-    return ratio**2 * variance / (variance + ratio**2)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._arrays import PRNGKey
+from sda_jax.diffusion._calibration import less_chance
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._measured_errors import error_ratios
 from sda_jax.diffusion._spectral import LinearDenoiser
@@ -39,11 +40,9 @@ class Moments(NamedTuple):
     scatter: Float[np.ndarray, "levels wavenumbers"]
 
     def gates(self) -> Float[np.ndarray, "levels wavenumbers"]:
-        """The slope less what chance makes of it, `g - v/g`, v its variance: the positive-part
-        estimate of James and Stein (1961)."""
-        tiny = np.finfo(np.float32).tiny
-        slope = self.both / np.maximum(self.own, tiny)
-        return np.clip(slope - self.scatter / np.maximum(slope, tiny), *SLOPES) * (slope > 0)
+        """The slope, less what chance makes of it."""
+        slope = self.both / np.maximum(self.own, np.finfo(np.float32).tiny)
+        return np.clip(less_chance(slope, self.scatter), *SLOPES)
 
     def errors(
         self, gains: Float[np.ndarray, "levels wavenumbers"]

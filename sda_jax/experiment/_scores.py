@@ -143,7 +143,7 @@ def score_posterior(
         found, places = held_out_scores(stream(seed, "held-out noise"), prior, at, filled)
     beside, without = {}, {}
     if baselines:
-        beside, without = _beside(prior, observation, left_out, at, filled, start, seed)
+        beside, without = _beside(prior, observation, left_out, at, found, filled, start, seed)
     return PosteriorScores(
         posterior,
         observation,
@@ -182,11 +182,13 @@ def _beside(
     observation: Observation | None,
     left_out: str,
     at: Observation | None,
+    known: dict[str, dict[str, float]],
     ensemble: np.ndarray,
     start: float,
     seed: int,
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, str]]:
-    """The posterior's scores and the baselines', by variable, and which of these are left out.
+    """The posterior's scores and the baselines', by variable, and which of these are left out;
+    `known` are the posterior's at what was held out, if anything was.
 
     Raises:
         ConfigError: There is nothing to be scored at, or what was assimilated is not known.
@@ -203,7 +205,7 @@ def _beside(
     layout, length = prior.layout, ensemble.shape[1]
     assert layout is not None
     context = layout.context(layout.times(start, length)) if layout.context_channels else None
-    members, _ = held_out_scores(stream(seed, "held-out noise"), prior, at, ensemble)
+    members = known or held_out_scores(stream(seed, "held-out noise"), prior, at, ensemble)[0]
     found = baseline_scores(prior, observation, at, length, context)
     kept = ("rmse", "crps", "spread_skill", "inside_90")
     scores = {

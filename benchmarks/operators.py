@@ -3,8 +3,9 @@
     python benchmarks/operators.py --system lorenz63 --seeds 60 --presets default fast
 
 The reference is a particle smoother run twice; operators on which its runs do not agree are left
-out. Records go to results/operators.jsonl, references to a cache; run again, it goes on where it
-stopped. Seeds from 1000 on are for choosing settings, those below for reporting.
+out. Records go to results/operators.jsonl (operators_N.jsonl for N members), references to a cache;
+run again, it goes on where it stopped. Seeds from 1000 on are for choosing settings, those below
+for reporting.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, ERROR, MI
 from sda_jax.runtime._records import append_record, read_records
 
 SAMPLES, PARTICLES = 256, 32768
-DRAWN = 512  # by each run of the smoother
 LENGTHS = {"lorenz63": 65, "lorenz96": 33}
 ASTRAY_NATS = 5.0  # below the smoother's worst member's fit
-PARTINGS = 4  # of the smoother's members into sets of SAMPLES, over which distances are averaged
+PARTINGS = 4  # of the smoother's members into sets, over which distances are averaged
 BOUNDS = {
     "astray": (0.0, 0.01),
     "w1": (0.0, 1.25),
@@ -45,8 +45,10 @@ SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error")
 
 
 class Reference(NamedTuple):
-    """An observation of a truth and two ensembles of its posterior."""
+    """An observation of a truth and two ensembles of its posterior, each of twice as many members
+    (`samples`) as are compared with them."""
 
+    samples: int
     made: Generated
     truth: np.ndarray
     observation: sda.Observation
@@ -81,14 +83,14 @@ def cache_folder() -> Path:
     return folder
 
 
-def reference(label: str, system: Any, seed: int) -> Reference:
+def reference(label: str, system: Any, seed: int, samples: int) -> Reference:
     """Of a seed, from the cache where it is there."""
-    length = LENGTHS[label]
+    length, drawn = LENGTHS[label], 2 * samples
     made = generate(system, seed, length)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(2600), seed), 4)
     truth = sda.simulate(keys[0], system, length=length)
     observation, parts = observations(keys[1], made, truth)
-    path = cache_folder() / f"{label}_{seed}_{PARTICLES}_{DRAWN}.npz"
+    path = cache_folder() / f"{label}_{seed}_{PARTICLES}_{drawn}.npz"
     if path.exists():
         with np.load(path) as file:
             same = file["name"].item() == made.name and np.array_equal(
@@ -96,14 +98,14 @@ def reference(label: str, system: Any, seed: int) -> Reference:
             )
             if same:
                 first, second = file["first"], file["second"]
-                return Reference(
-                    made, np.asarray(truth), observation, first, second, mirrored(made, system)
-                )
+                known = np.asarray(truth), observation, first, second
+                return Reference(samples, made, *known, mirrored(made, system))
     first, second = (
-        smoother(k, system, parts, length, PARTICLES, DRAWN) for k in (keys[2], keys[3])
+        smoother(k, system, parts, length, PARTICLES, drawn) for k in (keys[2], keys[3])
     )
     np.savez(path, name=made.name, y=np.asarray(observation.y), first=first, second=second)
-    return Reference(made, np.asarray(truth), observation, first, second, mirrored(made, system))
+    known = np.asarray(truth), observation, first, second
+    return Reference(samples, made, *known, mirrored(made, system))
 
 
 def scores(system: Any, known: Reference, ensemble: np.ndarray) -> dict[str, float]:
@@ -144,14 +146,15 @@ def scores_beside(
 
 def exact_scores(system: Any, known: Reference) -> dict[str, float]:
     """Of members that one run of the smoother drew, beside all others."""
-    rest = np.concatenate([known.first, known.second[SAMPLES:]])
-    return scores_beside(system, known, known.second[:SAMPLES], rest)
+    some = known.samples
+    rest = np.concatenate([known.first, known.second[some:]])
+    return scores_beside(system, known, known.second[:some], rest)
 
 
 def settled(known: Reference, exact: dict[str, float]) -> bool:
     """Whether the reference's two runs agree; `exact` are the scores of its own draws."""
     first, second = (known.folded(a) for a in (known.first, known.second))
-    alike = metrics.energy_test(first[:SAMPLES], second[:SAMPLES]) > 0.005
+    alike = metrics.energy_test(first[: known.samples], second[: known.samples]) > 0.005
     return bool(
         alike
         and abs(exact["log_prior"]) < 2
@@ -230,15 +233,18 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=60)
     parser.add_argument("--presets", nargs="*", default=["fast", "default", "accurate"])
-    parser.add_argument("--name", default="operators")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="members")
+    parser.add_argument("--name", help="of the records")
     options = parser.parse_args()
-    path = RESULTS / f"{options.name}.jsonl"
+    usual = "operators" if options.samples == SAMPLES else f"operators_{options.samples}"
+    name = options.name or usual
+    path = RESULTS / f"{name}.jsonl"
     prior = prior_of(options.system)
     costs = {name: cost(prior, name) for name in options.presets}
     settings = {name: repr(sda.presets(prior)[name]) for name in options.presets}
     records = [r for r in read_records(path) if r["settings"] == settings.get(r["preset"])]
     for seed in range(options.first, options.first + options.seeds):
-        known = reference(options.system, prior.system, seed)
+        known = reference(options.system, prior.system, seed, options.samples)
         exact = exact_scores(prior.system, known)
         if not settled(known, exact):
             print(f"{options.system} {seed} {known.made.name}: not settled", flush=True)
@@ -251,7 +257,7 @@ def main() -> None:
             key = jax.random.fold_in(jax.random.key(2626), seed)
             start = time.perf_counter()
             posterior = sda.draw_posterior(
-                key, prior, known.observation, known.made.length, SAMPLES, guidance, sampler
+                key, prior, known.observation, known.made.length, known.samples, guidance, sampler
             )
             diagnosis = posterior.diagnosis
             found = {
@@ -275,8 +281,8 @@ def main() -> None:
     every = sorted({r["seed"] for r in records})
     control = {r["seed"]: not r["exact"] for r in records}
     body = (
-        f"{SAMPLES} members against a particle smoother of {PARTICLES} particles, run twice; "
-        "operators on which its runs differ are left out. Bounds: at most 1 % of the members "
+        f"{options.samples} members against a particle smoother of {PARTICLES} particles, run "
+        "twice; operators on which its runs differ are left out. Bounds: at most 1 % of the members "
         "astray (a fit 5 nats below the smoother's worst), W1 at most 1.25 times its floor, mean "
         "log prior within 4 nats and mean fit within 1.5 of the smoother's, spread within 10 %; "
         "where nothing is seen of the sign of x and y, members are compared up to it. Floor: the "
@@ -285,7 +291,7 @@ def main() -> None:
         f"{', '.join(map(str, every))}."
     )
     parts = (body, table(records), "Where a bound does not hold:", listed(records))
-    record(options.name, "Operators nobody tuned for", "\n\n".join(parts))
+    record(name, "Operators nobody tuned for", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ PyTorch is needed, `pip install torch`; without azula, `pip install azula`, its 
 Weights are copied from Flax, and nothing is timed of networks whose posterior means differ by more
 than 1e-4 of their standard deviation in float32, with and without guidance. Records go to
 results/peers.jsonl, a line as soon as it is measured; run again, it goes on where it stopped, on
-another machine anew; what had no time is a line, too, with the reason. On a machine with other work
+another machine anew; a compilation that did not end is a line, too. On a machine with other work
 `taskset -c 0 python benchmarks/peers.py` gives all one core, and counts processor time.
 """
 
@@ -25,7 +25,7 @@ import signal
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -89,7 +89,7 @@ def simulators(system: sda.KolmogorovFlow, count: int, close: float) -> list[Ent
         gap = np.sqrt(np.mean((spectral.faces(spectral.step(w)) - after) ** 2)) / after.std()
         print(f"{work}: NumPy's velocity differs by {gap:.3f} after a state", flush=True)
         if not gap < close:
-            raise SystemExit(f"The solvers are not of the same flow: they differ by {gap:.3f}")
+            raise ValueError(f"the solvers are not of the same flow: they differ by {gap:.3f}")
         label = "NumPy and SciPy, spectral" + ("" if jax.default_backend() == "cpu" else ", CPU")
         found.append((work, label, lambda: spectral.step(w)))
     return found
@@ -104,12 +104,16 @@ def contests(part: str, tiny: bool, both: Callable[[Problem], Both]) -> Iterator
     return NETWORKS[what](given, functools.partial(both, given))
 
 
+class Late(BaseException):
+    """Time is up: not an `Exception`, which compilers catch."""
+
+
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Raises `TimeoutError` in what takes longer."""
+def within(seconds: float) -> Generator[None]:
+    """Raises `Late` in what takes longer."""
 
     def late(*_: Any) -> None:
-        raise TimeoutError(f"did not end in {seconds:.0f} s")
+        raise Late(f"did not end in {seconds:.0f} s")
 
     if seconds == float("inf"):
         yield
@@ -172,21 +176,18 @@ def table(records: list[dict[str, Any]], missing: list[tuple[str, str]]) -> str:
         "| part | work | competitor | ms | ratio to ours | least ms | first run, s |",
         "|---" * 7 + "|",
     ]
-    order = sorted(records, key=lambda r: PARTS.index(r["part"]))
-    seen: set[tuple[str, str, str]] = set()
-    for r in order:
+    rows: dict[tuple[str, str, str], str] = {}
+    for r in sorted(records, key=lambda r: PARTS.index(r["part"])):
         ours = {s["work"]: s["ms"] for s in r["times"] if s["competitor"].startswith("sda_jax")}
-        for s in r["times"]:
-            key = r["part"], s["work"], s["competitor"]
-            if key in seen:  # ours, again in turns with a compiled competitor
-                continue
-            seen.add(key)
-            lines.append(
-                f"| {r['part']} | {s['work']} | {s['competitor']} | {s['ms']:.3g} | "
-                f"{s['ms'] / ours[s['work']]:.2f} | {s['least']:.3g} | {s['first']:.1f} |"
-            )
+        # one work after the other; ours stays as it was where it ran again, beside a compiled one
+        for s in sorted(r["times"], key=lambda s: list(ours).index(s["work"])):
+            name = r["part"], s["work"], s["competitor"]
+            ratio = s["ms"] / ours[s["work"]]
+            row = f"{s['ms']:.3g} | {ratio:.2f} | {s['least']:.3g} | {s['first']:.1f}"
+            rows.setdefault(name, row)
         if "reason" in r:
-            lines.append(f"| {r['part']} | {r['contest']} | not run: {r['reason']} |" + " |" * 4)
+            rows[r["part"], r["contest"], f"no time: {r['reason']}"] = " | | |"
+    lines += [f"| {' | '.join(name)} | {row} |" for name, row in rows.items()]
     lines += [f"| {part} | | not run: {reason} |" + " |" * 4 for part, reason in missing]
     return "\n".join(lines)
 
@@ -194,10 +195,9 @@ def table(records: list[dict[str, Any]], missing: list[tuple[str, str]]) -> str:
 def packages() -> dict[str, str]:
     """`measured()`, with the versions of what is compared with."""
     names = ["torch", "jax-cfd", "scipy", *(["azula"] if AZULA else [])]
-    found = measured()
-    return found | {
-        "versions": ", ".join([found["versions"], *(f"{n} {version(n)}" for n in names)])
-    }
+    found = measured() | {"machine": place()}
+    others = [f"{name} {version(name)}" for name in names]
+    return found | {"versions": ", ".join([found["versions"], *others])}
 
 
 def main() -> None:
@@ -216,7 +216,7 @@ def main() -> None:
     missing: list[tuple[str, str]] = []
 
     both = functools.cache(Both)
-    todo = []
+    todo, failed = [], False
     for part in options.parts:
         if part.startswith("guidance") and not AZULA:
             missing.append((part, MISSING))
@@ -235,11 +235,15 @@ def main() -> None:
         try:
             with within(left):
                 made |= {"times": race(entries(), count, options.rounds)}
-        except TimeoutError as late:
+        except Late as late:
+            if kind not in COMPILED:
+                missing.append((f"{part}, {kind}", str(late)))
+                break
             made |= {"times": [], "reason": str(late)}
         except Exception as error:  # of a compiler, say: the others are still to be timed
             traceback.print_exc()
-            missing.append((f"{part}, {kind}", f"{type(error).__name__}, see the output"))
+            missing.append((f"{part}, {kind}", f"{type(error).__name__}: {error}".splitlines()[0]))
+            failed = True
             continue
         records.append(made | packages())
         append_record(path, records[-1])
@@ -249,11 +253,13 @@ def main() -> None:
         "Training, sampling and simulation beside what others would take",
         "Milliseconds of a training step, of an evaluation of all members, of an inner step of one "
         "trajectory: medians of runs in turns, after warm-up, by the clock, or of processor time "
-        "where one core is used. First run: with what is compiled in it.\n\n"
-        + table(records, missing),
+        "where one core is used. Ratios are to ours in the same turns. First run: with what is "
+        "compiled in it.\n\n" + table(records, missing),
         script="peers",
         records=records or [packages()],
     )
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

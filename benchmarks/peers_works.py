@@ -27,6 +27,7 @@ CLOSE = 1e-4  # largest difference of outputs, in their standard deviation
 STD, GAMMA = 0.3, 1e-2
 SCHEDULE = sda.Exponential(peers.ETA)
 DRAW = jax.jit(draw_members, static_argnames="shape")
+MEAN = jax.jit(lambda denoiser, x, t: jax.vmap(lambda x: denoiser(x, t))(x))
 Run = Callable[[], Any]
 Entry = tuple[str, str, Run]  # work, competitor, a run that has ended when it returns
 # kind, what a run's time is divided by, competitors
@@ -186,7 +187,7 @@ class Both:
         for label, (a, b) in means.items():
             for t in (0.2, 0.6):
                 with jax.default_matmul_precision("highest"):
-                    ours = np.asarray(jax.jit(jax.vmap(lambda x, t=t, a=a: a(x, t)))(x))
+                    ours = np.asarray(MEAN(a, x, t))
                 row = self.levels(jnp.asarray(t)).unbind()
                 theirs = (b(at, *row) if b is mean else b(at, row)).detach().cpu().numpy()
                 gap = np.abs(ours - theirs).max() / ours.std()

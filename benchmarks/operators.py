@@ -282,7 +282,7 @@ def main() -> None:
     control = {r["seed"]: not r["exact"] for r in records}
     body = (
         f"{options.samples} members against a particle smoother of {PARTICLES} particles, run "
-        "twice; operators on which its runs differ are left out. Bounds: at most 1 % of the members "
+        "twice; operators on which its runs differ are left out. Bounds: at most 1 % of members "
         "astray (a fit 5 nats below the smoother's worst), W1 at most 1.25 times its floor, mean "
         "log prior within 4 nats and mean fit within 1.5 of the smoother's, spread within 10 %; "
         "where nothing is seen of the sign of x and y, members are compared up to it. Floor: the "

@@ -22,6 +22,7 @@ def said(printed):
     return [line for line in re.sub(CARRIER, "", printed).splitlines() if re.search("[a-z]", line)]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(whole, tmp_path):
     config, one, two = *whole, tmp_path / "two"
     meshes = {

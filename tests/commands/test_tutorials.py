@@ -10,6 +10,11 @@ from sda_jax.cli.main import main
 from sda_jax.core._errors import EnsembleWarning
 
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
+MINUTES = {"weather", "lorenz", "own_netcdf", "choosing"}  # which take minutes to compile
+PAGES = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in MINUTES else [])
+    for page in TUTORIALS
+]
 BLOCK = re.compile(r"^```(python|console)(?: file=(\S+))?\n(.*?)^```$", re.M | re.S)
 # fewer steps, the same commands
 QUICK = {
@@ -43,7 +48,7 @@ def command(line, quick):
     assert main([*words[1:], *quick.get(words[1], "").split()]) == 0, line
 
 
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES)
 def test_a_tutorial_runs(page, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

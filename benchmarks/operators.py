@@ -278,6 +278,8 @@ def main() -> None:
             records.append(found)
             append_record(path, found)
             print(*this, known.made.name, broken(found) or "held", flush=True)
+    if not records:
+        return
     every = sorted({r["seed"] for r in records})
     control = {r["seed"]: not r["exact"] for r in records}
     body = (
@@ -291,7 +293,7 @@ def main() -> None:
         f"{', '.join(map(str, every))}."
     )
     parts = (body, table(records), "Where a bound does not hold:", listed(records))
-    record(name, "Operators nobody tuned for", "\n\n".join(parts))
+    record(name, "Operators nobody tuned for", "\n\n".join(parts), "operators", records)
 
 
 if __name__ == "__main__":

@@ -48,36 +48,19 @@ LAPTOP_NETWORK = UNet(
 )
 
 
-def sampling(
-    samples: int,
-    chunk: int,
-    inflation: float | None = None,
-    above: float = 0.03,
-    steps: int = 2,
-    **windows: int,
-) -> Assimilation:
-    """An ensemble by the sampler of the shipped prior's experiments: no gradient through the
-    network, a covariance that follows the innovations, and Gibbs steps down to sigma/mu = `above`.
-    Below, where residuals of precise observations are decided, a first-order predictor would shrink
-    them by some per cent.
-    """
-    guidance = GaussianCovariance(20, inflation, through_network=False)
-    sampler = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(steps, above))
-    memory = Memory(chunk, **windows)
-    return Assimilation(samples, memory, guidance=guidance, sampler=sampler)
-
-
-# few observed points let the inflation grow to its limit at low noise, which Gibbs steps there
-# would leave as noise at the smallest scales; the saturated vorticity's members spread less with
-# inflation from the innovations than with a constant, of which less leaves residuals too large
-SAMPLING = {
-    "assimilation": sampling(4, 1),
-    "extrapolation": sampling(8, 8),
-    "saturation": sampling(8, 8, inflation=5.0, above=0.3, steps=3),
-    "subsampling": sampling(8, 8, above=0.05),
-    "circle": sampling(8, 8, above=0.3),
-    "loop": sampling(2, 1, window_chunk=16),
+# the shipped priors' default (`sda_jax.presets`), for all experiments: no gradient through the
+# network, a covariance that follows the innovations, and Gibbs steps at all but the lowest levels
+GUIDANCE = GaussianCovariance(20, inflation=None, through_network=False)
+SAMPLER = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.1))
+ENSEMBLES = {
+    "assimilation": (4, Memory(1)),
+    "extrapolation": (8, Memory(8)),
+    "saturation": (8, Memory(8)),
+    "subsampling": (8, Memory(8)),
+    "circle": (8, Memory(8)),
+    "loop": (2, Memory(1, window_chunk=16)),
 }
+SAMPLING = {name: Assimilation(*size, GUIDANCE, SAMPLER) for name, size in ENSEMBLES.items()}
 
 
 def cases(grid: int) -> dict[str, dict[str, Case]]:

@@ -2,7 +2,7 @@
 
     python benchmarks/kolmogorov_calibration.py --experiment saturation --steps 32 64 128
 
-The presets is of the configs' own samplers: half, all and twice their predictor steps. Truths are
+Steps are half, all and twice the predictor steps of the configs' own samplers, say. Truths are
 fresh simulations, or samples of the prior itself (simulation-based calibration, Talts et
 al. 2018), which separates the sampler's error from the network's. Records go to
 results/kolmogorov_calibration.jsonl; run again, it goes on where it stopped.

@@ -3,7 +3,7 @@
 #
 #     benchmarks/on_gpu.sh SECONDS OUT [--tiny]
 #
-# OUT keeps at most eight files of 16 MB: log.txt, done.txt, records and the weights. Called again with
+# OUT keeps at most eight files of 16 MB: log.txt, done.txt, tables, records and the weights. Called again with
 # the same OUT, what is done is skipped and what was begun goes on; OUT may come from another machine.
 # --tiny rehearses every part in a minute or two on a CPU, at sizes that say nothing.
 set -u
@@ -14,16 +14,14 @@ python=${PYTHON:-python}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 work=${WORK:-$out.work}  # checkpoints, tables, figures: what need not come back
 mkdir -p "$work/results"
-cp "$out"/*.jsonl "$work/results" 2>/dev/null
+[ -f "$out/records.tar" ] && tar -C "$work/results" -xf "$out/records.tar"
 export SDA_RESULTS="$work/results"
 began=$(date +%s)
 
 left() { echo $((seconds - $(date +%s) + began)); }
 
 kept() {  # the records so far
-    for name in throughput posterior_1024 kolmogorov_64; do
-        [ -f "$work/results/$name.jsonl" ] && cp "$work/results/$name.jsonl" "$out"
-    done
+    (cd "$work/results" && tar -cf "$out/records.tar" ./*.jsonl 2>/dev/null)
     cat "$work"/results/*.md > "$out/tables.md" 2>/dev/null
     return 0
 }
@@ -76,10 +74,12 @@ if [ "$tiny" = --tiny ]; then
     exit 0
 fi
 part tests 240 "$python" -m pytest -q -m gpu tests/test_gpu.py
+part peers 400 "$python" benchmarks/peers.py --rounds 3 --seconds 380
 part throughput 600 "$python" benchmarks/throughput.py
 part guidance_cost 300 "$python" benchmarks/guidance_cost.py --priors lorenz63 kolmogorov kolmogorov64
 part replay 120 "$python" benchmarks/replay.py
 part experiments 600 bash -c 'experiments assimilation extrapolation saturation circle loop \
     every_2 every_4 every_8 every_16'
+part operators 1800 "$python" benchmarks/operators.py --samples 1024 --presets default
 part posterior 1800 "$python" benchmarks/posterior.py --observations 64 --samples 1024
 part train 900 bash -c 'train configs/kolmogorov_64.py kolmogorov64 22000'

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import RESULTS, machine, measured, record
-from peers_numpy import Spectral
+from peers_numpy import CORES, Spectral
 from simulator import direct
 
 import sda_jax as sda
@@ -127,20 +127,15 @@ def within(seconds: float) -> Generator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def cores() -> int:
-    """Of this process, on a CPU."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def place() -> str:
     """The machine, and how much of it this process has."""
-    few = jax.default_backend() == "cpu" and cores() < (os.cpu_count() or 1)
-    return f"{machine()}, {cores()} used" if few else machine()
+    few = jax.default_backend() == "cpu" and (os.cpu_count() or 1) > CORES
+    return f"{machine()}, {CORES} used" if few else machine()
 
 
 def clock() -> float:
     """Seconds: with one core of processor time, which other programs leave alone."""
-    alone = jax.default_backend() == "cpu" and cores() == 1
+    alone = jax.default_backend() == "cpu" and CORES == 1
     return time.process_time() if alone else time.perf_counter()
 
 
@@ -238,6 +233,7 @@ def main() -> None:
         except Late as late:
             if kind not in COMPILED:
                 missing.append((f"{part}, {kind}", str(late)))
+                missing += [(f"{p}, {k}", "no time was left") for p, k, *_ in todo[i + 1 :]]
                 break
             made |= {"times": [], "reason": str(late)}
         except Exception as error:  # of a compiler, say: the others are still to be timed

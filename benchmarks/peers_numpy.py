@@ -13,7 +13,8 @@ import scipy.fft
 
 import sda_jax as sda
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+# of this process
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 forward = partial(scipy.fft.rfft2, axes=(-2, -1), workers=CORES)
 inverse = partial(scipy.fft.irfft2, axes=(-2, -1), workers=CORES)
 

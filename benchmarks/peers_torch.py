@@ -259,7 +259,7 @@ def training(
 ) -> Callable[[int], Tensor]:
     """A function that takes so many training steps and gives the last loss: what
     `sda_jax.prior._loop.make_block` does. The network given is left as it is."""
-    net = copy.deepcopy(net)
+    net = copy.deepcopy(net).requires_grad_()  # guidance freezes what it shares
     averaged = [p.detach().clone() for p in net.parameters()]
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-3, fused=True)
     device, top = data.device, -math.log(ETA)

@@ -26,4 +26,4 @@ def test_the_script_for_a_gpu_does_all_and_skips_what_is_done(tmp_path):
     assert run(1200).count("done before") == len(PARTS)
     files = [path for path in out.iterdir() if path.is_file()]
     assert len(files) <= 8 and all(path.stat().st_size < 16 * 2**20 for path in files)
-    assert {"weights.safetensors", "prior.json", "throughput.jsonl"} <= {p.name for p in files}
+    assert {"weights.safetensors", "prior.json", "records.tar"} <= {p.name for p in files}

@@ -16,11 +16,10 @@ from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import Cosine
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
 from sda_jax.networks import UNet
-from sda_jax.posterior import posterior_denoiser
 from sda_jax.prior._loading import load_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._saving import save_prior
-from sda_jax.prior._trajectory_denoiser import guided_prior, trajectory_denoiser
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 
 SHAPE = (3, 4, 6, 2)  # window, x, y, channels
 SIZE = int(np.prod(SHAPE))
@@ -120,24 +119,6 @@ def test_gains_multiply_what_the_network_adds_by_wavenumber(network, spectral, k
     for i in range(2):
         alone = changed.denoise(both[i], both[i], times[i, 0, 0, 0, 0], SCHEDULE)
         np.testing.assert_allclose(together[i], alone, atol=1e-5)
-
-
-def test_observations_guide_a_denoiser_with_gains_of_its_own(network, spectral, key):
-    ones = jnp.ones((25, 3))
-    law = dataclasses.replace(spectral, gains=0.5 * ones, guided_gains=2 * ones)
-    prior = Prior(
-        dataclasses.replace(network, parameterisation=law), sda.Standardisation(), SHAPE[1:], 3
-    )
-    observation = sda.Observation(jnp.zeros((3, 4, 6, 1)), lambda x: x[..., :1], std=1.0)
-    guided, _ = posterior_denoiser(prior, observation, 3, 4)
-    free = trajectory_denoiser(prior, 3)
-    x, t = jax.random.normal(key, SHAPE), SCHEDULE.time(1.0)
-    linear = spectral.estimate(x, t, SCHEDULE)
-    added = at(network, x, t) - linear
-    np.testing.assert_allclose(at(free, x, t) - linear, 0.5 * added, atol=1e-4)
-    np.testing.assert_allclose(at(guided.denoiser, x, t) - linear, 2 * added, atol=1e-4)
-    plain = dataclasses.replace(prior, denoiser=network)
-    assert guided_prior(plain).denoiser.parameterisation.gains is None
 
 
 def test_measured_errors_scale_the_covariance_by_wavenumber(spectral, key):

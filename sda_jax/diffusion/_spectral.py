@@ -48,7 +48,6 @@ class SpectralPreconditioned:
         modes: Its eigenvectors in the columns, real and imaginary parts on the last axis.
         gains: Factor of F's term by noise level and wavenumber, as found after training
             (`sharpened`); None for 1.
-        guided_gains: Those under guidance (`guided`); None for `gains`.
         errors: Variance of the network's errors by noise level and wavenumber, in units of the
             linear estimate's; None for 1.
     """
@@ -56,7 +55,6 @@ class SpectralPreconditioned:
     variances: Float[Array, "kx ky n"] | None = None
     modes: Float[Array, "kx ky n n 2"] | None = None
     gains: Float[Array, "levels wavenumbers"] | None = None
-    guided_gains: Float[Array, "levels wavenumbers"] | None = None
     errors: Float[Array, "levels wavenumbers"] | None = None
 
     def fitted(
@@ -133,11 +131,6 @@ class SpectralPreconditioned:
     def unfitted(self) -> SpectralPreconditioned:
         """Without the covariance: as in a configuration."""
         return SpectralPreconditioned()
-
-    def guided(self) -> SpectralPreconditioned:
-        """With the gains of denoisers that observations guide."""
-        known = self.gains if self.guided_gains is None else self.guided_gains
-        return dataclasses.replace(self, gains=known, guided_gains=None)
 
     def level(self, schedule: Schedule, t: Time) -> Scalar:
         """What the network takes as the noise level: log(sigma/mu), mapped to [0, 1]."""

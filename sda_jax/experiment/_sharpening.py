@@ -25,7 +25,7 @@ TRIED = 1.3  # a factor, beside 1
 RAMP = 0.05  # sigma/mu at which it is half of what it is above
 USUAL = 0.3  # size of a factor's logarithm
 FACTORS = (1.0, 2.0)  # their range
-GUIDED = 0.5  # power of the factors under guidance
+POWER = 0.5  # of a factor that is taken
 SLOPES = (0.0, 1.5)
 CHANCE = 0.02  # what was not drawn at all is known to
 SMALLEST = 0.02  # share of the linear estimate's error
@@ -91,17 +91,16 @@ def sharpened(
     """The denoiser of fields with what its network adds to the linear estimate multiplied, by
     noise level and wavenumber, and with the errors that are left.
 
-    Two factors make a gain. The first lets the network through as far as it was found to be
+    Two factors make the gain. The first lets the network through as far as it was found to be
     right (`Moments.gates`). The second goes past it, away from the linear estimate, by as much as
     draws need that are to keep the spectrum of the data: a network that knows less than it could
     errs towards what knows less still (Karras et al., 2024, "Guiding a diffusion model with a bad
     version of itself"), and draws by the probability-flow ODE lose energy level by level.
-    Under guidance it is the root of that (`SpectralPreconditioned.guided_gains`): observations and
-    Gibbs steps, which go through the denoiser again and again, give energy back themselves.
     It is found for bands of noise levels and each wavenumber from windows that were noised to
     several levels and taken down again, once without it and once with one of 1.3: what a band
     loses, over what the factor gives back there, less what chance makes of a ratio where it gives
-    back little.
+    back little. Of each factor the root is taken: Gibbs steps go through the denoiser again and
+    again, and in posteriors observations give energy back too.
 
     Args:
         key: Random key of the noise.
@@ -109,20 +108,17 @@ def sharpened(
         x: Windows that it was not trained on, in standardised units, with the context as last
             channels.
     """
-    law = denoiser.parameterisation
-    law = dataclasses.replace(law, gains=None, guided_gains=None, errors=None)
+    law = dataclasses.replace(denoiser.parameterisation, gains=None, errors=None)
     key_moments, key_drawn = jax.random.split(key)
     found = moments(key_moments, dataclasses.replace(denoiser, parameterisation=law), x)
     gates, ratios = found.gates(), np.asarray(error_ratios(denoiser.schedule))
 
-    def of(log_factor: np.ndarray | float) -> NetworkDenoiser:
-        factors = np.exp(np.clip(log_factor, *np.log(FACTORS)))
-        guided = gates * factors**GUIDED
+    def of(log_factor: np.ndarray | float, power: float = 1.0) -> NetworkDenoiser:
+        gains = gates * np.exp(power * np.clip(log_factor, *np.log(FACTORS)))
         known = dataclasses.replace(
             law,
-            gains=jnp.asarray(gates * factors, jnp.float32),
-            guided_gains=jnp.asarray(guided, jnp.float32),
-            errors=jnp.asarray(found.errors(guided), jnp.float32),
+            gains=jnp.asarray(gains, jnp.float32),
+            errors=jnp.asarray(found.errors(gains), jnp.float32),
         )
         return dataclasses.replace(denoiser, parameterisation=known)
 
@@ -134,7 +130,7 @@ def sharpened(
     factors = np.pad(np.maximum(factors, 0.0), ((1, 0), (1, 0)))
     at = np.log(ratios)
     centres = np.log(CENTRES)
-    return of(np.stack([np.interp(at, centres, column) for column in factors.T], axis=1))
+    return of(np.stack([np.interp(at, centres, column) for column in factors.T], axis=1), POWER)
 
 
 def _log_kept(

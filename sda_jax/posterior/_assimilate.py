@@ -32,7 +32,7 @@ from sda_jax.posterior._arguments import (
 from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
 from sda_jax.posterior._presets import PRIOR_SAMPLER, default_guidance, default_sampler
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._trajectory_denoiser import guided_prior, trajectory_denoiser
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._devices import BATCH, TIME, constrain
 from sda_jax.runtime._memory import Memory, needed_bytes, require_memory, run_if_fits
 from sda_jax.runtime._processes import finite_rows, whole
@@ -195,7 +195,7 @@ def posterior_denoiser(
             "every value of the observation is missing: these are samples of the prior",
             stacklevel=4,
         )
-    denoiser = trajectory_denoiser(guided_prior(prior), length, context, memory)
+    denoiser = trajectory_denoiser(prior, length, context, memory)
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
     sampler = default_sampler(prior, posterior) if sampler is None else sampler

@@ -15,7 +15,7 @@ from sda_jax.posterior._arguments import LOOP, check_methods, check_observation
 from sda_jax.posterior._assimilate import guided, posterior_denoiser
 from sda_jax.posterior._presets import default_guidance
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._trajectory_denoiser import guided_prior, trajectory_denoiser
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import Memory
 from sda_jax.samplers._counting import Evaluations, counting
 from sda_jax.samplers._driver import draw, island
@@ -48,7 +48,7 @@ def count_evaluations(
     _, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
-    denoiser, tally = counting(trajectory_denoiser(guided_prior(prior), length, context, memory))
+    denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
     counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
     run = jax.jit(partial(draw, shape=(length, *prior.state_shape)))
     jax.block_until_ready(run(jax.random.key(0), counted, sampler))

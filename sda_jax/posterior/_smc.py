@@ -35,7 +35,7 @@ from sda_jax.posterior._arguments import (
     require_call,
 )
 from sda_jax.prior._prior import Prior
-from sda_jax.prior._trajectory_denoiser import guided_prior, trajectory_denoiser
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import require_room, run_in_chunks
 
 DEFAULT_TWIST = GaussianCovariance()
@@ -136,7 +136,7 @@ def twisted_smc(
     require_room(f"a population of {particles} particles", size, "Ask for fewer.")
     check_observation(prior, observation, length)
     standardised = observation.standardised(prior.standardisation)
-    denoiser = trajectory_denoiser(guided_prior(prior), length, context)
+    denoiser = trajectory_denoiser(prior, length, context)
     shape = (length, *prior.state_shape)
     given = (key, denoiser, standardised, guidance, grid, threshold, shape, particles, steps)
     found = run_in_chunks(_run, given, particles, chunk, "the particles moved at once")

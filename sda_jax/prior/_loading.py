@@ -170,6 +170,7 @@ def _assembled(
     maps = [(parts["standardisation"].inverse, sample)]
     maps += [(parts["context"].forward, known)] if parts["context"] is not None else []
     maps += [(lambda w: parameterisation.covariance_times(w, 0.5, schedule), sample)]
+    maps += [(lambda w: parameterisation.denoise(w, w, 0.5, schedule), sample)]
     for function, like in maps:
         if jax.eval_shape(function, like).shape != like.shape:
             raise ValueError("statistics of another shape than states")

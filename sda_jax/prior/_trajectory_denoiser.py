@@ -83,17 +83,6 @@ def trajectory_denoiser(
     return LongRange(windows, local, linear)
 
 
-def guided_prior(prior: Prior) -> Prior:
-    """The prior as posteriors take it: with the gains of denoisers that observations guide, where
-    such were found after training."""
-    denoiser = prior.denoiser
-    law = denoiser.parameterisation if isinstance(denoiser, NetworkDenoiser) else None
-    if not isinstance(law, SpectralPreconditioned):
-        return prior
-    denoiser = dataclasses.replace(denoiser, parameterisation=law.guided())
-    return dataclasses.replace(prior, denoiser=denoiser)
-
-
 def _whole_fields(windows: ComposedDenoiser, known: FieldPreconditioned, length: int) -> Denoiser:
     """The network's departures from the linear estimates of its windows, added to the linear
     estimate of as many states as lags reach."""

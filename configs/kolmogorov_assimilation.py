@@ -4,8 +4,7 @@
 
 L = 29: velocity averaged over blocks to 8 x 8, every 4th state, std 0.1.
 
-A member takes about a minute on one core. Over 16 truths std(A(x) - y) is 1.00 times the
-noise's: benchmarks/results/kolmogorov.md.
+A member takes about a minute on one core. Residuals: benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

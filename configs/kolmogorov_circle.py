@@ -5,7 +5,8 @@
 L = 8: a vorticity imposed on a ring of the last state, verified by simulating the members
 forward from their first states.
 
-Eight members in about two minutes on one core; std(A(x) - y) was 0.39 where 0.4 is asked.
+Eight members in about two minutes on one core; with an earlier prior std(A(x) - y)
+was 0.39 where 0.4 is asked.
 """
 
 from kolmogorov_common import shipped

@@ -51,7 +51,7 @@ LAPTOP_NETWORK = UNet(
 # the shipped priors' default (`sda_jax.presets`), for all experiments: no gradient through the
 # network, a covariance that follows the innovations, and Gibbs steps at all but the lowest levels
 GUIDANCE = GaussianCovariance(20, inflation=None, through_network=False)
-SAMPLER = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.05))
+SAMPLER = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.1))
 ENSEMBLES = {
     "assimilation": (4, Memory(1)),
     "extrapolation": (8, Memory(8)),

@@ -4,8 +4,7 @@
 
 L = 8: the central 8 x 8 of 16 x 16 averages, every 3rd state, std 0.01.
 
-A member takes about six seconds on one core. Over 16 truths std(A(x) - y) is 0.98 times the
-noise's: benchmarks/results/kolmogorov.md.
+A member takes about six seconds on one core. Residuals: benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

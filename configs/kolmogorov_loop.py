@@ -4,7 +4,8 @@
 
 L = 127: the first state equals the last, std 0.01.
 
-A member takes about four to five minutes on one core; std(A(x) - y) was 0.0095 where 0.01 is asked.
+A member takes about four to five minutes on one core; with an earlier prior std(A(x) - y) was
+0.0095 where 0.01 is asked.
 """
 
 from kolmogorov_common import shipped

@@ -5,8 +5,7 @@
 L = 8: w / (1 + |w|) of the vorticity on 16 x 16 averages, inner 12 x 12, every 3rd state,
 std 0.05.
 
-A member takes about ten seconds on one core. Over 16 truths std(A(x) - y) is 1.01 times the
-noise's: benchmarks/results/kolmogorov.md.
+A member takes about ten seconds on one core. Residuals: benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

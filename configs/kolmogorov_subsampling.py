@@ -4,8 +4,8 @@
 
 L = 8: every 2nd, 4th, 8th or 16th grid point of every state, std 0.1.
 
-A member takes about eight seconds on one core. Over 16 truths std(A(x) - y) is 0.98 to 1.00 times
-the noise's: benchmarks/results/kolmogorov.md.
+A member takes about eight seconds on one core. Residuals:
+benchmarks/results/kolmogorov.md.
 """
 
 from kolmogorov_common import shipped

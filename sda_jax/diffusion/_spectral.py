@@ -48,8 +48,8 @@ class SpectralPreconditioned:
         modes: Its eigenvectors in the columns, real and imaginary parts on the last axis.
         gains: Factor of F's term by noise level and wavenumber, as found after training
             (`sharpened`); None for 1.
-        errors: Variance of the network's errors by noise level and wavenumber, in units of the
-            linear estimate's; None for 1.
+        errors: Variance that guidance takes the network's errors to have, by noise level and
+            wavenumber, in units of the linear estimate's; None for 1.
     """
 
     variances: Float[Array, "kx ky n"] | None = None
@@ -191,7 +191,7 @@ class SpectralPreconditioned:
 
     def covariance_times(self, w: Fields, t: Time, schedule: Schedule) -> Fields:
         """The covariance of x given x_t times `w`: that of Gaussian data of covariance C, at each
-        wavenumber as many times as large as the network's errors were measured to be."""
+        wavenumber as many times as large as `errors` say."""
         share = self._share(w.shape, t, schedule)
         return self._filtered(w, lambda v, r: share * linear_error(v, r), noise_ratio(schedule, t))
 

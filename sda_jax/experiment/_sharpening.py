@@ -25,7 +25,7 @@ TRIED = 1.3  # a factor, beside 1
 RAMP = 0.05  # sigma/mu at which it is half of what it is above
 USUAL = 0.3  # size of a factor's logarithm
 FACTORS = (1.0, 2.0)  # their range
-POWER = 0.5  # of a factor that is taken
+POWER = 0.5  # of a factor, and of the share of errors, that is taken
 SLOPES = (0.0, 1.5)
 CHANCE = 0.02  # what was not drawn at all is known to
 SMALLEST = 0.02  # share of the linear estimate's error
@@ -100,7 +100,9 @@ def sharpened(
     several levels and taken down again, once without it and once with one of 1.3: what a band
     loses, over what the factor gives back there, less what chance makes of a ratio where it gives
     back little. Of each factor the root is taken: Gibbs steps go through the denoiser again and
-    again, and in posteriors observations give energy back too.
+    again, and in posteriors observations give energy back too. Of the errors that are left, in units
+    of the linear estimate's, the root too: draws under way are not quite noised data, and a
+    covariance of the errors on those lets posteriors err from y.
 
     Args:
         key: Random key of the noise.
@@ -118,7 +120,7 @@ def sharpened(
         known = dataclasses.replace(
             law,
             gains=jnp.asarray(gains, jnp.float32),
-            errors=jnp.asarray(found.errors(gains), jnp.float32),
+            errors=jnp.asarray(found.errors(gains) ** POWER, jnp.float32),
         )
         return dataclasses.replace(denoiser, parameterisation=known)
 

@@ -29,7 +29,7 @@ def _stepping(steps: int, grid: Any, corrections: int, tau: float) -> PredictorC
 
 
 def _gibbs(steps: int) -> PredictorCorrector:
-    return PredictorCorrector(steps, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.05))
+    return PredictorCorrector(steps, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.1))
 
 
 DEFAULT_GUIDANCE = StatisticalLinearization()

@@ -100,9 +100,9 @@ def sharpened(
     several levels and taken down again, once without it and once with one of 1.3: what a band
     loses, over what the factor gives back there, less what chance makes of a ratio where it gives
     back little. Of each factor the root is taken: Gibbs steps go through the denoiser again and
-    again, and in posteriors observations give energy back too. Of the errors that are left, in units
-    of the linear estimate's, the root too: draws under way are not quite noised data, and a
-    covariance of the errors on those lets posteriors err from y.
+    again, and in posteriors observations give energy back too. Of the errors that are left, in
+    units of the linear estimate's, the root too: draws under way are not quite noised data, and
+    with the covariance of the errors on these, posteriors err from y.
 
     Args:
         key: Random key of the noise.

@@ -91,21 +91,17 @@ def reference(label: str, system: Any, seed: int, samples: int) -> Reference:
     truth = sda.simulate(keys[0], system, length=length)
     observation, parts = observations(keys[1], made, truth)
     path = cache_folder() / f"{label}_{seed}_{PARTICLES}_{drawn}.npz"
+    both = None
     if path.exists():
         with np.load(path) as file:
-            same = file["name"].item() == made.name and np.array_equal(
+            if file["name"].item() == made.name and np.array_equal(
                 file["y"], np.asarray(observation.y), equal_nan=True
-            )
-            if same:
-                first, second = file["first"], file["second"]
-                known = np.asarray(truth), observation, first, second
-                return Reference(samples, made, *known, mirrored(made, system))
-    first, second = (
-        smoother(k, system, parts, length, PARTICLES, drawn) for k in (keys[2], keys[3])
-    )
-    np.savez(path, name=made.name, y=np.asarray(observation.y), first=first, second=second)
-    known = np.asarray(truth), observation, first, second
-    return Reference(samples, made, *known, mirrored(made, system))
+            ):
+                both = file["first"], file["second"]
+    if both is None:
+        both = tuple(smoother(k, system, parts, length, PARTICLES, drawn) for k in keys[2:])
+        np.savez(path, name=made.name, y=np.asarray(observation.y), first=both[0], second=both[1])
+    return Reference(samples, made, np.asarray(truth), observation, *both, mirrored(made, system))
 
 
 def scores(system: Any, known: Reference, ensemble: np.ndarray) -> dict[str, float]:

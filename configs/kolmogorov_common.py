@@ -16,18 +16,14 @@ from sda_jax import (
     Coarsen,
     Crop,
     Data,
-    DPMSolverPP2M,
     EvenTime,
     Every,
     Experiment,
     ExponentialIntegrator,
     FirstMinusLast,
-    GaussianCovariance,
-    Gibbs,
     KolmogorovFlow,
     Langevin,
     LogNormalRatio,
-    LogSNR,
     Memory,
     NoisePrediction,
     PredictorCorrector,
@@ -40,6 +36,7 @@ from sda_jax import (
     UniformTime,
     Vorticity,
 )
+from sda_jax.posterior._presets import FIELD_PRESETS
 
 PAPER_FLOW = KolmogorovFlow(size=256, coarsening=4)
 LAPTOP_FLOW = KolmogorovFlow(size=128, coarsening=4)
@@ -48,10 +45,9 @@ LAPTOP_NETWORK = UNet(
 )
 
 
-# the shipped priors' default (`sda_jax.presets`), for all experiments: no gradient through the
-# network, a covariance that follows the innovations, and Gibbs steps at all but the lowest levels
-GUIDANCE = GaussianCovariance(20, inflation=None, through_network=False)
-SAMPLER = PredictorCorrector(64, LogSNR(), DPMSolverPP2M(), Gibbs(2, above=0.1))
+# the default of priors of fields, for all experiments: no gradient through the network, a
+# covariance that follows the innovations, and Gibbs steps at all but the lowest levels
+GUIDANCE, SAMPLER = FIELD_PRESETS["default"]
 ENSEMBLES = {
     "assimilation": (4, Memory(1)),
     "extrapolation": (8, Memory(8)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sda_jax as sda
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, StorageError
 from sda_jax.diffusion._composition import SHARED, ComposedDenoiser
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser, covariance_times, draw_error
@@ -119,6 +119,15 @@ def test_gains_multiply_what_the_network_adds_by_wavenumber(network, spectral, k
     for i in range(2):
         alone = changed.denoise(both[i], both[i], times[i, 0, 0, 0, 0], SCHEDULE)
         np.testing.assert_allclose(together[i], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["gains", "errors"])
+def test_what_is_of_another_grid_is_refused_when_loaded(network, spectral, field, tmp_path):
+    law = dataclasses.replace(spectral, **{field: jnp.ones((25, 7))})
+    denoiser = dataclasses.replace(network, parameterisation=law)
+    path = save_prior(tmp_path, Prior(denoiser, sda.Standardisation(), SHAPE[1:], 3))
+    with pytest.raises(StorageError, match="prior"):
+        load_prior(path)
 
 
 def test_measured_errors_scale_the_covariance_by_wavenumber(spectral, key):

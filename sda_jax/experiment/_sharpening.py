@@ -115,8 +115,8 @@ def sharpened(
     found = moments(key_moments, dataclasses.replace(denoiser, parameterisation=law), x)
     gates, ratios = found.gates(), np.asarray(error_ratios(denoiser.schedule))
 
-    def of(log_factor: np.ndarray | float, power: float = 1.0) -> NetworkDenoiser:
-        gains = gates * np.exp(power * np.clip(log_factor, *np.log(FACTORS)))
+    def of(log_factor: np.ndarray | float) -> NetworkDenoiser:
+        gains = gates * np.exp(log_factor)
         known = dataclasses.replace(
             law,
             gains=jnp.asarray(gains, jnp.float32),
@@ -132,7 +132,8 @@ def sharpened(
     factors = np.pad(np.maximum(factors, 0.0), ((1, 0), (1, 0)))
     at = np.log(ratios)
     centres = np.log(CENTRES)
-    return of(np.stack([np.interp(at, centres, column) for column in factors.T], axis=1), POWER)
+    wanted = np.stack([np.interp(at, centres, column) for column in factors.T], axis=1)
+    return of(POWER * np.clip(wanted, *np.log(FACTORS)))
 
 
 def _log_kept(

@@ -41,7 +41,7 @@ BOUNDS = {
 }
 
 
-SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error")
+SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error", "searches")
 
 
 class Reference(NamedTuple):

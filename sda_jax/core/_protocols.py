@@ -263,9 +263,9 @@ class Reports(Protocol):
     """A sampler that says how its draws went, for the diagnosis of an ensemble."""
 
     def report(self, state: SamplerState) -> dict[str, Array]:
-        """After the last step, of one island: its `log_evidence` by group, its least effective
-        sample size `effective`, its share of `distinct` members and the `error` of their mean, as
-        a share of the spread."""
+        """After the last step, of one island: its `log_evidence` by search and group, its least
+        effective sample size `effective`, its share of `distinct` members and the `error` of their
+        mean, as a share of the spread."""
         ...
 
 

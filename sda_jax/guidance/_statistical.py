@@ -25,7 +25,6 @@ from sda_jax.observations._observation import Observation
 
 LARGEST = 768  # numbers of a trajectory and of y, up to which matrices of that size are worked with
 SHRINKAGE = 0.2  # of the remainder's sampled covariance towards its diagonal
-AGREEMENT = 4  # power of the share of draws that agree
 LEAST = 1e-9  # variance in standardised units, below which float32 has no inverse
 
 
@@ -54,9 +53,6 @@ class Linearised(NamedTuple):
         noise: `(m, m)`: y's, and that of what the line leaves of the operator.
         log_scale: Logarithm of the factor that the likelihood lacks.
         count: Elements observed.
-        log_mean: Logarithm of the mean of `p(y | x_hat + e)` over the draws of e.
-        agreed: Effective number of draws in that mean, as a share of them.
-        bent: Share of the prediction's variance that the line leaves, in units of the noise.
     """
 
     jacobian: Array
@@ -64,9 +60,6 @@ class Linearised(NamedTuple):
     noise: Array
     log_scale: Scalar
     count: Scalar
-    log_mean: Scalar
-    agreed: Scalar
-    bent: Scalar
 
     def covariance(self, level: Level) -> Array:
         """Of the residual."""
@@ -135,8 +128,7 @@ class StatisticalLinearization(GuidanceMethod):
             return GaussianCovariance(self.iterations).log_twist(denoiser, observation, x_hat, t)
         level = self.level(denoiser, x_hat.shape, t)
         near = self.linearised(observation, x_hat, level)
-        factor = cholesky(near.covariance(level))
-        return log_likelihood(near, factor, solved(near, factor)[0])
+        return log_likelihood(observation, x_hat, level, near, cholesky(near.covariance(level)))
 
     def level(self, denoiser: Denoiser, shape: tuple[int, ...], t: Time) -> Level:
         """Of the noise level at time t."""
@@ -177,19 +169,8 @@ class StatisticalLinearization(GuidanceMethod):
         remainder = remainder + SHRINKAGE * (alone - remainder)
         predicted = remainder.diagonal() + (jacobian**2) @ level.variances
         y, noise, log_scale = _gaussian(observation, mean, predicted)
-        sizes = jnp.diagonal(noise)
-        left = jnp.sum(remainder.diagonal() / sizes)
-        each = _log_probs(observation, every)
-        return Linearised(
-            jacobian,
-            jnp.where(seen, y - mean, 0.0),
-            noise + remainder,
-            log_scale,
-            jnp.sum(seen),
-            logsumexp(each) - jnp.log(self.draws),
-            effective_share(each),
-            left / jnp.maximum(jnp.sum(predicted / sizes), jnp.finfo(jnp.float32).tiny),
-        )
+        residual = jnp.where(seen, y - mean, 0.0)
+        return Linearised(jacobian, residual, noise + remainder, log_scale, jnp.sum(seen))
 
 
 def solved(near: Linearised, factor: Array) -> tuple[Array, Array]:
@@ -198,20 +179,51 @@ def solved(near: Linearised, factor: Array) -> tuple[Array, Array]:
     return white, solve_lower_transposed(factor, white)
 
 
-def log_likelihood(near: Linearised, factor: Array, white: Array) -> Array:
-    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance and `white` the
-    residual divided by it.
+def log_likelihood(
+    observation: Observation, x_hat: Trajectory, level: Level, near: Linearised, factor: Array
+) -> Array:
+    """`log p(y | x_t)`, `factor` the Cholesky factor of the residual's covariance.
 
-    Mostly the normal distribution's. Where the operator is bent and many draws agree, half of it is
-    their mean: better where the prediction has tails and y says little, as far below a threshold. A
-    single draw that comes near a precise y says nothing.
+    The stand-in's normal density, times the mean of `p(y | x_hat + e)` over the stand-in's own
+    density, of errors e that are drawn given y: importance sampling, exact for as many draws as
+    one likes, and without any effect for a linear operator. Of few draws it is right only where
+    they agree: it counts by their effective share, the normal density by the rest.
     """
+    white = solve_lower(factor, near.residual)
     known = near.count * jnp.log(2 * jnp.pi)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
     normal = near.log_scale - (white @ white + log_det + known) / 2
-    share = near.bent / 2 * near.agreed**AGREEMENT
-    sampled = jnp.log(jnp.maximum(share, jnp.finfo(jnp.float32).tiny)) + near.log_mean
-    return jnp.logaddexp(jnp.log1p(-share) + normal, sampled)
+    each = _corrections(observation, x_hat, level, near, factor)
+    sampled = logsumexp(each) - jnp.log(len(each))
+    share = jnp.where(jnp.isfinite(sampled), jnp.minimum(effective_share(each), 1.0), 0.0)
+    return normal + jnp.logaddexp(jnp.log1p(-share), jnp.log(share) + sampled)
+
+
+def _corrections(
+    observation: Observation, x_hat: Trajectory, level: Level, near: Linearised, factor: Array
+) -> Array:
+    """`log p(y | x_hat + e)` less the stand-in's, of errors e drawn given y by Matheron's rule."""
+    errors = level.errors.reshape(len(level.errors), -1)
+    white = jax.random.normal(jax.random.key(1), (len(errors) // 2, len(factor)))
+    white = jnp.stack([white, -white], axis=1).reshape(-1, len(factor))
+    with jax.default_matmul_precision("highest"):
+        rest, inverse = cholesky(near.noise), solve_lower(factor, jnp.eye(len(factor)))
+        seen = (errors @ level.basis) @ near.jacobian.T
+        gain = (near.residual - seen - white @ rest.T) @ inverse.T @ inverse
+        scaled = near.jacobian * level.variances
+        drawn = errors + gain @ (level.basis @ scaled.T).T
+        left = near.residual - seen - gain @ (scaled @ near.jacobian.T)
+        left = left @ solve_lower(rest, jnp.eye(len(rest))).T
+
+    def prediction(e: Array) -> Array:
+        return observation.operator(x_hat + e.reshape(x_hat.shape)).reshape(-1)
+
+    exact = _log_probs(observation, jax.vmap(prediction)(drawn))
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(rest)))
+    known = near.count * jnp.log(2 * jnp.pi)
+    stand_in = near.log_scale - (jnp.sum(left**2, axis=1) + log_det + known) / 2
+    each = exact - stand_in
+    return jnp.where(jnp.isfinite(each), each, -jnp.inf)
 
 
 def _log_probs(observation: Observation, predictions: Array) -> Array:

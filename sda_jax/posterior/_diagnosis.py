@@ -19,9 +19,9 @@ from sda_jax.observations._observation import Observation, require_observation
 
 DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit's size is known
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
-# populations disagree by 3 nats where nothing is wrong (the demo's)
-ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 5.0, 0.5
-ERROR = 0.2  # of the mean, where shares of modes are in doubt
+# groups of particles differ by a nat or so where nothing is wrong
+ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 2.5, 0.5
+ERROR = 0.15  # of the mean, where shares of modes are in doubt
 
 
 class Diagnosis(NamedTuple):
@@ -32,13 +32,14 @@ class Diagnosis(NamedTuple):
             as those of y, or larger; for Gaussian noise the tail of chi-square.
         misfit: Of all members' fits in the mean, standard deviations from what y's noise allows.
         astray: Share of the members that cannot have made y: with a fit below 1e-4.
-        disagreement: Between populations, in nats of their estimates of `log p(y)`; NaN for
-            independent draws.
+        disagreement: Between groups of particles: the standard deviation of their estimates of `log
+            p(y)`, in nats; NaN for independent draws.
         effective: Least effective sample size of a population, as a share; NaN likewise.
         distinct: Share of the members that are particles of their own; NaN likewise.
-        error: Monte Carlo error of the ensemble's mean, as a share of the spread, from how
-            populations differ: large where they do not agree on the shares of modes. Independent
-            draws would have `samples**-0.5`; NaN likewise.
+        error: Monte Carlo error of the particles' mean, as a share of the spread, from how
+            families of them differ: large where shares of modes hang on a few. Ensembles of n
+            independent draws have `n**-0.5`; NaN likewise.
+        searches: Made at most for an island of members; NaN likewise.
         warnings: What is wrong, and what to do; empty for an ensemble to be trusted.
     """
 
@@ -49,6 +50,7 @@ class Diagnosis(NamedTuple):
     effective: float
     distinct: float
     error: float
+    searches: float
     warnings: tuple[str, ...]
 
     @property
@@ -61,7 +63,8 @@ class Diagnosis(NamedTuple):
         known = [f"misfit {self.misfit:+.1f} standard deviations", f"astray {self.astray:.1%}"]
         if np.isfinite(self.disagreement):
             known += [
-                f"populations disagree by {self.disagreement:.2f} nats",
+                f"searches {self.searches:.0f}",
+                f"groups disagree by {self.disagreement:.2f} nats",
                 f"least effective sample size {self.effective:.1%}",
                 f"distinct {self.distinct:.0%}",
                 f"error of the mean {self.error:.0%} of the spread",
@@ -90,8 +93,8 @@ def diagnose(
     Args:
         observation: What was assimilated, in physical units.
         ensemble: Members in physical units.
-        report: What the sampler says of its populations: `log_evidence` of each group,
-            `effective`, `distinct` and `error` of each island; None for independent draws.
+        report: What the sampler says of its populations: `log_evidence` of each island, search and
+            group, `effective`, `distinct` and `error` of each island; None for independent draws.
 
     Raises:
         ConfigError: No members.
@@ -113,8 +116,10 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
     misfit = float(misfits.mean())
     astray = float(np.mean(~(fit >= UNLIKELY)))
     report = report or {}
-    evidence = np.asarray(report.get("log_evidence", ()))
-    disagreement = float(np.ptp(evidence)) if evidence.size > 1 else float("nan")
+    evidence = np.atleast_1d(np.asarray(report.get("log_evidence", np.nan), np.float64))
+    made = ~np.isnan(evidence)
+    disagreement = float(np.std(evidence[made], ddof=1)) if made.sum() > 1 else float("nan")
+    searches = float(made[..., 0].sum(axis=-1).max()) if made.ndim > 1 else float("nan")
     effective, distinct = (
         float(np.min(report[name])) if name in report else float("nan")
         for name in ("effective", "distinct")
@@ -135,8 +140,8 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         )
     if disagreement > DISAGREEMENT:
         found.append(
-            f"Populations disagree on the evidence by {disagreement:.1f} nats: modes may be lost "
-            'or their shares wrong. Take more particles (the preset "accurate").'
+            f"Groups of particles disagree on the evidence by {disagreement:.1f} nats: modes may "
+            'be lost or their shares wrong. Take more particles (the preset "accurate").'
         )
     if distinct < COPIES:
         found.append(
@@ -144,10 +149,12 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         )
     if error > ERROR:
         found.append(
-            f"Populations differ in their mean by {error:.0%} of the spread: the shares of modes "
-            'are in doubt. Take more particles (the preset "accurate").'
+            f"The particles' mean is uncertain by {error:.0%} of the spread: they descend from few "
+            'and the shares of modes are in doubt. Take more (the preset "accurate").'
         )
-    return Diagnosis(fit, misfit, astray, disagreement, effective, distinct, error, tuple(found))
+    return Diagnosis(
+        fit, misfit, astray, disagreement, effective, distinct, error, searches, tuple(found)
+    )
 
 
 def fits(observation: Observation, ensemble: Array) -> tuple[np.ndarray, np.ndarray]:

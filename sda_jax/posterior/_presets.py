@@ -41,13 +41,20 @@ PRIOR_SAMPLER = _stepping(64, LogSNR(), 7, 0.5)
 PRESETS: dict[str, tuple[Any, Any]] = {
     "fast": (
         DEFAULT_GUIDANCE,
-        Population(particles=2, refinement=10, corrections=3, alone=INDEPENDENT_SAMPLER),
+        Population(
+            particles=2, searches=1, refinement=10, corrections=3, alone=INDEPENDENT_SAMPLER
+        ),
     ),
     "default": (DEFAULT_GUIDANCE, Population(alone=INDEPENDENT_SAMPLER)),
     "accurate": (
         DEFAULT_GUIDANCE,
         Population(
-            particles=16, search=60, refinement=16, corrections=6, alone=INDEPENDENT_SAMPLER
+            particles=16,
+            search=60,
+            variety=0.5,
+            refinement=16,
+            corrections=6,
+            alone=INDEPENDENT_SAMPLER,
         ),
     ),
     "independent": (INDEPENDENT_GUIDANCE, INDEPENDENT_SAMPLER),
@@ -67,7 +74,8 @@ def presets(prior: Prior) -> dict[str, tuple[Any, Any]]:
 
     The first three draw a population of particles, two, six and sixteen for each member, which are
     weighed where modes are decided (`Population`): right for operators that nobody tuned for, at
-    119, 315 and 1053 forwards a member. "independent" draws each member twice down to there and
+    119, 315 and 1053 forwards a member for an observation that is searched once, and up to eight
+    searches for others but with "fast". "independent" draws each member twice down to there and
     goes on with one that explains the observation (`Candidates`): members that are functions of
     their own key alone, of trajectories of any length, but wrong for many nonlinear operators.
 

@@ -31,9 +31,10 @@ def looked_at(posterior: Guided, level: Level, x: Trajectory, t: Time) -> Place:
     x_hat = posterior.denoiser(x, t)
     near = posterior.method.linearised(posterior.observation, x_hat, level)
     factor = cholesky(near.covariance(level))
-    white, whole = solved(near, factor)
+    whole = solved(near, factor)[1]
     shift = level.basis @ (level.variances * (near.jacobian.T @ whole))
-    return Place(x, x_hat, shift.reshape(x.shape), log_likelihood(near, factor, white))
+    log_twist = log_likelihood(posterior.observation, x_hat, level, near, factor)
+    return Place(x, x_hat, shift.reshape(x.shape), log_twist)
 
 
 def moved(

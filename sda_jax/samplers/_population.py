@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
@@ -31,6 +32,7 @@ from sda_jax.guidance._statistical import StatisticalLinearization, is_dense
 from sda_jax.runtime._memory import most_at_once
 from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
+from sda_jax.samplers._gathering import Gathered, none_gathered, squared_error, union
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
 
@@ -41,6 +43,14 @@ MEMBERS, FEWEST = 256, 256  # of an island at most; particles at least
 HALVINGS = 12
 
 
+class _Streams(NamedTuple):
+    """Random keys of one island."""
+
+    start: PRNGKey
+    search: PRNGKey
+    members: PRNGKey
+
+
 class Particles(NamedTuple):
     """What a population remembers.
 
@@ -48,17 +58,25 @@ class Particles(NamedTuple):
         places: Of the particles; of the members once these go on alone, in the first rows.
         log_weights: `(particles,)`; those of a group add up to its estimate of p(y), times its
             size.
+        roots: `(particles,)`: which particle each descends from, numbered through all searches.
+        gathered: Of the searches before.
+        log_evidence: `(searches, groups)`; NaN for searches not made.
         effective: The least effective sample size so far, as a share of a group.
+        error: Of the mean, as a share of the spread, after the last search so far.
         distinct: Share of the members that are particles of their own, where they go on alone.
-        error: Of the mean, from group to group, as a share of the spread; there too.
+        enough: Whether there will be no more searches.
         predictor: What the predictor of each member remembers.
     """
 
     places: Place
     log_weights: Array
+    roots: Array
+    gathered: Gathered
+    log_evidence: Array
     effective: Array
-    distinct: Array
     error: Array
+    distinct: Array
+    enough: Array
     predictor: Any
 
 
@@ -85,6 +103,8 @@ class Population:
         until: sigma/mu at which members go on alone.
         refinement: Steps of members, with `corrections` each.
         groups: Of particles.
+        searches: At most.
+        variety: Independent draws for each member, at which no more searches are made.
         threshold: Effective sample size, as a share of a group, below which it is resampled.
         at_once: Particles moved at once; the members are the same whatever it is. None for the
             chunk of `Memory`, and where that is None too for 64 on CPU, elsewhere for all.
@@ -101,25 +121,32 @@ class Population:
     refinement: int = static(12)
     corrections: int = static(4)
     groups: int = static(4)
+    searches: int = static(8)
+    variety: float = 0.3
     threshold: float = 0.5
     at_once: int | None = static(None)
     alone: Any = PredictorCorrector()
 
     def __post_init__(self) -> None:
-        for name in ("island", "particles", "search", "refinement", "groups"):
+        for name in ("island", "particles", "search", "refinement", "groups", "searches"):
             require_at_least(name, getattr(self, name), 1)
         if self.at_once is not None:
             require_at_least("at_once", self.at_once, 1)
         require_at_least("corrections", self.corrections, 0)
         require_positive("until", self.until)
         require_below("until", self.until, LEVELS[-1])
+        require_positive("variety", self.variety)
         require_positive("threshold", self.threshold)
         require_at_most("threshold", self.threshold, 1)
 
     @property
     def steps(self) -> int:
-        """Of the search and of the refinement."""
-        return self.search + self.refinement
+        """Of all searches that may be made, and of the refinement."""
+        return self._searching + self.refinement
+
+    @property
+    def _searching(self) -> int:
+        return self.searches * self.search
 
     def fitted(
         self, posterior: Denoiser, samples: int, shape: tuple[int, ...], chunk: int | None
@@ -139,26 +166,37 @@ class Population:
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
         """Particles of noise."""
         posterior = _guided(denoiser)
-        schedule = posterior.schedule
-        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
-        x = spread * jax.random.normal(jax.random.split(key)[0], (self._count, *shape))
-        time = self._times(posterior)[0]
-        level = posterior.method.level(posterior.denoiser, shape, time)
-        places = self._map(lambda x: looked_at(posterior, level, x, time), x)
-        predictor = jax.vmap(self._refining.predictor.init)(x[: self.island])
-        nothing = jnp.ones(()), jnp.ones(()), jnp.zeros(()), predictor
-        memory = Particles(places, _usable(places.log_twist), *nothing)
-        return SamplerState(x, noise_ratio(schedule, time), memory)
+        places = self._begun(_streams(key).start, posterior, shape)
+        x, count = places.x, self._count
+        memory = Particles(
+            places,
+            _usable(places.log_twist),
+            jnp.arange(count),
+            none_gathered(x),
+            jnp.full((self.searches, self.groups), jnp.nan),
+            effective=jnp.ones(()),
+            error=jnp.zeros(()),
+            distinct=jnp.ones(()),
+            enough=jnp.zeros((), bool),
+            predictor=jax.vmap(self._refining.predictor.init)(x[: self.island]),
+        )
+        return SamplerState(x, noise_ratio(posterior.schedule, self._times(posterior)[0]), memory)
 
     def step(
         self, key: PRNGKey, denoiser: Denoiser, state: SamplerState, i: Array | int
     ) -> SamplerState:
         """A step of all particles, or of the members."""
         posterior = _guided(denoiser)
-        return jax.lax.cond(
-            jnp.asarray(i) < self.search,
-            lambda: self._searched(key, posterior, state, i),
-            lambda: self._refined(key, posterior, state, i),
+        keys, i = _streams(key), jnp.asarray(i)
+        state = _where(
+            (i < self._searching) & ~state.memory.enough,
+            lambda state: self._searched(keys, posterior, state, i),
+            state,
+        )
+        return _where(
+            i >= self._searching,
+            lambda state: self._refined(keys, posterior, state, i),
+            state,
         )
 
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
@@ -170,11 +208,9 @@ class Population:
 
     def report(self, state: SamplerState) -> dict[str, Array]:
         """How the search went."""
-        weights = state.memory.log_weights.reshape(self.groups, -1)
-        log_evidence = logsumexp(weights, axis=1) - jnp.log(weights.shape[1])
         memory = state.memory
         return {
-            "log_evidence": log_evidence,
+            "log_evidence": memory.log_evidence,
             "effective": memory.effective,
             "distinct": memory.distinct,
             "error": memory.error,
@@ -200,16 +236,34 @@ class Population:
     def _map(self, one: Any, x: Any) -> Any:
         return map_batches(one, x, self.at_once or most_at_once() or self._count)
 
+    def _begun(self, key: PRNGKey, posterior: Guided, shape: tuple[int, ...]) -> Place:
+        """Particles of noise."""
+        schedule, time = posterior.schedule, self._times(posterior)[0]
+        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
+        x = spread * jax.random.normal(key, (self._count, *shape))
+        level = posterior.method.level(posterior.denoiser, shape, time)
+        return self._map(lambda x: looked_at(posterior, level, x, time), x)
+
     def _searched(
-        self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
+        self, keys: _Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
-        """A step of all particles, from t to s, weighed and resampled."""
-        memory, shape = state.memory, state.x.shape[1:]
-        times, count = self._times(posterior), self._count
-        t, s = times[i], times[i + 1]
-        key_move, key_resample, key_members = jax.random.split(
-            jax.random.fold_in(jax.random.split(key)[1], i), 3
+        """A step of all particles, from t to s, weighed and resampled; before a search's first
+        step particles are made, after its last one gathered."""
+        shape, times, count = state.x.shape[1:], self._times(posterior), self._count
+        number, own = i // self.search, i % self.search
+        t, s = times[own], times[own + 1]
+        key_move, key_resample, key_begin, key_draw = jax.random.split(
+            jax.random.fold_in(keys.search, i), 4
         )
+
+        def again(memory: Particles) -> Particles:
+            places = self._begun(key_begin, posterior, shape)
+            roots = number * count + jnp.arange(count)
+            return memory._replace(
+                places=places, log_weights=_usable(places.log_twist), roots=roots
+            )
+
+        memory = _where((number > 0) & (own == 0), again, state.memory)
         above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
 
         def one(both: tuple[PRNGKey, Place]) -> tuple[Place, Array]:
@@ -217,22 +271,23 @@ class Population:
             place = looked_at(posterior, below, x, s)
             return place, log_ratio + place.log_twist - both[1].log_twist
 
-        keys = jax.random.split(key_move, count)
-        places, gained = self._map(one, (keys, memory.places))
+        places, gained = self._map(one, (jax.random.split(key_move, count), memory.places))
         each = count // self.groups
         weights = _usable(memory.log_weights + gained).reshape(self.groups, each)
         effective = jax.vmap(effective_share)(weights)
         grouped = places.x_hat.reshape(self.groups, each, *shape)
-        keys = jax.random.split(key_resample, self.groups)
-        index, weights = jax.vmap(self._resampled)(keys, grouped, weights)
+        group_keys = jax.random.split(key_resample, self.groups)
+        index, weights = jax.vmap(self._resampled)(group_keys, grouped, weights)
         index = (index + each * jnp.arange(self.groups)[:, None]).reshape(-1)
         memory = memory._replace(
             places=jax.tree.map(lambda a: a[index], places),
             log_weights=weights.reshape(-1),
+            roots=memory.roots[index],
             effective=jnp.minimum(memory.effective, jnp.min(effective)),
         )
-        last = jnp.asarray(i) == self.search - 1
-        memory = jax.lax.cond(last, lambda: self._chosen(key_members, memory), lambda: memory)
+        memory = _where(
+            own == self.search - 1, lambda memory: self._ended(key_draw, memory, number), memory
+        )
         return SamplerState(memory.places.x, noise_ratio(posterior.schedule, s), memory)
 
     def _resampled(self, key: PRNGKey, x_hat: Array, log_weights: Array) -> tuple[Array, Array]:
@@ -250,28 +305,51 @@ class Population:
         due = power > 0
         return jnp.where(due, index, jnp.arange(len(index))), jnp.where(due, kept, log_weights)
 
-    def _chosen(self, key: PRNGKey, memory: Particles) -> Particles:
-        """The members in the first rows: drawn from all groups, each with its evidence, which its
-        weights add up to."""
-        weights = jnp.exp(memory.log_weights - logsumexp(memory.log_weights))
-        key_draw, key_order = jax.random.split(key)
-        index = ordered_resampling(key_draw, memory.places.x_hat, weights, self.island)
-        index = jax.random.permutation(key_order, index)
-        others = jnp.sum(index[:, None] == index[None, :], axis=1)
-        rows = jnp.arange(self._count).at[: self.island].set(index)
-        places = jax.tree.map(lambda a: a[rows], memory.places)
-        error = _error(memory.places.x_hat, weights, self.groups)
-        return memory._replace(places=places, distinct=jnp.mean(1 / others), error=error)
+    def _ended(self, key: PRNGKey, memory: Particles, number: Array) -> Particles:
+        """After a search: its particles are gathered, or, where they are enough, members drawn into
+        the first rows from those of all searches."""
+        found = union(
+            memory.gathered,
+            memory.places.x,
+            memory.places.x_hat,
+            memory.log_weights,
+            memory.roots,
+        )
+        squared = squared_error(found, self.searches * self._count)
+        enough = squared * self.variety * self.island <= 1
+        groups = memory.log_weights.reshape(self.groups, -1)
+        log_evidence = logsumexp(groups, axis=1) - jnp.log(groups.shape[1])
+        memory = memory._replace(
+            log_evidence=memory.log_evidence.at[number].set(log_evidence),
+            error=jnp.sqrt(squared),
+            enough=enough | (number == self.searches - 1),
+        )
+
+        def chosen() -> Particles:
+            key_draw, key_order = jax.random.split(key)
+            index = jax.random.permutation(key_order, found.drawn(key_draw, self.island))
+            others = jnp.sum(index[:, None] == index[None, :], axis=1)
+            x, x_hat = (
+                old.at[: self.island].set(new[index])
+                for old, new in ((memory.places.x, found.x), (memory.places.x_hat, found.x_hat))
+            )
+            places = memory.places._replace(x=x, x_hat=x_hat)
+            return memory._replace(places=places, distinct=jnp.mean(1 / others))
+
+        def kept() -> Particles:
+            return memory._replace(gathered=found.resampled(key, self._count))
+
+        return jax.lax.cond(memory.enough, chosen, kept)
 
     def _refined(
-        self, key: PRNGKey, posterior: Guided, state: SamplerState, i: Array | int
+        self, keys: _Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
         """A step of the members, each by itself."""
-        sampler, own = self._refining, jnp.asarray(i) - self.search
+        sampler, own = self._refining, i - self._searching
 
         def one(given: tuple[Array, Array, Any]) -> SamplerState:
             member, x, memory = given
-            mine = jax.random.fold_in(jax.random.split(key)[0], member)
+            mine = jax.random.fold_in(keys.members, member)
             return sampler.step(mine, posterior, SamplerState(x, state.ratio, memory), own)
 
         members = jnp.arange(self.island)
@@ -281,16 +359,15 @@ class Population:
         return SamplerState(x, found.ratio[0], memory)
 
 
-def _error(x: Array, weights: Array, groups: int) -> Array:
-    """Standard error of the mean of weighted particles, as a share of their spread, from how the
-    means of their groups differ; 0 for a single group."""
-    if groups == 1:
-        return jnp.zeros(())
-    flat = x.reshape(len(x), -1)
-    flat = flat - weights @ flat
-    apart = (weights[:, None] * flat).reshape(groups, -1, flat.shape[1]).sum(axis=1)
-    squared = groups / (groups - 1) * jnp.sum(apart**2)
-    return jnp.sqrt(squared / jnp.sum(weights[:, None] * flat**2))
+def _streams(key: PRNGKey) -> _Streams:
+    return _Streams(*jax.random.split(key, 3))
+
+
+def _where(due: Array, change: Callable[[Any], Any], value: Any) -> Any:
+    """The value, changed where it is due: a loop, which under `vmap` runs as long as one needs
+    it, where both branches of a condition would run for all."""
+    body = lambda carry: (jnp.zeros((), bool), change(carry[1]))  # noqa: E731
+    return jax.lax.while_loop(lambda carry: carry[0], body, (due, value))[1]
 
 
 def _is_weighable(posterior: Any) -> TypeGuard[Guided]:

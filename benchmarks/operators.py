@@ -27,6 +27,7 @@ import sda_jax as sda
 from sda_jax import evaluation as metrics
 from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, ERROR, MISFIT
 from sda_jax.runtime._records import append_record, read_records
+from sda_jax.samplers import Evaluations
 
 SAMPLES, PARTICLES = 256, 32768
 LENGTHS = {"lorenz63": 65, "lorenz96": 33}
@@ -169,11 +170,24 @@ def prior_of(label: str) -> sda.Prior:
     return sda.load_prior(label)
 
 
-def cost(prior: sda.Prior, preset: str) -> dict[str, int]:
-    """Evaluations for a member."""
+class Cost(NamedTuple):
+    """Evaluations for a member: of one search with what follows it, and of each one more."""
+
+    once: Evaluations
+    again: int
+
+    def of(self, searches: float) -> dict[str, int]:
+        """With so many searches; NaN of what does not search."""
+        more = 0 if np.isnan(searches) else int(searches) - 1
+        return {"forwards": self.once.forwards + more * self.again, "vjps": self.once.vjps}
+
+
+def cost(prior: sda.Prior, preset: str) -> Cost:
+    """Of a preset."""
     some = sda.Observation(np.zeros((3, *prior.state_shape)), sda.Every(4, lambda x: x), std=1.0)
-    found = sda.count_evaluations(prior, some, 9, *sda.presets(prior)[preset])
-    return {"forwards": found.forwards, "vjps": found.vjps}
+    guidance, sampler = sda.presets(prior)[preset]
+    again = sampler.particles * (sampler.search + 1) if isinstance(sampler, sda.Population) else 0
+    return Cost(sda.count_evaluations(prior, some, 9, guidance, sampler), again)
 
 
 def warned(r: dict[str, Any]) -> bool:
@@ -268,7 +282,7 @@ def main() -> None:
                 **{k: float(getattr(diagnosis, k)) for k in SIGNALS},
                 "unlikely": diagnosis.astray,
                 "exact": broken(exact),
-                **costs[preset],
+                **costs[preset].of(diagnosis.searches),
                 **measured(),
             }
             records.append(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import Memory
 from sda_jax.samplers._counting import Evaluations, counting
 from sda_jax.samplers._driver import draw, island
+from sda_jax.samplers._population import Population
 
 
 def count_evaluations(
@@ -35,7 +37,8 @@ def count_evaluations(
 
     One draw is run with a denoiser in the prior's place that costs nothing and counts: of whatever
     guidance and sampler, those that are made. Of a `PopulationSampler` an island is drawn, and a
-    member's share is rounded up.
+    member's share is rounded up; of a `Population` with one search: how many an observation takes
+    is known when it was drawn (`Diagnosis.searches`).
 
     Raises:
         ConfigError, ObservationError: See `assimilate`.
@@ -48,6 +51,8 @@ def count_evaluations(
     _, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
+    if isinstance(sampler, Population):
+        sampler = dataclasses.replace(sampler, searches=1)
     denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
     counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
     run = jax.jit(partial(draw, shape=(length, *prior.state_shape)))

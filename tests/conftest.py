@@ -1,6 +1,7 @@
 """Programs are compiled quickly, and kept between test runs."""
 
 import fcntl
+import gc
 import os
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # a test compiles more than it computes; read at the first compilation, by subprocesses too
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+jax.config.update("jax_disable_most_optimizations", True)
 FLAGS = "--xla_backend_optimization_level=1"
 if jax.__version_info__ < (0, 11):  # which does not know it, and ends the process
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+# tracing makes many objects that stay, which were looked through again and again
+gc.set_threshold(100_000, 50, 50)
 SECONDS = 0.1  # of compilation, from which a program is kept
 
 
@@ -37,11 +42,24 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
+def optimise(node):
+    """Programs compiled from here on run fast in place of being compiled fast, where the mark says
+    that they compute."""
+    computes = node.get_closest_marker("computes") is not None
+    jax.config.update("jax_disable_most_optimizations", not computes)
+
+
+@pytest.fixture(autouse=True)
+def optimised(request):
+    optimise(request.node)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def compiled():
+def compiled(request):
     """Let go of programs after a file when they are many: they would exhaust a process's memory
     maps, of which Linux allows 65,530."""
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
+    optimise(request.node)
     sys.modules.pop("mine", None)  # a user's module, another in each file of tests
     yield
     maps = Path("/proc/self/maps")

@@ -9,6 +9,8 @@ import sda_jax as sda
 from sda_jax import evaluation as metrics
 from sda_jax.core._errors import ConfigError
 
+pytestmark = pytest.mark.computes
+
 
 def normal(seed, n=400, shift=0.0, scale=1.0):
     return shift + scale * np.random.default_rng(seed).standard_normal((n, 3, 1))
@@ -77,7 +79,7 @@ def posterior():
     operator = sda.Every(8, sda.Channels((0,)))
     observation = sda.observe(jax.random.key(11), truth, operator, std=0.4)
     runs = [
-        np.asarray(sda.particle_smoother(jax.random.key(k), system, observation, 65, 65536))
+        np.asarray(sda.particle_smoother(jax.random.key(k), system, observation, 65, 16384))
         for k in (12, 13, 14)
     ]
     return system, observation, runs

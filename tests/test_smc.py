@@ -37,6 +37,7 @@ def evidence(observation):
     return scipy.stats.multivariate_normal.logpdf(y, mean, covariance)
 
 
+@pytest.mark.computes
 @pytest.mark.parametrize("n", [1024, pytest.param(4096, marks=pytest.mark.slow)])
 def test_exact_twists_give_the_posterior_with_equal_weights(observation, n):
     """Exact denoiser and twist: nothing to correct but what the steps leave, the smoother's
@@ -66,6 +67,7 @@ def test_exact_twists_give_the_posterior_with_equal_weights(observation, n):
     assert abs(along.mean() - 1) < 0.01 + 4 * np.sqrt(2 / (effective * along.size)), along.mean()
 
 
+@pytest.mark.computes
 def test_weights_correct_a_wrong_twist(observation):
     """With a covariance three times too large, guidance alone is off; weights and resampling bring
     back the smoother's mean, spread and evidence."""

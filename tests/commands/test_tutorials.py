@@ -33,6 +33,7 @@ LESS = [
     (r"dataset\(8000,", "dataset(900,"),
     (r"\(\"fast\", \"default\"\)", '("fast",)'),  # the default is drawn with below
     (r"particles=\d+, search=\d+", "particles=2, search=4"),
+    (r"(obs, length=33, samples=8)\)", r"\1, sampler=sda.Population(search=2, refinement=2))"),
 ]
 
 

@@ -13,7 +13,8 @@ import sda_jax as sda
 from sda_jax.core._errors import ConfigError
 
 SETUP = """
-import contextlib, dataclasses, io, json, re, shutil, sys, traceback
+import contextlib, dataclasses, gc, io, json, re, shutil, sys, traceback
+gc.set_threshold(100_000, 50, 50)  # as in conftest
 import jax, jax.numpy as jnp, numpy as np
 import sda_jax as sda
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser

@@ -12,8 +12,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # a test compiles more than it computes; read at the first compilation, by subprocesses too
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-jax.config.update("jax_disable_most_optimizations", True)
 FLAGS = "--xla_backend_optimization_level=1"
 if jax.__version_info__ < (0, 11):  # which does not know it, and ends the process
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
@@ -32,8 +30,10 @@ def pytest_configure(config):
 
 # files of tests by the time they take, so that no worker ends on a long one
 LONGEST = [
-    "test_tutorials", "test_assimilate", "test_mesh", "test_guidance", "test_smc", "test_config",
-    "test_samplers", "test_candidates", "test_networks", "test_processes", "test_report",
+    "test_own", "test_mesh", "test_config", "test_tutorials", "test_assimilate", "test_limits",
+    "test_smc", "test_population", "test_stream", "test_train", "test_guidance", "test_samplers",
+    "test_components", "test_truth", "test_report", "test_architecture", "test_candidates",
+    "test_networks", "test_processes",
 ]  # fmt: skip
 
 
@@ -43,10 +43,9 @@ def pytest_collection_modifyitems(items):
 
 
 def optimise(node):
-    """Programs compiled from here on run fast in place of being compiled fast, where the mark says
-    that they compute."""
-    computes = node.get_closest_marker("computes") is not None
-    jax.config.update("jax_disable_most_optimizations", not computes)
+    """Programs compiled from here on are hardly optimised where the mark says so."""
+    compiles = node.get_closest_marker("compiles") is not None
+    jax.config.update("jax_disable_most_optimizations", compiles)
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +56,15 @@ def optimised(request):
 @pytest.fixture(scope="module", autouse=True)
 def compiled(request):
     """Let go of programs after a file when they are many: they would exhaust a process's memory
-    maps, of which Linux allows 65,530."""
+    maps, of which Linux allows 65,530. And when they are not those that other files would compile.
+    """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
     optimise(request.node)
     sys.modules.pop("mine", None)  # a user's module, another in each file of tests
     yield
     maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+    hardly = request.node.get_closest_marker("compiles") is not None
+    if hardly or not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 
 

@@ -31,6 +31,7 @@ from sda_jax.posterior._files import load_posterior
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 
+pytestmark = pytest.mark.compiles
 CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.endswith("_common")]
 
 

@@ -9,8 +9,6 @@ import sda_jax as sda
 from sda_jax import evaluation as metrics
 from sda_jax.core._errors import ConfigError
 
-pytestmark = pytest.mark.computes
-
 
 def normal(seed, n=400, shift=0.0, scale=1.0):
     return shift + scale * np.random.default_rng(seed).standard_normal((n, 3, 1))

@@ -13,6 +13,7 @@ from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribut
 from sda_jax.core._errors import ConfigError
 from sda_jax.observations._noise_models import Normal
 
+pytestmark = pytest.mark.compiles
 CHAIN, LENGTH = sda.DampedSpring(), 16
 EVERY = sda.Every(2, sda.Channels((0,)))
 SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=5)

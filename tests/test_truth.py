@@ -19,7 +19,6 @@ from sda_jax.core._resampling import systematic_resampling
 from sda_jax.evaluation._distances import wasserstein1
 from sda_jax.evaluation._metrics import log_prior
 
-pytestmark = pytest.mark.computes
 CHAIN = sda.VectorAutoregression()
 
 

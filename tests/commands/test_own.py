@@ -16,6 +16,7 @@ from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, s
 from sda_jax.experiment._config import override
 from sda_jax.prior._loading import load_prior
 
+pytestmark = pytest.mark.compiles
 QUICK = [
     "--assimilation.sampler.search",
     "4",

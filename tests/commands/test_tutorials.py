@@ -9,6 +9,7 @@ from conftest import ROOT
 from sda_jax.cli.main import main
 from sda_jax.core._errors import EnsembleWarning
 
+pytestmark = pytest.mark.compiles
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
 MINUTES = {"weather", "lorenz", "own_netcdf", "choosing"}  # which take minutes to compile
 PAGES = [

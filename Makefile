@@ -1,4 +1,5 @@
 # Everything, set-up included, from a fresh clone: `make demo`, `make demo-kolmogorov`, `make test`.
+# Python compiles modules when they are first imported: pip would spend half a minute on all of them.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: setup

@@ -1,6 +1,7 @@
 """Programs are compiled quickly, and kept between test runs."""
 
 import fcntl
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ FLAGS = "--xla_backend_optimization_level=1"
 if jax.__version_info__ < (0, 11):  # which does not know it, and ends the process
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
+# tracing makes many objects that stay, which were looked through again and again
+gc.set_threshold(100_000, 50, 50)
 SECONDS = 0.1  # of compilation, from which a program is kept
 
 
@@ -27,8 +30,10 @@ def pytest_configure(config):
 
 # files of tests by the time they take, so that no worker ends on a long one
 LONGEST = [
-    "test_tutorials", "test_assimilate", "test_mesh", "test_guidance", "test_smc", "test_config",
-    "test_samplers", "test_candidates", "test_networks", "test_processes", "test_report",
+    "test_own", "test_mesh", "test_config", "test_tutorials", "test_assimilate", "test_limits",
+    "test_smc", "test_population", "test_stream", "test_train", "test_guidance", "test_samplers",
+    "test_components", "test_truth", "test_report", "test_architecture", "test_candidates",
+    "test_networks", "test_processes",
 ]  # fmt: skip
 
 
@@ -37,15 +42,29 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
+def optimise(node):
+    """Programs compiled from here on are hardly optimised where the mark says so."""
+    compiles = node.get_closest_marker("compiles") is not None
+    jax.config.update("jax_disable_most_optimizations", compiles)
+
+
+@pytest.fixture(autouse=True)
+def optimised(request):
+    optimise(request.node)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def compiled():
+def compiled(request):
     """Let go of programs after a file when they are many: they would exhaust a process's memory
-    maps, of which Linux allows 65,530."""
+    maps, of which Linux allows 65,530. And when they are not those that other files would compile.
+    """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
+    optimise(request.node)
     sys.modules.pop("mine", None)  # a user's module, another in each file of tests
     yield
     maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
+    hardly = request.node.get_closest_marker("compiles") is not None
+    if hardly or not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 
 

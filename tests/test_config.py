@@ -31,6 +31,7 @@ from sda_jax.posterior._files import load_posterior
 from sda_jax.runtime._hdf5 import read_hdf5
 from sda_jax.samplers import ExponentialIntegrator, Langevin, PredictorCorrector
 
+pytestmark = pytest.mark.compiles
 CONFIGS = [p for p in sorted((ROOT / "configs").glob("*.py")) if not p.stem.endswith("_common")]
 
 
@@ -96,36 +97,52 @@ TINY = (
     "--config {config} --output {out} --training.steps 8 --training.batch 4 --training.block 4 "
     "--training.checkpoint-every 4 --training.validation-batches 1 --network.width 8 "
     "--network.dilations 1 2 --assimilation.samples 6 --assimilation.memory.chunk 4 "
-    "--assimilation.sampler.search 4 --assimilation.sampler.refinement 2 "
     "--evaluation.observations 1 --evaluation.particles 512 --data.trajectories 10 --data.length 70"
 )
 
 
-def tiny(out: Path, *more: str) -> list[str]:
-    config = ROOT / "configs" / "lorenz63_conv_laptop.py"
+LAPTOP = ROOT / "configs" / "lorenz63_conv_laptop.py"
+SEARCH = ("--assimilation.sampler.search", "4", "--assimilation.sampler.refinement", "2")
+# a sampler that is compiled in a tenth of the time of the default
+INDEPENDENT = f"""
+import dataclasses
+import sda_jax as sda
+from sda_jax.experiment._config import load_config
+
+config, _ = load_config({str(LAPTOP)!r})
+sampler = sda.PredictorCorrector(4, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.1))
+guided = {{"guidance": sda.GaussianCovariance(4), "sampler": sampler}}
+assimilation = dataclasses.replace(config.assimilation, **guided)
+config = dataclasses.replace(config, assimilation=assimilation)
+"""
+
+
+def tiny(out: Path, *more: str, config: Path = LAPTOP) -> list[str]:
     return TINY.format(config=config, out=out).split() + list(more)
 
 
 def test_commands_end_to_end(tmp_path, capsys):
     """Simulate, train on the stored set, assimilate, evaluate (resumed), draw."""
+    independent = tmp_path / "independent.py"
+    independent.write_text(INDEPENDENT)
     assert simulate.main(tiny(tmp_path)) == 0
     assert train.main(tiny(tmp_path, "--data.source", "stored")) == 0
     assert train.main(tiny(tmp_path, "--data.source", "stored", "--training.batch", "5")) == 2
     assert "another run" in capsys.readouterr().err
-    for case in ("lo", "multimodal"):
-        assert assimilate.main(tiny(tmp_path, "--case", case)) == 0
+    assert assimilate.main(tiny(tmp_path, *SEARCH, "--case", "lo")) == 0
+    assert assimilate.main(tiny(tmp_path, "--case", "multimodal", config=independent)) == 0
     assert assimilate.main(tiny(tmp_path, "--case", "low")) == 2
     assert "'low'" in capsys.readouterr().err
-    corrections = ("--evaluation.corrections", "0", "1")
-    assert evaluate.main(tiny(tmp_path, *corrections)) == 0
+    given = tiny(tmp_path, "--evaluation.corrections", "0", "1", config=independent)
+    assert evaluate.main(given) == 0
     records = tmp_path / "evaluation" / "records.jsonl"
     before = records.read_text()
     assert len(before.splitlines()) == 4
-    assert evaluate.main(tiny(tmp_path, *corrections)) == 0
+    assert evaluate.main(given) == 0
     page = (tmp_path / "evaluation" / "report.html").read_text()
     assert "log prior gap" in page and "data:image/png;base64," in page and "<script" not in page
     assert records.read_text() == before
-    assert figures.main(tiny(tmp_path)) == 0
+    assert figures.main(tiny(tmp_path, config=independent)) == 0
     drawn = {str(p.relative_to(tmp_path / "figures")) for p in tmp_path.rglob("*.png")}
     assert drawn == {
         "training.png",
@@ -153,16 +170,8 @@ def test_demo_reads_an_observation_file(tmp_path, capsys, monkeypatch):
     assert length == 17 and again.operator == observation.operator
     common = [
         *("--output", str(tmp_path / "out")),
-        *[
-            "--assimilation.samples",
-            "6",
-            "--assimilation.memory.chunk",
-            "6",
-            "--assimilation.sampler.search",
-            "4",
-            "--assimilation.sampler.refinement",
-            "2",
-        ],
+        *("--assimilation.samples", "6", "--assimilation.memory.chunk", "6"),
+        *SEARCH,
         *["--evaluation.particles", "2048"],
     ]
     assert demo.main([*common, "--observation", str(tmp_path / "mine.h5")]) == 0
@@ -208,8 +217,8 @@ def test_own_system_through_the_commands(tmp_path):
         "from sda_jax.networks import TemporalConv\n"
         "config = Experiment(system=Pendulum(), network=TemporalConv(), cases={'lo': Case()})\n"
     )
-    arguments = tiny(tmp_path / "out", "--evaluation.cases", "lo")
-    arguments[1] = str(tmp_path / "pendulum.py")
+    pendulum = tmp_path / "pendulum.py"
+    arguments = tiny(tmp_path / "out", *SEARCH, "--evaluation.cases", "lo", config=pendulum)
     for command in (train, assimilate, evaluate):
         assert command.main(arguments) == 0
 

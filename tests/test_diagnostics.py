@@ -36,13 +36,10 @@ def exact_draws(observation, n, seed=0, factor=1.0):
     return draws.reshape(n, LENGTH, -1)
 
 
-def observed(seed):
-    key_x, key_y = jax.random.split(jax.random.key(seed))
-    return sda.observe(key_y, sda.simulate(key_x, CHAIN, LENGTH), OPERATOR, std=STD)
-
-
 def test_chi_square_of_exact_draws_has_its_law():
-    observations = [observed(i) for i in range(200)]
+    truths = sda.simulate(jax.random.key(0), CHAIN, LENGTH, 200)
+    keys = jax.random.split(jax.random.key(1), 200)
+    observations = [sda.observe(k, x, OPERATOR, std=STD) for k, x in zip(keys, truths, strict=True)]
     found = [
         diagnostics.innovation_chi_square(o, exact_draws(o, 1, i))
         for i, o in enumerate(observations)
@@ -75,9 +72,9 @@ def test_ranks_of_held_out_values(factor, calibrated):
     """Uniform for exact draws, and not for draws half as wide."""
     members, found = 9, []
     key = jax.random.key(7)
-    for i in range(150):
-        k1, k2, k3, k4 = jax.random.split(jax.random.fold_in(key, i), 4)
-        truth = sda.simulate(k1, CHAIN, LENGTH)
+    truths = sda.simulate(key, CHAIN, LENGTH, 150)
+    for i, truth in enumerate(truths):
+        k2, k3, k4 = jax.random.split(jax.random.fold_in(key, i), 3)
         observation = sda.observe(k2, truth, OPERATOR, std=STD)
         held_out = sda.observe(k3, truth, sda.At(5, sda.Channels((1,))), std=0.01)
         draws = exact_draws(observation, members, i, factor)

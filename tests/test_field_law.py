@@ -73,7 +73,8 @@ def prior_of(law, window=WINDOW):
     shut = jnp.zeros((2, CHANNELS)), jnp.ones((2, CHANNELS))
     law = dataclasses.replace(law, gate=shut[0], widths=shut[1])
     denoiser = NetworkDenoiser(network, None, SCHEDULE, law)
-    variables = denoiser.of_length(window).init(jax.random.key(0), (window, *STATE))
+    blank = denoiser.of_length(window)
+    variables = jax.jit(lambda key: blank.init(key, (window, *STATE)))(jax.random.key(0))
     denoiser = dataclasses.replace(denoiser, variables=variables)
     return sda.Prior(denoiser, sda.Standardisation((1.0, -1.0), (2.0, 0.5)), STATE, window)
 
@@ -87,9 +88,9 @@ def test_without_a_network_it_is_the_gaussian_denoiser(law, t):
     )
     found = own.covariance_times(x, t, SCHEDULE)
     np.testing.assert_allclose(found, whole.covariance_times(x, t), atol=1e-4)
-    draws = jax.vmap(lambda k: own.draw_error(k, x.shape, t, SCHEDULE))(
-        jax.random.split(jax.random.key(1), 8192)
-    ).reshape(8192, -1)
+    keys = jax.random.split(jax.random.key(1), 8192)
+    drawn = jax.jit(jax.vmap(lambda k: own.draw_error(k, x.shape, t, SCHEDULE)))(keys)
+    draws = drawn.reshape(8192, -1)
     probe = np.asarray(x).ravel()
     foreseen = probe @ np.asarray(found).ravel()
     assert np.var(draws @ probe) == pytest.approx(foreseen, rel=5 * np.sqrt(2 / 8192))
@@ -114,16 +115,20 @@ def test_target_is_what_denoise_adds(law):
     assert own.inputs(noisy, t, SCHEDULE).shape == (3, WINDOW, *SPACE, 2 * CHANNELS)
 
 
+@jax.jit
+def both(denoiser, x, t):
+    """What it makes of x, and the covariance times x."""
+    return denoiser(x, t), denoiser.covariance_times(x, t)
+
+
 def test_whole_trajectories_take_all_lags(law):
     """Longer than the network's window, as long as lags reach: the exact denoiser still."""
     denoiser = trajectory_denoiser(prior_of(law), LAGS)
     x = jax.random.normal(jax.random.key(3), (LAGS, *STATE))
     whole = exact(law, LAGS)
     for t in (0.2, 0.6):
-        np.testing.assert_allclose(denoiser(x, t), whole(x, t), atol=2e-4)
-        np.testing.assert_allclose(
-            denoiser.covariance_times(x, t), whole.covariance_times(x, t), atol=2e-4
-        )
+        for found, expected in zip(*(both(d, x, t) for d in (denoiser, whole)), strict=True):
+            np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
 def simulated(states, seed=5):
@@ -268,9 +273,8 @@ def test_it_is_saved_and_loaded(law, tmp_path):
     prior = prior_of(law)
     loaded = load_prior(save_prior(tmp_path / "prior", prior))
     x = jax.random.normal(jax.random.key(0), (5, *STATE))
-    np.testing.assert_allclose(
-        trajectory_denoiser(loaded, 5)(x, 0.4), trajectory_denoiser(prior, 5)(x, 0.4), atol=1e-5
-    )
+    found, expected = (both(trajectory_denoiser(p, 5), x, 0.4)[0] for p in (loaded, prior))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_forms_that_do_not_fit_are_refused(law):

@@ -77,7 +77,7 @@ def posterior():
     operator = sda.Every(8, sda.Channels((0,)))
     observation = sda.observe(jax.random.key(11), truth, operator, std=0.4)
     runs = [
-        np.asarray(sda.particle_smoother(jax.random.key(k), system, observation, 65, 65536))
+        np.asarray(sda.particle_smoother(jax.random.key(k), system, observation, 65, 16384))
         for k in (12, 13, 14)
     ]
     return system, observation, runs

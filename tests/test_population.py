@@ -14,6 +14,7 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.observations._noise_models import Normal
 from sda_jax.samplers._gathering import none_gathered, squared_error, union
 
+pytestmark = pytest.mark.compiles
 CHAIN, LENGTH = sda.DampedSpring(), 16
 EVERY = sda.Every(2, sda.Channels((0,)))
 SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=5)

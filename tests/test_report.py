@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from sda_jax.data._files import Files
 from sda_jax.data._survey import survey
 from sda_jax.evaluation import held_out_scores
 from sda_jax.experiment import posterior_page, score_posterior
+from sda_jax.figures import _files as draw
 from sda_jax.figures import _page as report
 from sda_jax.observations._reading import read
 from sda_jax.observations._tables import Points
@@ -31,6 +33,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def made(tmp_path, monkeypatch):
     """A posterior whose truth is one more draw of the same distribution."""
     monkeypatch.chdir(tmp_path)
+    # most of the time of a page goes into its animations' frames
+    monkeypatch.setattr(draw, "animation", partial(draw.animation, frames=2))
     data = waves()
     data.temp.values[:, 0, 0] = np.nan
     archive = open_archive(Files((save(data, tmp_path / "a.nc"),)))

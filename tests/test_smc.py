@@ -80,6 +80,7 @@ def test_weights_correct_a_wrong_twist(observation):
     assert np.abs(drawn.std(0) / std - 1).max() < 0.12
 
 
+@pytest.mark.compiles
 def test_particles_do_not_depend_on_the_chunk(observation):
     prior = exact_prior(CHAIN, LENGTH)
     a, b = (
@@ -110,6 +111,7 @@ def test_modes_keep_their_shares_when_resampled():
     assert 60 < (signs[1:] != signs[:-1]).sum() < 140
 
 
+@pytest.mark.compiles
 def test_sda_guidance_twists_too(observation):
     found = sda.twisted_smc(
         jax.random.key(0), exact_prior(CHAIN, LENGTH), observation, LENGTH, 256, sda.SDA(0.1), 64
@@ -133,6 +135,7 @@ class Broken:
         return self.of(x, t) + jnp.where(wrong, jnp.nan, 0.0)
 
 
+@pytest.mark.compiles
 def test_particles_that_diverge_are_counted_and_weigh_nothing(observation):
     prior = exact_prior(CHAIN, LENGTH)
     broken = dataclasses.replace(prior, denoiser=Broken(prior.denoiser))
@@ -146,6 +149,7 @@ def test_particles_that_diverge_are_counted_and_weigh_nothing(observation):
         sda.twisted_smc(jax.random.key(0), none, observation, LENGTH, 16, steps=32)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("guidance", [sda.GaussianCovariance(), sda.StatisticalLinearization()])
 def test_counts_have_their_evidence(guidance):
     """Of one count, whose logarithm of the mean is a coordinate, by quadrature."""

@@ -84,7 +84,7 @@ def test_the_block_size_changes_no_law_and_members_differ():
 
 def test_path_keeping_filter_is_degenerate_and_the_smoother_is_not():
     observation = observe(sda.Lorenz63(), 65, 8, (0,), 0.4)
-    arguments = (sda.Lorenz63(), observation, 65, 16384, 200)
+    arguments = (sda.Lorenz63(), observation, 65, 8192, 200)
     paths = np.asarray(bootstrap_filter(jax.random.key(2), *arguments))
     smooth = np.asarray(particle_smoother(jax.random.key(2), *arguments))
     distinct = [len(np.unique(x[:, 0, 0])) for x in (paths, smooth)]

@@ -10,6 +10,7 @@ from sda_jax.experiment import describe, score_case_posterior
 from sda_jax.observations._files import load_observation
 from sda_jax.posterior._files import load_posterior
 
+pytestmark = pytest.mark.compiles
 MINE = """
 import jax
 import jax.numpy as jnp

@@ -16,6 +16,7 @@ from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, s
 from sda_jax.experiment._config import override
 from sda_jax.prior._loading import load_prior
 
+pytestmark = pytest.mark.compiles
 QUICK = [
     "--assimilation.sampler.search",
     "4",
@@ -154,15 +155,15 @@ def test_series_without_space_train_and_assimilate(tmp_path, monkeypatch, capsys
 
 def test_the_same_from_python(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    config = override(Experiment(), [*QUICK, "--assimilation.samples", "2"])
+    config = override(Experiment(), QUICK)  # the shapes that the command compiled for
     files = ObservationFiles(start="2020-01-01", length=12, points=("stations.csv",))
     prior = load_prior("run/prior")
     path = assimilate_files("python.nc", prior, files, config, quantiles=())
     written = path.stat().st_mtime_ns
     assert assimilate_files("python.nc", prior, files, config).stat().st_mtime_ns == written
     scores = score_posterior(path, prior)
-    assert scores.chi_square is not None and scores.chi_square.members.shape == (2,)
-    assert scores.posterior.ensemble.shape == (2, 12, 7, 8, 2) and not scores.left_out
+    assert scores.chi_square is not None and scores.chi_square.members.shape == (3,)
+    assert scores.posterior.ensemble.shape == (3, 12, 7, 8, 2) and not scores.left_out
     assert (trained / "python_summary.nc").exists()
     with pytest.raises(ConfigError, match="one trained on files"):
         assimilate_files("other.nc", load_prior("lorenz63"), files)

@@ -9,6 +9,7 @@ from conftest import ROOT
 from sda_jax.cli.main import main
 from sda_jax.core._errors import EnsembleWarning
 
+pytestmark = pytest.mark.compiles
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
 MINUTES = {"weather", "lorenz", "own_netcdf", "choosing"}  # which take minutes to compile
 PAGES = [
@@ -33,6 +34,7 @@ LESS = [
     (r"dataset\(8000,", "dataset(900,"),
     (r"\(\"fast\", \"default\"\)", '("fast",)'),  # the default is drawn with below
     (r"particles=\d+, search=\d+", "particles=2, search=4"),
+    (r"(obs, length=33, samples=8)\)", r"\1, sampler=sda.Population(search=2, refinement=2))"),
 ]
 
 

@@ -193,7 +193,7 @@ def cost(prior: sda.Prior, preset: str) -> Cost:
 def warned(r: dict[str, Any]) -> bool:
     """Whether an ensemble with these signals is warned of."""
     wrong = abs(r["misfit"]) > MISFIT or r["unlikely"] > ASTRAY
-    doubtful = r["disagreement"] > DISAGREEMENT or r["error"] > ERROR
+    doubtful = r["disagreement"] > DISAGREEMENT or r["error"] > ERROR * r["members"] ** -0.5
     return wrong or doubtful or r["distinct"] < COPIES
 
 
@@ -274,6 +274,7 @@ def main() -> None:
                 "system": options.system,
                 "seed": seed,
                 "preset": preset,
+                "members": known.samples,
                 "operator": known.made.name,
                 "family": known.made.family,
                 "settings": settings[preset],

@@ -1,6 +1,7 @@
 """Populations and statistical linearisation, where the answer is known."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import sda_jax as sda
 from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
 from sda_jax.core._errors import ConfigError
 from sda_jax.observations._noise_models import Normal
+from sda_jax.samplers._driver import advance, begin
 from sda_jax.samplers._gathering import none_gathered, squared_error, union
 
 pytestmark = pytest.mark.compiles
@@ -245,10 +247,32 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     assert found.astray == 8 / 256 and "members cannot have made" in found.warnings[0]
     report = {"log_evidence": [[0.0, 8.0]], "effective": [0.2], "distinct": [0.1], "error": [0.5]}
     found = sda.diagnose(observation, x, report)
-    assert (
-        len(found.warnings) == 3
-        and not found.trusted
-        and found.disagreement == pytest.approx(8 / np.sqrt(2))
-    )
+    assert len(found.warnings) == 3 and not found.trusted and found.worth == 4
+    assert found.disagreement == pytest.approx(8 / np.sqrt(2))
     t = sda.Observation(observation.y, EVERY, noise=sda.StudentT(0.2, 30.0))
     assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted
+
+
+def test_an_island_is_left_alone_by_others_that_search_again(prior):
+    """On several devices islands are drawn under `vmap`, where one may search again and another
+    not."""
+    truth = sda.simulate(jax.random.key(1), CHAIN, LENGTH)
+    observation = sda.observe(jax.random.key(2), truth, squares, std=0.2)
+    posterior = LINEAR(prior.denoiser, standardised(prior, observation))
+
+    def drawn(sampler, key):
+        progress = begin(key, posterior, sampler, (LENGTH, 4))
+        progress = advance(key, posterior, sampler, progress, 0)
+        made = ~jnp.isnan(sampler.report(progress.state)["log_evidence"][:, 0])
+        return sampler.finish(posterior, progress.state), jnp.sum(made)
+
+    keys = jax.random.split(jax.random.key(8), 6)
+    once, often = (
+        jax.jit(jax.vmap(partial(drawn, dataclasses.replace(SMALL, searches=n, variety=16.0))))
+        for n in (1, 2)
+    )
+    (expected, _), (found, searches) = once(keys), often(keys)
+    assert {1, 2} == set(map(int, searches))
+    size = float(jnp.abs(expected).max())
+    same = jnp.abs(found - expected).max(axis=(1, 2, 3)) < 1e-3 * size
+    np.testing.assert_array_equal(same, searches == 1)

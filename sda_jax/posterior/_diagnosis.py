@@ -21,7 +21,13 @@ DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
 # groups of particles differ by a nat or so where nothing is wrong
 ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 2.5, 0.5
-ERROR = 0.15  # of the mean, where shares of modes are in doubt
+# of the mean, times that of as many independent draws, beyond which shares of modes are in doubt
+ERROR = 2.0
+
+
+def worth(error: float) -> float:
+    """How many independent draws have means of this error, a share of the spread."""
+    return error**-2 if error > 0 else float("inf")
 
 
 class Diagnosis(NamedTuple):
@@ -58,6 +64,11 @@ class Diagnosis(NamedTuple):
         """Whether nothing was found wrong."""
         return not self.warnings
 
+    @property
+    def worth(self) -> float:
+        """Independent draws whose mean has this error."""
+        return worth(self.error)
+
     def summary(self) -> str:
         """In a line or two."""
         known = [f"misfit {self.misfit:+.1f} standard deviations", f"astray {self.astray:.1%}"]
@@ -67,7 +78,7 @@ class Diagnosis(NamedTuple):
                 f"groups disagree by {self.disagreement:.2f} nats",
                 f"least effective sample size {self.effective:.1%}",
                 f"distinct {self.distinct:.0%}",
-                f"error of the mean {self.error:.0%} of the spread",
+                f"particles worth {self.worth:.0f} independent draws",
             ]
         verdict = "The ensemble looks trustworthy" if self.trusted else "Do not trust the ensemble"
         return f"{verdict}: {', '.join(known)}." + "".join(f"\n{w}" for w in self.warnings)
@@ -147,10 +158,11 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         found.append(
             f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
         )
-    if error > ERROR:
+    if error > ERROR * len(fit) ** -0.5:
         found.append(
-            f"The particles' mean is uncertain by {error:.0%} of the spread: they descend from few "
-            'and the shares of modes are in doubt. Take more (the preset "accurate").'
+            f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members: "
+            "the shares of modes are in doubt. Take more particles or searches (the preset "
+            '"accurate").'
         )
     return Diagnosis(
         fit, misfit, astray, disagreement, effective, distinct, error, searches, tuple(found)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from sda_jax.core._errors import (
 )
 from sda_jax.core._protocols import Denoiser, Sampler, SamplerState
 from sda_jax.core._record import static
-from sda_jax.core._resampling import effective_share, ordered_resampling
+from sda_jax.core._resampling import effective_share
 from sda_jax.diffusion._grids import Piecewise
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
@@ -32,52 +31,22 @@ from sda_jax.guidance._statistical import StatisticalLinearization, is_dense
 from sda_jax.runtime._memory import most_at_once
 from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
-from sda_jax.samplers._gathering import Gathered, none_gathered, squared_error, union
+from sda_jax.samplers._gathering import none_gathered, squared_error, union
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
+from sda_jax.samplers._particles import (
+    Particles,
+    Streams,
+    changed_where,
+    resampled,
+    streams,
+    usable,
+)
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
 
 # noise levels of the search and the share of its steps down to each: modes are decided between
 # sigma/mu of 8 and 0.4
 LEVELS, SHARES = (float("inf"), 20.0, 8.0, 0.4), (0.0, 0.08, 0.2, 0.86)
 MEMBERS, FEWEST = 256, 256  # of an island at most; particles at least
-HALVINGS = 12
-
-
-class _Streams(NamedTuple):
-    """Random keys of one island."""
-
-    start: PRNGKey
-    search: PRNGKey
-    members: PRNGKey
-
-
-class Particles(NamedTuple):
-    """What a population remembers.
-
-    Attributes:
-        places: Of the particles; of the members once these go on alone, in the first rows.
-        log_weights: `(particles,)`; those of a group add up to its estimate of p(y), times its
-            size.
-        roots: `(particles,)`: which particle each descends from, numbered through all searches.
-        gathered: Of the searches before.
-        log_evidence: `(searches, groups)`; NaN for searches not made.
-        effective: The least effective sample size so far, as a share of a group.
-        error: Of the mean, as a share of the spread, after the last search so far.
-        distinct: Share of the members that are particles of their own, where they go on alone.
-        enough: Whether there will be no more searches.
-        predictor: What the predictor of each member remembers.
-    """
-
-    places: Place
-    log_weights: Array
-    roots: Array
-    gathered: Gathered
-    log_evidence: Array
-    effective: Array
-    error: Array
-    distinct: Array
-    enough: Array
-    predictor: Any
 
 
 @component
@@ -166,11 +135,11 @@ class Population:
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
         """Particles of noise."""
         posterior = _guided(denoiser)
-        places = self._begun(_streams(key).start, posterior, shape)
+        places = self._begun(streams(key).start, posterior, shape)
         x, count = places.x, self._count
         memory = Particles(
             places,
-            _usable(places.log_twist),
+            usable(places.log_twist),
             jnp.arange(count),
             none_gathered(x),
             jnp.full((self.searches, self.groups), jnp.nan),
@@ -187,13 +156,13 @@ class Population:
     ) -> SamplerState:
         """A step of all particles, or of the members."""
         posterior = _guided(denoiser)
-        keys, i = _streams(key), jnp.asarray(i)
-        state = _where(
+        keys, i = streams(key), jnp.asarray(i)
+        state = changed_where(
             (i < self._searching) & ~state.memory.enough,
             lambda state: self._searched(keys, posterior, state, i),
             state,
         )
-        return _where(
+        return changed_where(
             i >= self._searching,
             lambda state: self._refined(keys, posterior, state, i),
             state,
@@ -245,7 +214,7 @@ class Population:
         return self._map(lambda x: looked_at(posterior, level, x, time), x)
 
     def _searched(
-        self, keys: _Streams, posterior: Guided, state: SamplerState, i: Array
+        self, keys: Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
         """A step of all particles, from t to s, weighed and resampled; before a search's first
         step particles are made, after its last one gathered."""
@@ -259,11 +228,9 @@ class Population:
         def again(memory: Particles) -> Particles:
             places = self._begun(key_begin, posterior, shape)
             roots = number * count + jnp.arange(count)
-            return memory._replace(
-                places=places, log_weights=_usable(places.log_twist), roots=roots
-            )
+            return memory._replace(places=places, log_weights=usable(places.log_twist), roots=roots)
 
-        memory = _where((number > 0) & (own == 0), again, state.memory)
+        memory = changed_where((number > 0) & (own == 0), again, state.memory)
         above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
 
         def one(both: tuple[PRNGKey, Place]) -> tuple[Place, Array]:
@@ -273,11 +240,13 @@ class Population:
 
         places, gained = self._map(one, (jax.random.split(key_move, count), memory.places))
         each = count // self.groups
-        weights = _usable(memory.log_weights + gained).reshape(self.groups, each)
+        weights = usable(memory.log_weights + gained).reshape(self.groups, each)
         effective = jax.vmap(effective_share)(weights)
         grouped = places.x_hat.reshape(self.groups, each, *shape)
         group_keys = jax.random.split(key_resample, self.groups)
-        index, weights = jax.vmap(self._resampled)(group_keys, grouped, weights)
+        index, weights = jax.vmap(resampled, (0, 0, 0, None))(
+            group_keys, grouped, weights, self.threshold
+        )
         index = (index + each * jnp.arange(self.groups)[:, None]).reshape(-1)
         memory = memory._replace(
             places=jax.tree.map(lambda a: a[index], places),
@@ -285,25 +254,10 @@ class Population:
             roots=memory.roots[index],
             effective=jnp.minimum(memory.effective, jnp.min(effective)),
         )
-        memory = _where(
+        memory = changed_where(
             own == self.search - 1, lambda memory: self._ended(key_draw, memory, number), memory
         )
         return SamplerState(memory.places.x, noise_ratio(posterior.schedule, s), memory)
-
-    def _resampled(self, key: PRNGKey, x_hat: Array, log_weights: Array) -> tuple[Array, Array]:
-        """Ancestors of a group's particles and their weights.
-
-        Drawn by a power of the weights, of which enough particles are left; the rest they keep. An
-        approximation that is wrong about one particle at one level is not so at the next, which
-        gives back what this one takes: a single level cannot decide everything.
-        """
-        power = _power(log_weights, self.threshold)
-        part = power * log_weights
-        total = logsumexp(part)
-        index = ordered_resampling(key, x_hat, jnp.exp(part - total), len(log_weights))
-        kept = (1 - power) * log_weights[index] + total - jnp.log(len(log_weights))
-        due = power > 0
-        return jnp.where(due, index, jnp.arange(len(index))), jnp.where(due, kept, log_weights)
 
     def _ended(self, key: PRNGKey, memory: Particles, number: Array) -> Particles:
         """After a search: its particles are gathered, or, where they are enough, members drawn into
@@ -342,7 +296,7 @@ class Population:
         return jax.lax.cond(memory.enough, chosen, kept)
 
     def _refined(
-        self, keys: _Streams, posterior: Guided, state: SamplerState, i: Array
+        self, keys: Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
         """A step of the members, each by itself."""
         sampler, own = self._refining, i - self._searching
@@ -359,17 +313,6 @@ class Population:
         return SamplerState(x, found.ratio[0], memory)
 
 
-def _streams(key: PRNGKey) -> _Streams:
-    return _Streams(*jax.random.split(key, 3))
-
-
-def _where(due: Array, change: Callable[[Any], Any], value: Any) -> Any:
-    """The value, changed where it is due: a loop, which under `vmap` runs as long as one needs
-    it, where both branches of a condition would run for all."""
-    body = lambda carry: (jnp.zeros((), bool), change(carry[1]))  # noqa: E731
-    return jax.lax.while_loop(lambda carry: carry[0], body, (due, value))[1]
-
-
 def _is_weighable(posterior: Any) -> TypeGuard[Guided]:
     return isinstance(posterior, Guided) and isinstance(posterior.method, StatisticalLinearization)
 
@@ -383,22 +326,3 @@ def _guided(denoiser: Any) -> Guided:
         "StatisticalLinearization, whose covariances particles are weighed with",
         "Use it, or a sampler of independent draws such as PredictorCorrector.",
     )
-
-
-def _power(log_weights: Array, threshold: Array | float) -> Array:
-    """The power of weights whose effective sample size is the threshold; 1 where that is still
-    more, 0 where the weights' own is."""
-    finite = jnp.where(jnp.isfinite(log_weights), log_weights, -1e30)
-
-    def halved(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        middle = (low + high) / 2
-        enough = effective_share(middle * finite) >= threshold
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    low, _ = jax.lax.fori_loop(0, HALVINGS, halved, (jnp.zeros(()), jnp.ones(())))
-    return jnp.where(effective_share(finite) >= threshold, 0.0, low)
-
-
-def _usable(log_weights: Array) -> Array:
-    return jnp.where(jnp.isfinite(log_weights), log_weights, -jnp.inf)

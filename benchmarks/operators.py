@@ -177,7 +177,7 @@ class Cost(NamedTuple):
     again: int
 
     def of(self, searches: float) -> dict[str, int]:
-        """With so many searches; NaN of what does not search."""
+        """With so many searches (of the island with the most); NaN of what does not search."""
         more = 0 if np.isnan(searches) else int(searches) - 1
         return {"forwards": self.once.forwards + more * self.again, "vjps": self.once.vjps}
 

@@ -118,30 +118,51 @@ def weighted(x, log_weights=None, roots=None):
     count = len(x)
     given = jnp.zeros(count) if log_weights is None else log_weights
     own = jnp.arange(count) if roots is None else roots
-    return union(none_gathered(x), x, x, given, own)
+    return union(none_gathered(x, given, own), x, x, given, own, jnp.arange(count))
 
 
 def test_families_tell_how_many_independent_draws_there_are():
-    """n draws are worth n, however often each was copied and moved a little; of one nothing is
-    known."""
+    """n draws are worth n, however often each was copied and moved a little, and what is no number
+    has no weight; of one family nothing is known."""
     x = jax.random.normal(jax.random.key(0), (256, 5, 3))
     roots = jnp.repeat(jnp.arange(256), 4)
     copies = x[roots] + 0.01 * jax.random.normal(jax.random.key(1), (1024, 5, 3))
-    for found in (weighted(x), weighted(copies, roots=roots)):
+    dead = jnp.zeros(257).at[256].set(-jnp.inf)
+    with_dead = jnp.concatenate([x, jnp.full((1, 5, 3), jnp.nan)])
+    for found in (weighted(x), weighted(copies, roots=roots), weighted(with_dead, dead)):
         # of 15 components; those of a family's sum vary as chi-square does
-        assert abs(float(squared_error(found, 256)) * 256 - 1) < 4 * np.sqrt(2 / 256 / 15) + 0.01
-    assert squared_error(weighted(x, roots=jnp.zeros(256, int)), 256) == jnp.inf
+        assert abs(float(squared_error(found)) * 256 - 1) < 4 * np.sqrt(2 / 256 / 15) + 0.01
+    for count in (256, 768):
+        one = jax.random.normal(jax.random.key(2), (count, 5, 3))
+        assert squared_error(weighted(one, roots=jnp.zeros(count, int))) == jnp.inf
+
+
+def test_unequal_families_are_worth_what_their_mean_says():
+    """Of families of 1, 2, 4 and 9 copies of independent draws: the error of their mean over many
+    populations, 102 / 256 of the draws' variance."""
+    roots = jnp.repeat(jnp.arange(4), jnp.array([1, 2, 4, 9]), total_repeat_length=16)
+
+    def of(key):
+        drawn = jax.random.normal(key, (4, 200))
+        found = weighted(drawn[roots], roots=roots)
+        flat = found.x_hat - found.weights @ found.x_hat
+        return squared_error(found) * jnp.sum(found.weights[:, None] * flat**2) / 200
+
+    squared = jax.vmap(of)(jax.random.split(jax.random.key(3), 64))
+    # 12,800 squares of normal numbers
+    assert abs(squared.mean() - 102 / 256) < 4 * 102 / 256 * np.sqrt(2 / 12800) + 0.005
 
 
 def test_searches_meet_by_their_evidence():
     """Three quarters of what is gathered is of the search that has three times the evidence; a
     third one that has as much as both together is half of it."""
     n = 1024
-    gathered = none_gathered(jnp.zeros((n, 2, 1)))
+    gathered = none_gathered(jnp.zeros((n, 2, 1)), jnp.zeros(n), jnp.arange(n))
     for number, share in ((1, 1.0), (3, 0.75), (4, 0.5)):
         key_draw, key_resample = jax.random.split(jax.random.key(number))
         x = jax.random.normal(key_draw, (n, 2, 1))
-        found = union(gathered, x, x, jnp.full(n, jnp.log(number)), jnp.full(n, number))
+        own = jnp.full(n, number)
+        found = union(gathered, x, x, jnp.full(n, jnp.log(number)), own, own)
         gathered = found.resampled(key_resample, n)
         error = 4 * np.sqrt(share * (1 - share) / n)
         assert abs(np.mean(gathered.roots == number) - share) <= error
@@ -200,8 +221,10 @@ def test_modes_have_their_shares():
 
 
 def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, observation):
-    """Islands of 4, of which 10 members are two and a half; particles moved 5 at once."""
-    sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4))
+    """Islands of 4, of which 10 members are two and a half; particles moved 5 at once. They search
+    twice."""
+    often = {"searches": 2, "variety": 1e3}
+    sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
     given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
     whole = sda.draw_posterior(*given)
     size = float(jnp.abs(whole.ensemble).max())
@@ -249,6 +272,9 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     found = sda.diagnose(observation, x, report)
     assert len(found.warnings) == 3 and not found.trusted and found.worth == 4
     assert found.disagreement == pytest.approx(8 / np.sqrt(2))
+    lost = {**report, "log_evidence": [[[0.0, -np.inf], [np.nan, np.nan]]], "error": [np.nan]}
+    found = sda.diagnose(observation, x, lost)
+    assert found.disagreement == np.inf and len(found.warnings) == 3 and found.searches == 1
     t = sda.Observation(observation.y, EVERY, noise=sda.StudentT(0.2, 30.0))
     assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted
 

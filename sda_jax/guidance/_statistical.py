@@ -13,7 +13,7 @@ from jaxtyping import Array
 from sda_jax.core._arrays import Scalar, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least
-from sda_jax.core._linalg import cholesky, solve_lower, solve_lower_transposed
+from sda_jax.core._linalg import cholesky, solve_factored, solve_lower
 from sda_jax.core._protocols import Denoiser
 from sda_jax.core._record import static
 from sda_jax.core._resampling import effective_share
@@ -63,7 +63,8 @@ class Linearised(NamedTuple):
 
     def covariance(self, level: Level) -> Array:
         """Of the residual."""
-        return self.noise + (self.jacobian * level.variances) @ self.jacobian.T
+        with jax.default_matmul_precision("highest"):
+            return self.noise + (self.jacobian * level.variances) @ self.jacobian.T
 
 
 def is_dense(trajectory: int, observed: int) -> bool:
@@ -87,7 +88,7 @@ class StatisticalLinearization(GuidanceMethod):
     a trajectory or y has more than 768 numbers it is `GaussianCovariance(iterations)`.
 
     Attributes:
-        draws: Errors, an evaluation of the operator each; even, each with its opposite.
+        draws: Errors, two evaluations of the operator each; even, each with its opposite.
         jacobians: Of these, those that the operator's Jacobian is averaged over.
         iterations: Of conjugate gradients where matrices are too large.
     """
@@ -116,7 +117,7 @@ class StatisticalLinearization(GuidanceMethod):
         level = self.level(denoiser, x.shape, t)
         near = self.linearised(observation, x_hat, level)
         factor = cholesky(near.covariance(level))
-        w = near.jacobian.T @ solved(near, factor)[1]
+        w = near.jacobian.T @ solve_factored(factor, near.residual)
         (gradient,) = pull_x((level.basis @ w).reshape(x.shape))
         return x_hat, bounded(gradient, denoiser.schedule, t)
 
@@ -173,12 +174,6 @@ class StatisticalLinearization(GuidanceMethod):
         return Linearised(jacobian, residual, noise + remainder, log_scale, jnp.sum(seen))
 
 
-def solved(near: Linearised, factor: Array) -> tuple[Array, Array]:
-    """`L^-1 r` and `S^-1 r` of the residual r, whose covariance is `S = L L^T`."""
-    white = solve_lower(factor, near.residual)
-    return white, solve_lower_transposed(factor, white)
-
-
 def log_likelihood(
     observation: Observation, x_hat: Trajectory, level: Level, near: Linearised, factor: Array
 ) -> Array:
@@ -215,10 +210,10 @@ def _corrections(
         left = near.residual - seen - gain @ (scaled @ near.jacobian.T)
         left = left @ solve_lower(rest, jnp.eye(len(rest))).T
 
-    def prediction(e: Array) -> Array:
-        return observation.operator(x_hat + e.reshape(x_hat.shape)).reshape(-1)
+        def prediction(e: Array) -> Array:
+            return observation.operator(x_hat + e.reshape(x_hat.shape)).reshape(-1)
 
-    exact = _log_probs(observation, jax.vmap(prediction)(drawn))
+        exact = _log_probs(observation, jax.vmap(prediction)(drawn))
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(rest)))
     known = near.count * jnp.log(2 * jnp.pi)
     stand_in = near.log_scale - (jnp.sum(left**2, axis=1) + log_det + known) / 2

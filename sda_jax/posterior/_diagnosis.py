@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import stats
+from scipy import special, stats
 
 from sda_jax.core._errors import ConfigError
 from sda_jax.core._numbers import real_array
@@ -26,8 +26,8 @@ ERROR = 2.0
 
 
 def worth(error: float) -> float:
-    """How many independent draws have means of this error, a share of the spread."""
-    return error**-2 if error > 0 else float("inf")
+    """How many independent draws have means of this error, a share of the spread; NaN of NaN."""
+    return float("inf") if error == 0 else error**-2
 
 
 class Diagnosis(NamedTuple):
@@ -39,13 +39,13 @@ class Diagnosis(NamedTuple):
         misfit: Of all members' fits in the mean, standard deviations from what y's noise allows.
         astray: Share of the members that cannot have made y: with a fit below 1e-4.
         disagreement: Between groups of particles: the standard deviation of their estimates of `log
-            p(y)`, in nats; NaN for independent draws.
+            p(y)` within a search, in nats; NaN for independent draws.
         effective: Least effective sample size of a population, as a share; NaN likewise.
         distinct: Share of the members that are particles of their own; NaN likewise.
         error: Monte Carlo error of the particles' mean, as a share of the spread, from how
             families of them differ: large where shares of modes hang on a few. Ensembles of n
             independent draws have `n**-0.5`; NaN likewise.
-        searches: Made at most for an island of members; NaN likewise.
+        searches: Made for an island of members, of that with the most; NaN likewise.
         warnings: What is wrong, and what to do; empty for an ensemble to be trusted.
     """
 
@@ -72,7 +72,7 @@ class Diagnosis(NamedTuple):
     def summary(self) -> str:
         """In a line or two."""
         known = [f"misfit {self.misfit:+.1f} standard deviations", f"astray {self.astray:.1%}"]
-        if np.isfinite(self.disagreement):
+        if np.isfinite(self.searches):
             known += [
                 f"searches {self.searches:.0f}",
                 f"groups disagree by {self.disagreement:.2f} nats",
@@ -105,7 +105,8 @@ def diagnose(
         observation: What was assimilated, in physical units.
         ensemble: Members in physical units.
         report: What the sampler says of its populations: `log_evidence` of each island, search and
-            group, `effective`, `distinct` and `error` of each island; None for independent draws.
+            group (NaN where there was none), `effective`, `distinct` and `error` of each island;
+            None for independent draws.
 
     Raises:
         ConfigError: No members.
@@ -127,10 +128,7 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
     misfit = float(misfits.mean())
     astray = float(np.mean(~(fit >= UNLIKELY)))
     report = report or {}
-    evidence = np.atleast_1d(np.asarray(report.get("log_evidence", np.nan), np.float64))
-    made = ~np.isnan(evidence)
-    disagreement = float(np.std(evidence[made], ddof=1)) if made.sum() > 1 else float("nan")
-    searches = float(made[..., 0].sum(axis=-1).max()) if made.ndim > 1 else float("nan")
+    searches, disagreement = _searched(report.get("log_evidence"))
     effective, distinct = (
         float(np.min(report[name])) if name in report else float("nan")
         for name in ("effective", "distinct")
@@ -158,7 +156,7 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         found.append(
             f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
         )
-    if error > ERROR * len(fit) ** -0.5:
+    if "error" in report and not error <= ERROR * len(fit) ** -0.5:
         found.append(
             f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members: "
             "the shares of modes are in doubt. Take more particles or searches (the preset "
@@ -167,6 +165,24 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
     return Diagnosis(
         fit, misfit, astray, disagreement, effective, distinct, error, searches, tuple(found)
     )
+
+
+def _searched(log_evidence: Any) -> tuple[float, float]:
+    """How often, and how much groups disagree: searches count by their evidence."""
+    if log_evidence is None:
+        return float("nan"), float("nan")
+    evidence = np.asarray(log_evidence, np.float64)
+    evidence = evidence.reshape((1,) * (3 - evidence.ndim) + evidence.shape)
+    made = ~np.isnan(evidence[..., 0])
+    searches = float(made.sum(axis=1).max())
+    if evidence.shape[2] == 1:
+        return searches, float("nan")
+    if not np.isfinite(evidence[made]).all():
+        return searches, float("inf")
+    variances = np.where(made, np.nan_to_num(evidence).var(axis=2, ddof=1), 0.0)
+    total = np.where(made, special.logsumexp(np.nan_to_num(evidence), axis=2), -np.inf)
+    shares = special.softmax(total, axis=1)
+    return searches, float(np.sqrt((shares * variances).sum(axis=1).mean()))
 
 
 def fits(observation: Observation, ensemble: Array) -> tuple[np.ndarray, np.ndarray]:

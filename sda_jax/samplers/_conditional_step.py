@@ -13,7 +13,7 @@ from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._linalg import cholesky, solve_factored, solve_lower
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance._base import Guided
-from sda_jax.guidance._statistical import Level, log_likelihood, solved
+from sda_jax.guidance._statistical import Level, log_likelihood
 
 
 class Place(NamedTuple):
@@ -31,8 +31,8 @@ def looked_at(posterior: Guided, level: Level, x: Trajectory, t: Time) -> Place:
     x_hat = posterior.denoiser(x, t)
     near = posterior.method.linearised(posterior.observation, x_hat, level)
     factor = cholesky(near.covariance(level))
-    whole = solved(near, factor)[1]
-    shift = level.basis @ (level.variances * (near.jacobian.T @ whole))
+    explained = near.jacobian.T @ solve_factored(factor, near.residual)
+    shift = level.basis @ (level.variances * explained)
     log_twist = log_likelihood(posterior.observation, x_hat, level, near, factor)
     return Place(x, x_hat, shift.reshape(x.shape), log_twist)
 

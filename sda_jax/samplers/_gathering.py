@@ -13,6 +13,8 @@ from jaxtyping import Array
 from sda_jax.core._arrays import PRNGKey, Trajectory
 from sda_jax.core._resampling import ordered_resampling
 
+LEAST = 1e-3  # share of the error's variance that families must show, well above rounding
+
 
 class Gathered(NamedTuple):
     """Particles of all searches so far, of equal weight.
@@ -20,27 +22,31 @@ class Gathered(NamedTuple):
     Attributes:
         x: At the noise level where the search ends.
         x_hat: Their posterior means.
-        roots: Which particle of which search each descends from.
+        roots: Which particle each descends from, numbered through all searches.
+        names: Which particle each is, numbered likewise: copies have the same.
         log_total: Logarithm of the sum of all weights; -inf before the first search.
     """
 
     x: Trajectory
     x_hat: Trajectory
     roots: Array
+    names: Array
     log_total: Array
 
 
-def none_gathered(x: Trajectory) -> Gathered:
-    """Before the first search, of particles like `x`."""
-    return Gathered(x, x, jnp.zeros(len(x), jnp.int32), jnp.float32(-jnp.inf))
+def none_gathered(x: Trajectory, log_weights: Array, roots: Array) -> Gathered:
+    """Before the first search, of particles like these."""
+    return Gathered(x, x, roots, roots, jnp.full_like(log_weights[0], -jnp.inf))
 
 
 class Union(NamedTuple):
-    """Particles gathered before and those of one more search, with normalised weights."""
+    """Particles gathered before and those of one more search, with normalised weights; attributes
+    as in `Gathered`."""
 
     x: Trajectory
     x_hat: Trajectory
     roots: Array
+    names: Array
     weights: Array
     log_total: Array
 
@@ -51,42 +57,46 @@ class Union(NamedTuple):
     def resampled(self, key: PRNGKey, count: int) -> Gathered:
         """So many of equal weight."""
         index = self.drawn(key, count)
-        return Gathered(self.x[index], self.x_hat[index], self.roots[index], self.log_total)
+        return Gathered(*(a[index] for a in self[:4]), self.log_total)
 
 
 def union(
-    gathered: Gathered, x: Trajectory, x_hat: Trajectory, log_weights: Array, roots: Array
+    gathered: Gathered,
+    x: Trajectory,
+    x_hat: Trajectory,
+    log_weights: Array,
+    roots: Array,
+    names: Array,
 ) -> Union:
     """Searches have their evidence for weight, which the weights of their particles add up to."""
     before = gathered.log_total - jnp.log(len(gathered.x))
     both = jnp.concatenate([jnp.full(len(gathered.x), before), log_weights])
     total = logsumexp(both)
-    return Union(
-        jnp.concatenate([gathered.x, x]),
-        jnp.concatenate([gathered.x_hat, x_hat]),
-        jnp.concatenate([gathered.roots, roots]),
-        jnp.exp(both - total),
-        total,
-    )
+    more = x, x_hat, roots, names
+    arrays = (jnp.concatenate(pair) for pair in zip(gathered[:4], more, strict=True))
+    return Union(*arrays, jnp.exp(both - total), total)
 
 
-def squared_error(found: Union, families: int) -> Array:
+def squared_error(found: Union) -> Array:
     """Squared Monte Carlo error of the mean of weighed particles, as a share of their variance:
     `1 / n` of n independent draws.
 
-    Particles that descend from the same one are a family, and families are independent of each
-    other: what the error is can be read off how their sums differ (Lee and Whiteley, 2018). With a
-    single family nothing is known and it is infinite.
-
-    Args:
-        found: Particles, their weights and roots.
-        families: That there may be.
+    Particles that descend from the same one are a family, and families are as good as independent
+    of each other: what the error is can be read off how their sums differ (after Lee and Whiteley,
+    2018). Of families with shares p the sums around their common mean have `1 - 2 sum p^3 / sum p^2
+    + sum p^2` of the variance that the error has, none if there is a single one: of that nothing is
+    known, and its error is infinite.
     """
-    flat = found.x_hat.reshape(len(found.x_hat), -1)
+    flat = jnp.nan_to_num(found.x_hat.reshape(len(found.x_hat), -1))
     flat = flat - found.weights @ flat
-    sums = jax.ops.segment_sum(found.weights[:, None] * flat, found.roots, families)
-    shares = jax.ops.segment_sum(found.weights, found.roots, families)
-    known = 1 - jnp.sum(shares**2)
+    size = len(flat)
+    _, family = jnp.unique(found.roots, size=size, fill_value=-1, return_inverse=True)
+    sums = jax.ops.segment_sum(found.weights[:, None] * flat, family.reshape(-1), size)
+    shares = jax.ops.segment_sum(found.weights, family.reshape(-1), size)
+    shares = shares / jnp.sum(shares)
+    squares = jnp.sum(shares**2)
+    known = 1 - 2 * jnp.sum(shares**3) / squares + squares
     variance = jnp.sum(found.weights[:, None] * flat**2)
     squared = jnp.sum(sums**2) / jnp.maximum(variance, jnp.finfo(flat.dtype).tiny)
-    return jnp.where(known > 1e-6, squared / jnp.where(known > 1e-6, known, 1.0), jnp.inf)
+    usable = known > LEAST
+    return jnp.where(usable, squared / jnp.where(usable, known, 1.0), jnp.inf)

@@ -30,7 +30,8 @@ class Particles(NamedTuple):
     """What a population remembers.
 
     Attributes:
-        places: Of the particles; of the members once these go on alone, in the first rows.
+        places: Of the particles; x and x_hat of the members once these go on alone, in the first
+            rows.
         log_weights: `(particles,)`; those of a group add up to its estimate of p(y), times its
             size.
         roots: `(particles,)`: which particle each descends from, numbered through all searches.

@@ -62,6 +62,11 @@ class Population:
     themselves and meet in the end by their evidence: where they disagree, modes were lost by
     chance. Refinement is a predictor-corrector's, guided through the network.
 
+    Particles that descend from few have less variety than there are members. A search is repeated
+    with new particles, at most `searches` times, until those of all searches together, which meet
+    by their evidence, are worth `variety` independent draws for each member. Most observations are
+    searched once.
+
     Members depend on all others of their island. Other guidance, and trajectories or observations
     that are too large for matrices of their size, are drawn independently, by `alone`.
 
@@ -136,16 +141,16 @@ class Population:
         """Particles of noise."""
         posterior = _guided(denoiser)
         places = self._begun(streams(key).start, posterior, shape)
-        x, count = places.x, self._count
+        x, log_weights, roots = places.x, usable(places.log_twist), jnp.arange(self._count)
         memory = Particles(
             places,
-            usable(places.log_twist),
-            jnp.arange(count),
-            none_gathered(x),
-            jnp.full((self.searches, self.groups), jnp.nan),
-            effective=jnp.ones(()),
-            error=jnp.zeros(()),
-            distinct=jnp.ones(()),
+            log_weights,
+            roots,
+            none_gathered(x, log_weights, roots),
+            jnp.full((self.searches, self.groups), jnp.nan, log_weights.dtype),
+            effective=jnp.ones((), log_weights.dtype),
+            error=jnp.zeros((), log_weights.dtype),
+            distinct=jnp.ones((), log_weights.dtype),
             enough=jnp.zeros((), bool),
             predictor=jax.vmap(self._refining.predictor.init)(x[: self.island]),
         )
@@ -227,7 +232,7 @@ class Population:
 
         def again(memory: Particles) -> Particles:
             places = self._begun(key_begin, posterior, shape)
-            roots = number * count + jnp.arange(count)
+            roots = (number * count + jnp.arange(count)).astype(memory.roots.dtype)
             return memory._replace(places=places, log_weights=usable(places.log_twist), roots=roots)
 
         memory = changed_where((number > 0) & (own == 0), again, state.memory)
@@ -262,14 +267,12 @@ class Population:
     def _ended(self, key: PRNGKey, memory: Particles, number: Array) -> Particles:
         """After a search: its particles are gathered, or, where they are enough, members drawn into
         the first rows from those of all searches."""
+        places = memory.places
+        names = (number * self._count + jnp.arange(self._count)).astype(memory.roots.dtype)
         found = union(
-            memory.gathered,
-            memory.places.x,
-            memory.places.x_hat,
-            memory.log_weights,
-            memory.roots,
+            memory.gathered, places.x, places.x_hat, memory.log_weights, memory.roots, names
         )
-        squared = squared_error(found, self.searches * self._count)
+        squared = squared_error(found)
         enough = squared * self.variety * self.island <= 1
         groups = memory.log_weights.reshape(self.groups, -1)
         log_evidence = logsumexp(groups, axis=1) - jnp.log(groups.shape[1])
@@ -282,13 +285,14 @@ class Population:
         def chosen() -> Particles:
             key_draw, key_order = jax.random.split(key)
             index = jax.random.permutation(key_order, found.drawn(key_draw, self.island))
-            others = jnp.sum(index[:, None] == index[None, :], axis=1)
+            members = found.names[index]
+            others = jnp.sum(members[:, None] == members[None, :], axis=1)
             x, x_hat = (
                 old.at[: self.island].set(new[index])
-                for old, new in ((memory.places.x, found.x), (memory.places.x_hat, found.x_hat))
+                for old, new in ((places.x, found.x), (places.x_hat, found.x_hat))
             )
-            places = memory.places._replace(x=x, x_hat=x_hat)
-            return memory._replace(places=places, distinct=jnp.mean(1 / others))
+            distinct = jnp.mean(1 / others).astype(memory.distinct.dtype)
+            return memory._replace(places=places._replace(x=x, x_hat=x_hat), distinct=distinct)
 
         def kept() -> Particles:
             return memory._replace(gathered=found.resampled(key, self._count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -17,12 +18,14 @@ from sda_jax.core._protocols import Denoiser
 from sda_jax.posterior._presets import PRESETS
 
 LENGTH, CHUNK = 65, 32
+DEFAULT = PRESETS["default"]
 METHODS = {
     "SDA, 2M 64, C=1": (
         sda.SDA(),
         sda.PredictorCorrector(64, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(1, 0.25)),
     ),
-    **{name: PRESETS[name] for name in ("fast", "default")},
+    "fast": PRESETS["fast"],
+    "default, one search": (DEFAULT[0], dataclasses.replace(DEFAULT[1], searches=1)),
 }
 
 

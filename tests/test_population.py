@@ -49,11 +49,19 @@ def test_linear_operators_have_the_twist_of_the_gaussian_covariance(prior, obser
     t = prior.denoiser.schedule.time(ratio)
     x = prior.denoiser.schedule.mu(t) * jax.random.normal(jax.random.key(3), (LENGTH, 4))
     y = observation.y.at[1].set(jnp.nan)
-    seen = standardised(prior, sda.Observation(y, EVERY, std=0.2))
+    steps = np.abs(np.subtract.outer(np.arange(y.size), np.arange(y.size)))
+    gaussian, model, correlated = (
+        standardised(prior, sda.Observation(y, EVERY, **noise))
+        for noise in (
+            {"std": 0.2},
+            {"noise": Normal(0.2)},
+            {"covariance": 0.04 * 0.5**steps},
+        )
+    )
     expected_twist = sda.GaussianCovariance(40)
-    x_hat, gradient = expected_twist.twist(prior.denoiser, seen, x, t)
-    expected = expected_twist.log_twist(prior.denoiser, seen, x_hat, t)
-    for one in (seen, standardised(prior, sda.Observation(y, EVERY, noise=Normal(0.2)))):
+    for one, same in ((gaussian, gaussian), (model, gaussian), (correlated, correlated)):
+        x_hat, gradient = expected_twist.twist(prior.denoiser, same, x, t)
+        expected = expected_twist.log_twist(prior.denoiser, same, x_hat, t)
         found = LINEAR.log_twist(prior.denoiser, one, x_hat, t)
         assert abs(found - expected) < 1e-3 * abs(expected) + 2e-3
         _, slope = LINEAR.twist(prior.denoiser, one, x, t)

@@ -176,12 +176,19 @@ def test_searches_meet_by_their_evidence():
         assert abs(np.mean(gathered.roots == number) - share) <= error
 
 
-def test_a_search_is_repeated_until_there_is_variety(prior, observation):
-    """Once, if one draw is enough; as often as allowed, if no number is."""
+def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observation):
+    """Once, if one draw is enough; as often as allowed, if no number is; to a file the same, where
+    steps that are not needed are left out."""
     for variety, expected in ((1e-3, 1), (1e3, 3)):
         sampler = dataclasses.replace(SMALL, searches=3, variety=variety)
-        given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
-        assert sda.draw_posterior(*given).diagnosis.searches == expected
+        key, *given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
+        found = sda.draw_posterior(key, *given)
+        assert found.diagnosis.searches == expected
+        path = sda.assimilate_to_file(key, tmp_path / f"{expected}.h5", *given, save_every=4)
+        size = float(jnp.abs(found.ensemble).max())
+        written = sda.load_posterior(path)["ensemble"]
+        np.testing.assert_allclose(written, found.ensemble, rtol=0, atol=1e-4 * size)
+        assert sda.load_diagnosis(path).searches == expected
 
 
 @pytest.mark.parametrize("searches", [1, 3])

@@ -270,6 +270,15 @@ class Reports(Protocol):
 
 
 @runtime_checkable
+class Skips(Protocol):
+    """A sampler some of whose steps may turn out not to be needed."""
+
+    def upcoming(self, state: SamplerState, step: int) -> Array:
+        """The first step from `step` on that changes this state, or one of several: a number."""
+        ...
+
+
+@runtime_checkable
 class Adapts(Protocol):
     """What stands for a sampler that depends on what is drawn."""
 

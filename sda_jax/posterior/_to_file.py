@@ -22,7 +22,7 @@ from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._json import dumps
 from sda_jax.core._numbers import real_array
 from sda_jax.core._paths import require_path
-from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler
+from sda_jax.core._protocols import Denoiser, Guidance, PopulationSampler, Sampler, Skips
 from sda_jax.core._units import Standardisation
 from sda_jax.observations._observation import Observation
 from sda_jax.posterior._arguments import (
@@ -240,8 +240,10 @@ class _Run(NamedTuple):
             while done < self.sampler.steps:
                 steps = min(save_every, self.sampler.steps - done)
                 draws = run_if_fits(_advance, remedy, *given, draws, done, steps)
-                done += steps
-                bar.update(steps)
+                before, done = done, done + steps
+                if isinstance(self.sampler, Skips):
+                    done = int(whole(self.sampler.upcoming(draws.state, done)))
+                bar.update(done - before)
                 save(manager, done, draws)
         return draws
 

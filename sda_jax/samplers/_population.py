@@ -173,6 +173,11 @@ class Population:
             state,
         )
 
+    def upcoming(self, state: SamplerState, step: int) -> Array:
+        """The refinement's first step, where all islands have been searched enough."""
+        enough = jnp.all(state.memory.enough)
+        return jnp.where(enough, jnp.maximum(step, self._searching), step)
+
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
         """The members."""
         schedule, x = denoiser.schedule, state.x[: self.island]

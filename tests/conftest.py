@@ -97,10 +97,10 @@ def whole(tmp_path_factory):
     folder = shared / "whole"
     with open(shared / "whole.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # by the programs of commands in processes of their own, of which bits are compared
-        jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()
         if not (folder / "made").exists():
+            # by the programs of commands in processes of their own, of which bits are compared
+            jax.config.update("jax_disable_most_optimizations", False)
+            jax.clear_caches()
             folder.mkdir(exist_ok=True)
             given = ["--config", str(write_config(folder)), "--output", str(folder / "out")]
             for command in (simulate, train, assimilate):

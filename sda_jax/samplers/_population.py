@@ -64,7 +64,7 @@ class Population:
 
     Particles that descend from few have less variety than there are members. A search is repeated
     with new particles, at most `searches` times, until those of all searches together, which meet
-    by their evidence, are worth `variety` independent draws for each member. Most observations are
+    by their evidence, are worth `variety` independent draws for each member. Easy observations are
     searched once.
 
     Members depend on all others of their island. Other guidance, and trajectories or observations
@@ -141,7 +141,7 @@ class Population:
         """Particles of noise."""
         posterior = _guided(denoiser)
         places = self._begun(streams(key).start, posterior, shape)
-        x, log_weights, roots = places.x, usable(places.log_twist), jnp.arange(self._count)
+        x, log_weights, roots = places.x, usable(places.log_twist), self._numbers(0)
         memory = Particles(
             places,
             log_weights,
@@ -215,6 +215,11 @@ class Population:
     def _map(self, one: Any, x: Any) -> Any:
         return map_batches(one, x, self.at_once or most_at_once() or self._count)
 
+    def _numbers(self, search: Array | int) -> Array:
+        """Of a search's particles, through all searches."""
+        own = jnp.arange(self._count)
+        return own + jnp.asarray(search * self._count, own.dtype)
+
     def _begun(self, key: PRNGKey, posterior: Guided, shape: tuple[int, ...]) -> Place:
         """Particles of noise."""
         schedule, time = posterior.schedule, self._times(posterior)[0]
@@ -237,8 +242,8 @@ class Population:
 
         def again(memory: Particles) -> Particles:
             places = self._begun(key_begin, posterior, shape)
-            roots = (number * count + jnp.arange(count)).astype(memory.roots.dtype)
-            return memory._replace(places=places, log_weights=usable(places.log_twist), roots=roots)
+            log_weights, roots = usable(places.log_twist), self._numbers(number)
+            return memory._replace(places=places, log_weights=log_weights, roots=roots)
 
         memory = changed_where((number > 0) & (own == 0), again, state.memory)
         above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
@@ -273,9 +278,13 @@ class Population:
         """After a search: its particles are gathered, or, where they are enough, members drawn into
         the first rows from those of all searches."""
         places = memory.places
-        names = (number * self._count + jnp.arange(self._count)).astype(memory.roots.dtype)
         found = union(
-            memory.gathered, places.x, places.x_hat, memory.log_weights, memory.roots, names
+            memory.gathered,
+            places.x,
+            places.x_hat,
+            memory.log_weights,
+            memory.roots,
+            self._numbers(number),
         )
         squared = squared_error(found)
         enough = squared * self.variety * self.island <= 1

@@ -19,7 +19,7 @@ from sda_jax.samplers._gathering import none_gathered, squared_error, union
 pytestmark = pytest.mark.compiles
 CHAIN, LENGTH = sda.DampedSpring(), 16
 EVERY = sda.Every(2, sda.Channels((0,)))
-SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=5)
+SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=60)
 LINEAR = sda.StatisticalLinearization()
 
 
@@ -236,7 +236,7 @@ def test_modes_have_their_shares():
 
 
 def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, observation):
-    """Islands of 4, of which 10 members are two and a half; particles moved 5 at once. They search
+    """Islands of 4, of which 10 members are two and a half; particles moved 60 at once. They search
     twice."""
     often = {"searches": 2, "variety": 1e3}
     sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
@@ -246,7 +246,7 @@ def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, obs
     for memory in (sda.Memory(4), sda.Memory(12)):
         part = sda.assimilate(*given, memory=memory)
         np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-4 * size)
-    other = dataclasses.replace(sampler, at_once=64)
+    other = dataclasses.replace(sampler, at_once=100)
     part = sda.assimilate(*given[:-1], other)
     np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-3 * size)
     path = tmp_path / "p.h5"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,9 @@ from sda_jax.samplers._counting import Evaluations, counting
 from sda_jax.samplers._driver import draw, island
 from sda_jax.samplers._population import Population
 
+# a program that is run once
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
 
 def count_evaluations(
     prior: Prior,
@@ -37,8 +39,8 @@ def count_evaluations(
 
     One draw is run with a denoiser in the prior's place that costs nothing and counts: of whatever
     guidance and sampler, those that are made. Of a `PopulationSampler` an island is drawn, and a
-    member's share is rounded up; of a `Population` with one search: how many an observation takes
-    is known when it was drawn (`Diagnosis.searches`).
+    member's share is rounded up; of a `Population` a small one, with one search: how many an
+    observation takes is known when it was drawn (`Diagnosis.searches`).
 
     Raises:
         ConfigError, ObservationError: See `assimilate`.
@@ -52,9 +54,10 @@ def count_evaluations(
         prior, observation, length, samples, guidance, sampler, memory, context
     )
     if isinstance(sampler, Population):
-        sampler = dataclasses.replace(sampler, searches=1)
+        sampler = sampler.searched_once()
     denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
     counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
-    run = jax.jit(partial(draw, shape=(length, *prior.state_shape)))
+    one = partial(draw, shape=(length, *prior.state_shape))
+    run = jax.jit(one, compiler_options=QUICKLY)
     jax.block_until_ready(run(jax.random.key(0), counted, sampler))
     return Evaluations(*(-(-n // island(sampler)) for n in tally.evaluations()))

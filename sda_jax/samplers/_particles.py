@@ -21,7 +21,6 @@ HALVINGS = 12
 class Streams(NamedTuple):
     """Random keys of one island."""
 
-    start: PRNGKey
     search: PRNGKey
     members: PRNGKey
 
@@ -58,7 +57,7 @@ class Particles(NamedTuple):
 
 def streams(key: PRNGKey) -> Streams:
     """Of an island's key."""
-    return Streams(*jax.random.split(key, 3))
+    return Streams(*jax.random.split(key, 3)[1:])
 
 
 def changed_where(due: Array, change: Callable[[Any], Any], value: Any) -> Any:

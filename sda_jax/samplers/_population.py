@@ -120,7 +120,12 @@ class Population:
 
     @property
     def _searching(self) -> int:
-        return self.searches * self.search
+        return self.searches * self._stages
+
+    @property
+    def _stages(self) -> int:
+        """Of a search: particles of noise, and its steps."""
+        return self.search + 1
 
     def fitted(
         self, posterior: Denoiser, samples: int, shape: tuple[int, ...], chunk: int | None
@@ -137,13 +142,18 @@ class Population:
         at_once = self.at_once if self.at_once is not None else chunk
         return dataclasses.replace(self, island=island, at_once=at_once)
 
+    def searched_once(self) -> Population:
+        """Of one search, and of as few members as cost as much each."""
+        fewest = 1 << (-(-FEWEST // self.particles) - 1).bit_length()  # fills batches
+        return dataclasses.replace(self, searches=1, island=min(self.island, fewest))
+
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
-        """Particles of noise."""
+        """Before the first search, which makes its own particles."""
         posterior = _guided(denoiser)
-        places = self._begun(streams(key).start, posterior, shape)
-        x, log_weights, roots = places.x, usable(places.log_twist), self._numbers(0)
+        x = jnp.zeros((self._count, *shape))
+        log_weights, roots = jnp.zeros(self._count), self._numbers(0)
         memory = Particles(
-            places,
+            Place(x, x, x, log_weights),
             log_weights,
             roots,
             none_gathered(x, log_weights, roots),
@@ -220,42 +230,35 @@ class Population:
         own = jnp.arange(self._count)
         return own + jnp.asarray(search * self._count, own.dtype)
 
-    def _begun(self, key: PRNGKey, posterior: Guided, shape: tuple[int, ...]) -> Place:
-        """Particles of noise."""
-        schedule, time = posterior.schedule, self._times(posterior)[0]
-        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
-        x = spread * jax.random.normal(key, (self._count, *shape))
-        level = posterior.method.level(posterior.denoiser, shape, time)
-        return self._map(lambda x: looked_at(posterior, level, x, time), x)
-
     def _searched(
         self, keys: Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
-        """A step of all particles, from t to s, weighed and resampled; before a search's first
-        step particles are made, after its last one gathered."""
+        """A step of all particles, from t to s, weighed and resampled. A search's first step makes
+        particles of noise; after its last one they are gathered."""
         shape, times, count = state.x.shape[1:], self._times(posterior), self._count
-        number, own = i // self.search, i % self.search
-        t, s = times[own], times[own + 1]
+        number, own = i // self._stages, i % self._stages
+        first = own == 0
+        t, s = times[jnp.maximum(own - 1, 0)], times[own]
         key_move, key_resample, key_begin, key_draw = jax.random.split(
             jax.random.fold_in(keys.search, i), 4
         )
-
-        def again(memory: Particles) -> Particles:
-            places = self._begun(key_begin, posterior, shape)
-            log_weights, roots = usable(places.log_twist), self._numbers(number)
-            return memory._replace(places=places, log_weights=log_weights, roots=roots)
-
-        memory = changed_where((number > 0) & (own == 0), again, state.memory)
+        memory, schedule = state.memory, posterior.schedule
         above, below = (posterior.method.level(posterior.denoiser, shape, u) for u in (t, s))
+        spread = jnp.sqrt(schedule.mu(1.0) ** 2 + schedule.sigma(1.0) ** 2)
+        noise = spread * jax.random.normal(key_begin, state.x.shape)
 
-        def one(both: tuple[PRNGKey, Place]) -> tuple[Place, Array]:
-            x, log_ratio = moved(both[0], posterior, above, both[1], t, s)
-            place = looked_at(posterior, below, x, s)
-            return place, log_ratio + place.log_twist - both[1].log_twist
+        def one(given: tuple[PRNGKey, Array, Place]) -> tuple[Place, Array]:
+            key, fresh, before = given
+            x, log_ratio = moved(key, posterior, above, before, t, s)
+            place = looked_at(posterior, below, jnp.where(first, fresh, x), s)
+            return place, place.log_twist + jnp.where(first, 0.0, log_ratio - before.log_twist)
 
-        places, gained = self._map(one, (jax.random.split(key_move, count), memory.places))
+        each_key = jax.random.split(key_move, count)
+        places, gained = self._map(one, (each_key, noise, memory.places))
+        log_weights = jnp.where(first, 0.0, memory.log_weights)
+        roots = jnp.where(first, self._numbers(number), memory.roots)
         each = count // self.groups
-        weights = usable(memory.log_weights + gained).reshape(self.groups, each)
+        weights = usable(log_weights + gained).reshape(self.groups, each)
         effective = jax.vmap(effective_share)(weights)
         grouped = places.x_hat.reshape(self.groups, each, *shape)
         group_keys = jax.random.split(key_resample, self.groups)
@@ -266,13 +269,13 @@ class Population:
         memory = memory._replace(
             places=jax.tree.map(lambda a: a[index], places),
             log_weights=weights.reshape(-1),
-            roots=memory.roots[index],
+            roots=roots[index],
             effective=jnp.minimum(memory.effective, jnp.min(effective)),
         )
         memory = changed_where(
-            own == self.search - 1, lambda memory: self._ended(key_draw, memory, number), memory
+            own == self.search, lambda memory: self._ended(key_draw, memory, number), memory
         )
-        return SamplerState(memory.places.x, noise_ratio(posterior.schedule, s), memory)
+        return SamplerState(memory.places.x, noise_ratio(schedule, s), memory)
 
     def _ended(self, key: PRNGKey, memory: Particles, number: Array) -> Particles:
         """After a search: its particles are gathered, or, where they are enough, members drawn into

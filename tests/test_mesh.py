@@ -202,7 +202,7 @@ def computed(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-c", SETUP + RUN, str(tmp_path_factory.mktemp("mesh"))],
         input=json.dumps(SECTIONS),
-        env=environment(8) | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # it computes hardly anything
+        env=environment(8),
         capture_output=True,
         text=True,
     )

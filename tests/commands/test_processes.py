@@ -13,6 +13,8 @@ from sda_jax.core._errors import ConfigError
 from sda_jax.runtime import _processes
 from sda_jax.runtime._processes import join, on_process_zero, together
 
+pytestmark = pytest.mark.compiles
+
 # pieces that threads of the library that carries the messages write, one into another's
 CARRIER = r"\[Gloo\]|Rank|is connected to|peer ranks\.|Expected number of connected peer ranks is :"
 

@@ -1,5 +1,6 @@
 """The zero-shot experiments with the shipped Kolmogorov prior over many truths: std(A(x) - y) of a
-few members for each truth, beside the observation's, for the configs' guidance, SDA and DPS.
+few members for each truth, beside the observation's, for the configs' guidance, SDA, DPS and the
+paper's sampler.
 
 Truths are fresh simulations. Records go to results/kolmogorov.jsonl; run again, it goes on where it
 stopped.
@@ -34,10 +35,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def settings(config: Experiment, method: str, members: int) -> Experiment:
-    """The experiment with one of the methods: the configs' own, or another guidance with as many
-    predictor steps and a Langevin step after each."""
+    """The experiment with one of the methods: the configs' own, the paper's, or another guidance
+    with as many predictor steps and a Langevin step after each."""
     chosen = dataclasses.replace(config.assimilation, samples=members)
-    if method != "config":
+    if method == "paper":
+        paper = load_config(ROOT / "configs" / "kolmogorov_paper.py")[0].assimilation
+        chosen = dataclasses.replace(chosen, guidance=paper.guidance, sampler=paper.sampler)
+    elif method != "config":
         sampler = sda.PredictorCorrector(
             chosen.sampler.steps, chosen.sampler.grid, corrector=sda.Langevin(1, 0.3)
         )

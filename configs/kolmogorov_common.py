@@ -105,7 +105,7 @@ def paper() -> Experiment:
         assimilation=Assimilation(
             samples=1,
             memory=Memory(1),
-            guidance=SDA(gamma=1e-2),
+            guidance=SDA(gamma_obs=1e-2),
             sampler=PredictorCorrector(256, EvenTime(), ExponentialIntegrator(), Langevin(1, 0.5)),
         ),
         cases={k: v for each in cases(64).values() for k, v in each.items()},

@@ -6,7 +6,7 @@
 
 For an accelerator: the data set has 2.1 GB, the network computes in bfloat16. The paper takes 512
 steps for saturation (--assimilation.sampler.steps 512) and gamma 0.1 for the loop
-(--assimilation.guidance.gamma 0.1). Not run at this size so far.
+(--assimilation.guidance.gamma-obs 0.1). Not run at this size so far.
 """
 
 from kolmogorov_common import paper

@@ -26,6 +26,10 @@ class SDA(GuidanceMethod):
     Rozet & Louppe (2023), section 3.2; there the last factor is 1. Rescaling y, A and the noise
     together changes nothing.
 
+    Averages have small rows, and with `gamma` so much narrower a likelihood than with the paper's
+    constant: too stiff for Langevin steps of the paper's size, which leave the distribution (8 x 8
+    points of a flow, `tau` 0.5). Take `gamma_obs` there, or a larger `gamma`.
+
     Attributes:
         gamma: Dimensionless, a number or an array that broadcasts against y.
         gamma_obs: Instead of `gamma diag(J J^T)`, the paper's constant in squared units of y, a

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component
@@ -150,9 +150,7 @@ class Feed:
         if self.tiling is None:
             return None
         rng = np.random.default_rng((*self.words, first, steps))
-        return self.tiling.random_origins(
-            rng, steps * self.batch, self.layout.state_shape[:-1]
-        )
+        return self.tiling.random_origins(rng, steps * self.batch, self.layout.state_shape[:-1])
 
     def _stretch(self, run: int, first: int, last: int) -> np.ndarray:
         """States without holes, with their context."""
@@ -166,6 +164,15 @@ class Feed:
             return x
         known = self.layout.context(self.archive.times[i][first:last])
         return np.concatenate([x, known], axis=-1)
+
+    def valid(self, steps: int) -> Bool[np.ndarray, ...]:
+        """Where the segments of the first `steps` steps have values: of a state, or `(steps, batch,
+        1, *crop)` of crops."""
+        origins = self.origins(0, steps)
+        if self.tiling is None or origins is None:
+            return self.layout.valid
+        crops = [self.tiling.cut_on_host(self.layout.valid, origin) for origin in origins]
+        return np.stack(crops).reshape(steps, self.batch, 1, *crops[0].shape)
 
     def require_room(self, steps: int, argument: str) -> None:
         """Raises `ResourceError` if so many batches take more than a quarter of the memory that is

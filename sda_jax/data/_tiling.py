@@ -99,9 +99,7 @@ class Tiling:
             )
         return tuple(m if n is None else n for n, m in zip(self.crop, space, strict=True))
 
-    def origins(
-        self, key: PRNGKey, count: int, space: Sequence[int]
-    ) -> Int[Array, "count axes"]:
+    def origins(self, key: PRNGKey, count: int, space: Sequence[int]) -> Int[Array, "count axes"]:
         """First points of random crops, uniform over all that there are of a grid."""
         shape = self.shape(space)
         keys = jax.random.split(key, len(space))
@@ -140,9 +138,7 @@ class Tiling:
                 width[i - len(self.crop) - 1] = (0, n - 1)
         return jnp.pad(x, width, mode="wrap")
 
-    def cut_wrapped(
-        self, x: Array, shape: tuple[int, ...], origin: Int[Array, " axes"]
-    ) -> Array:
+    def cut_wrapped(self, x: Array, shape: tuple[int, ...], origin: Int[Array, " axes"]) -> Array:
         """`cut` of what `wrapped` made of fields of this shape."""
         axes = len(self.crop)
         *batch, channels = shape[: -1 - axes] + shape[-1:]

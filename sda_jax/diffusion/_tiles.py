@@ -27,10 +27,10 @@ Tile = tuple[Array, tuple[Array, ...]]  # its first points, and the weights alon
 class TiledDenoiser:
     """Composes a denoiser of crops `(L, h, w, channels)` into one of grids `(L, H, W, channels)`.
 
-    Each tile is denoised as if it were alone; a point takes the mean of what the tiles say that hold
-    it, by weights that vary smoothly and leave the tiles' margins out (`Tiling`). Grids may have any
-    number of axes. Multidiffusion (Bar-Tal et al. 2023) in space, as `ComposedDenoiser` is in time,
-    which composes windows of tiles.
+    Each tile is denoised as if it were alone; a point takes the mean of what the tiles say that
+    hold it, by weights that vary smoothly and leave the tiles' margins out (`Tiling`). Bar-Tal et
+    al. (2023), equation 5, with such weights. Grids may have any number of axes. `ComposedDenoiser`
+    composes windows of tiles.
 
     What a tile cannot know is what lies beyond it: at high noise, where only large scales are told
     from noise, those that exceed a crop are lost.
@@ -116,7 +116,7 @@ class TiledDenoiser:
         wrapped = self.tiling.wrapped(x)
         return lambda tile: self.tiling.cut_wrapped(wrapped, x.shape, tile[0])
 
-    def _sum(self, out: Float[Array, "tiles *crop"], shape: tuple[int, ...]) -> Trajectory:
+    def _sum(self, out: Float[Array, "tiles length *crop"], shape: tuple[int, ...]) -> Trajectory:
         """What tiles give, added where they lie: the transpose of cutting."""
         origins, _ = self._tiles(shape)
         like = jax.ShapeDtypeStruct(shape, out.dtype)

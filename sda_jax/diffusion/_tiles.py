@@ -19,6 +19,7 @@ from sda_jax.core._protocols import Conditional, Denoiser, Schedule
 from sda_jax.core._record import static
 from sda_jax.data._tiling import Tiling
 from sda_jax.diffusion._gaussian import covariance_times, draw_error
+from sda_jax.runtime._devices import summed_over_space
 
 Tile = tuple[Array, tuple[Array, ...]]  # its first points, and the weights along each axis
 
@@ -67,44 +68,57 @@ class TiledDenoiser:
         return dataclasses.replace(self, denoiser=self.denoiser.conditioned(context))
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        context, cut = self.context, self._cutting(x)
-        if context is None:
+        def summed(given: tuple[TiledDenoiser, Trajectory, Time], tiles: Tile) -> Array:
+            tiled, x, t = given
+            context, cut = tiled.context, self._cutting(x)
+            known = None if context is None else self._cutting(context)
 
             def one(tile: Tile) -> Array:
-                return _share(tile) * self.denoiser(cut(tile), t)
-        else:
-            known = self._cutting(context)
-
-            def one(tile: Tile) -> Array:
-                denoiser: Denoiser = self.denoiser.conditioned(known(tile))
+                denoiser: Denoiser = tiled.denoiser
+                if known is not None:
+                    denoiser = tiled.denoiser.conditioned(known(tile))
                 return _share(tile) * denoiser(cut(tile), t)
 
-        return self._sum(self._mapped(one, self._tiles(x.shape)), x.shape)
+            return self._sum(self._mapped(one, tiles), tiles, x.shape)
+
+        return summed_over_space(summed, (self, x, t), self._tiles(x.shape))
 
     def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
         """`covariance_times` of the tiles, the mean over those that hold both points of a
         covariance, tapered by the roots of their weights: symmetric and positive, with variances
         that are weighted means of the tiles'."""
-        cut = self._cutting(w)
 
-        def one(tile: Tile) -> Array:
-            root = jnp.sqrt(_share(tile))
-            return root * covariance_times(self.denoiser, root * cut(tile), t)
+        def summed(given: tuple[TiledDenoiser, Trajectory, Time], tiles: Tile) -> Array:
+            tiled, w, t = given
+            cut = self._cutting(w)
 
-        return self._sum(self._mapped(one, self._tiles(w.shape)), w.shape)
+            def one(tile: Tile) -> Array:
+                root = jnp.sqrt(_share(tile))
+                return root * covariance_times(tiled.denoiser, root * cut(tile), t)
+
+            return self._sum(self._mapped(one, tiles), tiles, w.shape)
+
+        return summed_over_space(summed, (self, w, t), self._tiles(w.shape))
 
     def draw_error(self, key: PRNGKey, shape: tuple[int, ...], t: Time) -> Trajectory:
         """A draw from the normal distribution of mean zero and the covariance that
         `covariance_times` applies: independent ones of the tiles, tapered and added."""
         crop = (shape[0], *self.tiling.shape(shape[1:-1]), shape[-1])
+
+        def summed(
+            given: tuple[TiledDenoiser, PRNGKey, Time], numbered: tuple[Array, Tile]
+        ) -> Array:
+            tiled, key, t = given
+
+            def one(numbered: tuple[Array, Tile]) -> Array:
+                i, tile = numbered
+                drawn = draw_error(jax.random.fold_in(key, i), tiled.denoiser, crop, t)
+                return jnp.sqrt(_share(tile)) * drawn
+
+            return self._sum(self._mapped(one, numbered), numbered[1], shape)
+
         tiles = self._tiles(shape)
-
-        def one(numbered: tuple[Array, Tile]) -> Array:
-            i, tile = numbered
-            drawn = draw_error(jax.random.fold_in(key, i), self.denoiser, crop, t)
-            return jnp.sqrt(_share(tile)) * drawn
-
-        return self._sum(self._mapped(one, (jnp.arange(len(tiles[0])), tiles)), shape)
+        return summed_over_space(summed, (self, key, t), (jnp.arange(len(tiles[0])), tiles))
 
     def _tiles(self, shape: tuple[int, ...]) -> Tile:
         """All of them, along the leading axis."""
@@ -116,9 +130,11 @@ class TiledDenoiser:
         wrapped = self.tiling.wrapped(x)
         return lambda tile: self.tiling.cut_wrapped(wrapped, x.shape, tile[0])
 
-    def _sum(self, out: Float[Array, "tiles length *crop"], shape: tuple[int, ...]) -> Trajectory:
+    def _sum(
+        self, out: Float[Array, "tiles length *crop"], tiles: Tile, shape: tuple[int, ...]
+    ) -> Trajectory:
         """What tiles give, added where they lie: the transpose of cutting."""
-        origins, _ = self._tiles(shape)
+        origins, _ = tiles
         like = jax.ShapeDtypeStruct(shape, out.dtype)
 
         def cut(x: Array) -> Array:

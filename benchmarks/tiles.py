@@ -180,8 +180,8 @@ def errors(prior: sda.Prior) -> str:
         rows.append(f"| {ratio} | " + " | ".join(f"{c:.4f}" for c in cells) + " |")
     tiles, fewer = (len(t.tiles((SIZE, SIZE)).origins) for t in (prior.tiling, halves))
     return (
-        f"RMS errors of {FIELDS} trajectories of {STATES} states, {SIZE} x {SIZE}, {tiles} tiles of "
-        f"{CROP} x {CROP} ({described(prior.tiling)}), or {fewer} of them (overlap "
+        f"RMS errors of {FIELDS} trajectories of {STATES} states, {SIZE} x {SIZE}, {tiles} tiles "
+        f"of {CROP} x {CROP} ({described(prior.tiling)}), or {fewer} of them (overlap "
         f"{halves.overlap}):\n\n" + "\n".join(rows)
     )
 
@@ -225,9 +225,9 @@ def memory(large: sda.Prior) -> str:
     )
 
 
-def posterior_mean(field: GaussianField, y: jax.Array) -> jax.Array:
-    """The exact one, of every n-th point along both axes: the observed points are a stationary field
-    on a grid of their own."""
+def posterior_mean(field: GaussianField, y: jax.Array) -> np.ndarray:
+    """The exact one, of every n-th point along both axes: the observed points are a stationary
+    field on a grid of their own."""
     n = field.size // EVERY
     values, basis = in_time(field)
     covariance = np.fft.ifft2(field.power).real
@@ -261,13 +261,13 @@ def guided(large: sda.Prior) -> str:
     exact = rms(mean - np.asarray(truth))
     residual = rms(obs.operator(ensemble) - obs.y) / STD
     return (
-        f"A guided draw on {LARGE} x {LARGE} ({STATES} states, every {EVERY}th point along both axes "
-        f"with noise {STD}; {MEMBERS} members, {STEPS} steps with a gradient through the network, 4 "
-        f"tiles at once): {seconds:.0f} s. Residuals {residual:.2f} times the noise's. The exact "
-        f"posterior's mean is {exact:.3f} from the truth (RMS; the field's standard deviation is 1); "
-        f"members are {rms(members - np.asarray(truth)):.3f} from it, where exact draws are "
-        f"{exact * np.sqrt(2):.3f}; their mean is {rms(members.mean(0) - mean):.3f} from the exact "
-        f"mean, where that of {MEMBERS} exact draws is {exact / np.sqrt(MEMBERS):.3f}."
+        f"A guided draw on {LARGE} x {LARGE} ({STATES} states, every {EVERY}th point along both "
+        f"axes with noise {STD}; {MEMBERS} members, {STEPS} steps with a gradient through the "
+        f"network, 4 tiles at once): {seconds:.0f} s. Residuals {residual:.2f} times the noise's. "
+        f"The exact posterior's mean is {exact:.3f} from the truth (RMS; the field's standard "
+        f"deviation is 1); members are {rms(members - np.asarray(truth)):.3f} from it, where exact "
+        f"draws are {exact * np.sqrt(2):.3f}; their mean is {rms(members.mean(0) - mean):.3f} from "
+        f"the exact mean, where that of {MEMBERS} exact draws is {exact / np.sqrt(MEMBERS):.3f}."
     )
 
 

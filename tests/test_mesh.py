@@ -186,7 +186,7 @@ windows = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
 tiled = TiledDenoiser(windows, Tiling.of((8, 8), (True, False)))  # 5 x 3 tiles
 DENOISER = ComposedDenoiser(tiled, 3)
 T = jnp.float32(0.5)
-X = jax.random.normal(jax.random.key(1), (2, 16, 20, 16, 1))
+X = jax.random.normal(jax.random.key(1), (2, 20, 20, 16, 1))
 KEYS = jax.random.split(jax.random.key(2), 2)
 
 def everything(denoiser):

@@ -189,19 +189,25 @@ def test_crops_are_cut_anywhere_with_their_context(key):
 
 
 def test_files_are_read_as_crops(tmp_path):
-    archive = open_archive(Files((save(waves(), tmp_path / "a.nc"),)))
+    data = waves()
+    data.temp.values[:, 2, 3] = np.nan
+    archive = open_archive(Files((save(data, tmp_path / "a.nc"),)))
     found = survey(archive)
     tiling = Tiling.of((3, 4), (False, True))
     key = jax.random.key(0)
     whole, crops = (Feed(archive, found, key, 4, 5, tiling=t) for t in (None, tiling))
-    x, cut = whole.segments(2, 3), crops.segments(2, 3)
+    x, cut = whole.segments(0, 3), crops.segments(0, 3)
     assert cut.shape == (3, 4, 5, 3, 4, x.shape[-1])
-    origins = crops.origins(2, 3)
+    origins = crops.origins(0, 3)
     for segment, crop, origin in zip(
         x.reshape(-1, *x.shape[2:]), cut.reshape(-1, *cut.shape[2:]), origins, strict=True
     ):
         np.testing.assert_array_equal(tiling.cut(jnp.asarray(segment), origin), crop)
     assert len({tuple(o) for o in origins}) > 6 and origins[:, 1].max() > 4
+    filled = cut[..., :2] == np.float32(found.standardisation.mean)
+    valid = crops.valid(3)
+    np.testing.assert_array_equal(filled, np.broadcast_to(~valid, filled.shape))
+    assert 0 < (~valid).sum() < 12
 
 
 @pytest.fixture(scope="module")

@@ -290,10 +290,11 @@ def guided(large: sda.Prior) -> str:
         f"A guided draw on {LARGE} x {LARGE} ({STATES} states, every {EVERY}th point along both "
         f"axes with noise {STD}; {MEMBERS} members, {STEPS} steps with a gradient through the "
         f"network, 4 tiles at once): {seconds:.0f} s of processor time. Residuals {residual:.2f} "
-        f"times the noise's. The exact posterior's mean is {exact:.3f} from the truth (RMS; the field's standard "
-        f"deviation is 1); members are {rms(members - np.asarray(truth)):.3f} from it, where exact "
-        f"draws are {exact * np.sqrt(2):.3f}; their mean is {rms(members.mean(0) - mean):.3f} from "
-        f"the exact mean, where that of {MEMBERS} exact draws is {exact / np.sqrt(MEMBERS):.3f}."
+        f"times the noise's. The exact posterior's mean is {exact:.3f} from the truth (RMS; the "
+        f"field's standard deviation is 1); members are {rms(members - np.asarray(truth)):.3f} "
+        f"from it, where exact draws are {exact * np.sqrt(2):.3f}; their mean is "
+        f"{rms(members.mean(0) - mean):.3f} from the exact mean, where that of {MEMBERS} exact "
+        f"draws is {exact / np.sqrt(MEMBERS):.3f}."
     )
 
 

@@ -30,11 +30,11 @@ class TiledDenoiser:
 
     Each tile is denoised as if it were alone; a point takes the mean of what the tiles say that
     hold it, by weights that vary smoothly and leave the tiles' margins out (`Tiling`). Bar-Tal et
-    al. (2023), equation 5, with such weights. Grids may have any number of axes. `ComposedDenoiser`
-    composes windows of tiles.
+    al. (2023), MultiDiffusion, average overlapping crops so. Grids may have any number of axes.
+    `ComposedDenoiser` composes windows of tiles.
 
     What a tile cannot know is what lies beyond it: at high noise, where only large scales are told
-    from noise, those that exceed a crop are lost.
+    from noise, those that exceed a crop are known less well than from the whole grid.
 
     Attributes:
         denoiser: Denoiser of crops; its context, if it takes one, is the whole grid's.

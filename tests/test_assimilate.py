@@ -215,7 +215,7 @@ def test_impossible_numbers_are_refused(prior, observation):
         (name,) = kwargs
         with pytest.raises(ConfigError, match=f"{name}: got 0"):
             draw(prior, observation, **kwargs)
-    for name in ("chunk", "window_chunk", "window_stride"):
+    for name in ("chunk", "window_chunk", "window_stride", "tile_chunk"):
         with pytest.raises(ConfigError, match=f"^{name}: got 0"):
             sda.Memory(**{name: 0})
 

@@ -172,6 +172,43 @@ kinds = "(all-gather|all-to-all|collective-permute|all-reduce)"
 for text in (program.as_text(), longer.as_text()):
     print(json.dumps(re.findall(r"= \\S+?\\[([\\d,]*)\\]\\S* " + kinds, text)))
 """,
+    "tiles": """
+from sda_jax.core._component import component
+from sda_jax.data import Tiling
+from sda_jax.diffusion import ComposedDenoiser, TiledDenoiser
+from sda_jax.networks import UNet
+from sda_jax.runtime._devices import over_batch
+
+network = UNet(channels=(8,), blocks=(1,), forcing=None, periodic=(False, False))
+blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
+variables = jax.jit(lambda key: blank.init(key, (3, 8, 8, 1)))(jax.random.key(0))
+windows = NetworkDenoiser(network, variables, sda.Cosine(), Preconditioned())
+tiled = TiledDenoiser(windows, Tiling.of((8, 8), (True, False)))  # 5 x 3 tiles
+DENOISER = ComposedDenoiser(tiled, 3)
+T = jnp.float32(0.5)
+X = jax.random.normal(jax.random.key(1), (2, 20, 20, 16, 1))
+KEYS = jax.random.split(jax.random.key(2), 2)
+
+def everything(denoiser):
+    loss = lambda x: jnp.sum(over_batch(lambda x: denoiser(x, T), x) ** 3)
+    value, gradient = jax.value_and_grad(loss)(X)
+    times = over_batch(lambda x: denoiser.covariance_times(x, T), X)
+    drawn = over_batch(lambda key: denoiser.draw_error(key, X.shape[1:], T), KEYS)
+    return value / 1e3, gradient, times, drawn
+
+def found():
+    return [np.asarray(a) for a in jax.tree.leaves(jax.jit(everything)(DENOISER))]
+
+def working():
+    evaluated = jax.jit(lambda denoiser, x: denoiser(x, T))
+    return evaluated.lower(tiled, X[0, :3]).compile().memory_analysis().temp_size_in_bytes
+
+one, size = found(), working()
+for mesh in ((1, 1, 8), (2, 2, 2)):
+    with sda.use_mesh(*mesh):
+        many, less = found(), working()
+    print(json.dumps([less / size, *(float(np.abs(a - b).max()) for a, b in zip(one, many))]))
+""",
     "refused": """
 with sda.use_mesh(4, 2):
     for wrong in (lambda: posterior(65), lambda: sda.simulate(jax.random.key(0), SYSTEM, 4, 6)):
@@ -272,6 +309,14 @@ def test_windows_along_time_exchange_edges_only(computed):
         assert all(size == 1 for kind, size in sizes if kind == "all-reduce")  # mean squares
         volumes.append(sum(size for _, size in sizes))
     assert volumes[0] == volumes[1]
+
+
+def test_tiles_are_shared(computed):
+    """Denoisers, gradients and errors of windows of 15 tiles, on 8 devices along space and on 2 of
+    8, and memory."""
+    eight, two = map(json.loads, computed("tiles").splitlines())
+    assert eight[0] < 0.3 and two[0] < 0.7
+    assert max(eight[1:] + two[1:]) < 1e-4  # of numbers of order 1
 
 
 def test_what_a_mesh_cannot_share(computed):

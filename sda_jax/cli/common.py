@@ -158,7 +158,7 @@ def run(
                 options.output = Path("runs") / Path(options.config or name).stem
             cache_compilations()
             require_same("arguments", f"{config} {_common(options)}")
-            with use_mesh(config.mesh.batch, config.mesh.time):
+            with use_mesh(config.mesh.batch, config.mesh.time, config.mesh.space):
                 command(Arguments(options, config, components))
     except SDAError as error:
         leave_bare()

@@ -14,6 +14,7 @@ from sda_jax.core._errors import ConfigError, require_choice
 PURPOSES = (
     "stored set",
     "validation data",
+    "validation crops",
     "parameterisation",
     "initial weights",
     "training source",

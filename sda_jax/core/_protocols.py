@@ -68,6 +68,16 @@ class Symmetric(Protocol):
 
 
 @runtime_checkable
+class Wraps(Protocol):
+    """A system on a grid that says which of its axes wrap around."""
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Of each axis of space."""
+        ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """The perturbation kernel `p(x_t | x) = N(mu(t) x, sigma(t)^2 I)`, t from 0 to 1."""
 

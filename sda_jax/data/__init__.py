@@ -11,14 +11,24 @@ if TYPE_CHECKING:
     from sda_jax.data._files import Files
     from sda_jax.data._layout import Axis, Channel, Constant, Layout
     from sda_jax.data._simulation import forecast, simulate
-    from sda_jax.data._sources import DeviceSource, FromArray, FromSimulator, Moved, Replay, Source
+    from sda_jax.data._sources import (
+        Cropped,
+        DeviceSource,
+        FromArray,
+        FromSimulator,
+        Moved,
+        Replay,
+        Source,
+    )
     from sda_jax.data._survey import Survey, survey
+    from sda_jax.data._tiling import Tiling
 
 __all__ = [
     "Archive",
     "Axis",
     "Channel",
     "Constant",
+    "Cropped",
     "DeviceSource",
     "Feed",
     "Files",
@@ -29,6 +39,7 @@ __all__ = [
     "Replay",
     "Source",
     "Survey",
+    "Tiling",
     "forecast",
     "generate",
     "load",
@@ -44,6 +55,7 @@ COMPONENTS = [
     "Files",
     "Layout",
     "Survey",
+    "Tiling",
 ]
 
 __getattr__, __dir__ = exports(__name__)

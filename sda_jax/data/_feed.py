@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._component import component
@@ -16,6 +16,7 @@ from sda_jax.core._errors import ResourceError
 from sda_jax.data._archive import Archive
 from sda_jax.data._sources import DeviceSource
 from sda_jax.data._survey import Survey, runs
+from sda_jax.data._tiling import Tiling
 from sda_jax.runtime._devices import BATCH, sharding
 from sda_jax.runtime._memory import free_bytes
 from sda_jax.runtime._room import GIB
@@ -63,9 +64,10 @@ class Feed:
         batch: Segments per step.
         length: States of each.
         part: "train", "valid" or "test".
+        tiling: Of which each segment is a crop, in a random place; None for whole grids.
 
     Raises:
-        ConfigError: No stretch of that part is long enough.
+        ConfigError: No stretch of that part is long enough, or the grid is smaller than a crop.
     """
 
     def __init__(
@@ -76,8 +78,11 @@ class Feed:
         batch: int,
         length: int,
         part: str = "train",
+        tiling: Tiling | None = None,
     ):
-        self.archive, self.layout = archive, survey.layout
+        self.archive, self.layout, self.tiling = archive, survey.layout, tiling
+        space = self.layout.state_shape[:-1]
+        self.space = space if tiling is None else tiling.shape(space)
         self.batch, self.length = batch, length
         self.words = np.asarray(jax.random.key_data(key)).ravel().tolist()
         self.runs = runs(archive, survey, part, length)
@@ -115,7 +120,8 @@ class Feed:
         """The segments of `steps` steps from `first` on."""
         rng = np.random.default_rng((*self.words, first))
         count, length = steps * self.batch, self.length
-        shape = (*self.layout.state_shape[:-1], len(self.mean) + self.layout.context_channels)
+        shape = (*self.space, len(self.mean) + self.layout.context_channels)
+        origins = self.origins(first, steps)
         out = np.empty((count, length, *shape), np.float32)
         order = rng.permutation(count)
         chances = self.starts / self.starts.sum()
@@ -132,8 +138,19 @@ class Feed:
             for place_, cut in zip(
                 places, rng.integers(high - low - length + 1, size=len(places)), strict=True
             ):
-                out[place_] = x[cut : cut + length]
+                segment = x[cut : cut + length]
+                if self.tiling is not None and origins is not None:
+                    segment = self.tiling.cut_on_host(segment, origins[place_])
+                out[place_] = segment
         return out.reshape(steps, self.batch, length, *shape)
+
+    def origins(self, first: int, steps: int) -> Int[np.ndarray, "n axes"] | None:
+        """First points of the crops that the segments of `steps` steps from `first` on are; None
+        for whole grids."""
+        if self.tiling is None:
+            return None
+        rng = np.random.default_rng((*self.words, first, steps))
+        return self.tiling.random_origins(rng, steps * self.batch, self.layout.state_shape[:-1])
 
     def _stretch(self, run: int, first: int, last: int) -> np.ndarray:
         """States without holes, with their context."""
@@ -148,11 +165,20 @@ class Feed:
         known = self.layout.context(self.archive.times[i][first:last])
         return np.concatenate([x, known], axis=-1)
 
+    def valid(self, steps: int) -> Bool[np.ndarray, ...]:
+        """Where the segments of the first `steps` steps have values: of a state, or `(steps, batch,
+        1, *crop)` of crops."""
+        origins = self.origins(0, steps)
+        if self.tiling is None or origins is None:
+            return self.layout.valid
+        crops = [self.tiling.cut_on_host(self.layout.valid, origin) for origin in origins]
+        return np.stack(crops).reshape(steps, self.batch, 1, *crops[0].shape)
+
     def require_room(self, steps: int, argument: str) -> None:
         """Raises `ResourceError` if so many batches take more than a quarter of the memory that is
         free; `argument` is what asks for them."""
         channels = len(self.mean) + self.layout.context_channels
-        segment = 4 * self.length * int(np.prod(self.layout.state_shape[:-1])) * channels
+        segment = 4 * self.length * int(np.prod(self.space)) * channels
         needed, free = 3 * steps * self.batch * segment, free_bytes()  # this one and the next
         if free is not None and needed > free / 4:
             raise ResourceError(

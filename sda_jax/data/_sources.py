@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from sda_jax.core._errors import ConfigError, require_at_least
 from sda_jax.core._protocols import System
 from sda_jax.core._record import static
 from sda_jax.data._simulation import advance, spun_up
+from sda_jax.data._tiling import Tiling, cropped
 
 AT_ONCE = 64  # trajectories, beyond which few simulators gain
 
@@ -222,3 +224,33 @@ class Moved(DeviceSource):
         key_drawn, key_moved = jax.random.split(key)
         state, x = self.source.draw(key_drawn, state, batch, length)
         return state, jax.vmap(self.system.moved)(jax.random.split(key_moved, batch), x)
+
+
+@component
+class Cropped(DeviceSource):
+    """Segments of another source, each cut to a crop in a random place of its grid, with the
+    context that its last channels are; crops wrap around periodic axes.
+
+    Attributes:
+        source: A `Source`.
+        tiling: Crops and axes.
+    """
+
+    source: Any
+    tiling: Tiling = static()
+
+    def init(self, key: PRNGKey, batch: int) -> PyTree[Array]:
+        """The other source's state."""
+        return self.source.init(key, batch)
+
+    def at(self, first: int, steps: int, then: int) -> Cropped:
+        """Crops of what the other source draws from in this block."""
+        return dataclasses.replace(self, source=self.source.at(first, steps, then))
+
+    def draw(
+        self, key: PRNGKey, state: PyTree[Array], batch: int, length: int
+    ) -> tuple[PyTree[Array], Float[Array, "batch length *crop"]]:
+        """Crops of the other source's segments."""
+        key_drawn, key_cut = jax.random.split(key)
+        state, x = self.source.draw(key_drawn, state, batch, length)
+        return state, cropped(key_cut, self.tiling, x)

@@ -1,5 +1,5 @@
 """Noise schedules, parameterisations, denoisers, Gaussian distributions and the composition of
-windows."""
+windows in time and of tiles in space."""
 
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from sda_jax.diffusion._series import SeriesPreconditioned
     from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
+    from sda_jax.diffusion._tiles import TiledDenoiser
 
 __all__ = [
     "ComposedDenoiser",
@@ -50,6 +51,7 @@ __all__ = [
     "RectifiedFlow",
     "SeriesPreconditioned",
     "SpectralPreconditioned",
+    "TiledDenoiser",
     "UniformTime",
     "VarianceExploding",
     "denoising_loss",

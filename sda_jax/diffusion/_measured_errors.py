@@ -40,7 +40,7 @@ def with_measured_errors(
     key: PRNGKey,
     denoiser: NetworkDenoiser,
     x: Float[Array, "batches batch length *state"],
-    valid: Bool[np.ndarray, "*state"] | None = None,
+    valid: Bool[np.ndarray, ...] | None = None,
 ) -> NetworkDenoiser:
     """The denoiser with its parameterisation's errors measured: what guidance takes for the
     covariance of x given x_t (`covariance_times`).
@@ -50,12 +50,16 @@ def with_measured_errors(
         denoiser: Trained.
         x: Segments that it was not trained on, in standardised units, with the context as last
             channels.
-        valid: Where states have values; elsewhere errors do not count.
+        valid: Where states have values, of a state or of each segment, `(batches, batch, 1,
+            *state)`; elsewhere errors do not count.
     """
     schedule = denoiser.schedule
     share = 1.0 if valid is None else valid.reshape(-1, valid.shape[-1]).mean(axis=0)
     ratios = error_ratios(schedule)
     states = x.ndim == 4
+    there = None
+    if valid is not None:
+        there = jnp.broadcast_to(valid, (*x.shape[:2], 1, *x.shape[3:-1], valid.shape[-1]))
 
     def at_level(
         denoiser: NetworkDenoiser, x: Array, level: tuple[PRNGKey, Array]
@@ -63,13 +67,14 @@ def with_measured_errors(
         key, ratio = level
         t = schedule.time(ratio)
 
-        def of_batch(batch: tuple[PRNGKey, Array]) -> tuple[Array, Array]:
-            e = _errors(*batch, denoiser, schedule, t)
-            e = e if valid is None else jnp.where(valid, e, 0.0)
+        def of_batch(batch: tuple[PRNGKey, Array, Array | None]) -> tuple[Array, Array]:
+            key, x, there = batch
+            e = _errors(key, x, denoiser, schedule, t)
+            e = e if there is None else jnp.where(there, e, 0.0)
             squares = jnp.mean(e.reshape(-1, e.shape[-1]) ** 2, axis=0) / share
             return squares, autocovariance(e) if states else jnp.zeros(())
 
-        measured = jax.lax.map(of_batch, (jax.random.split(key, len(x)), x))
+        measured = jax.lax.map(of_batch, (jax.random.split(key, len(x)), x, there))
         return jax.tree.map(lambda a: jnp.mean(a, axis=0), measured)
 
     keys = jax.random.split(key, len(ratios))

@@ -12,11 +12,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._errors import ConfigError
+from sda_jax.core._keys import stream
 from sda_jax.core._paths import require_path
 from sda_jax.core._units import Standardisation
 from sda_jax.data._dataset import generate
 from sda_jax.data._layout import Layout
-from sda_jax.data._sources import FromArray, Source
+from sda_jax.data._sources import Cropped, FromArray, Source
+from sda_jax.data._tiling import Tiling, cropped
 from sda_jax.diffusion._denoisers import with_context
 from sda_jax.diffusion._fields import FieldPreconditioned
 from sda_jax.diffusion._linear_base import LinearPreconditioned
@@ -30,7 +32,7 @@ from sda_jax.runtime._processes import whole
 @dataclass(frozen=True)
 class TrainingData:
     """What a network is trained on, and what its prior is told of it. Segments are in physical
-    units, with the context as last channels.
+    units, with the context as last channels, and cut to crops where these are trained on.
 
     Attributes:
         source: Where training segments come from.
@@ -44,6 +46,9 @@ class TrainingData:
             None for as many as there are.
         whole: The parameterisation as measured on all that is known, which the finished prior has;
             None for the same.
+        tiling: The crops that segments are; None for whole states.
+        valid: Where states have values, of a state or of each of the validation's crops; None for
+            everywhere.
     """
 
     source: Source
@@ -55,10 +60,12 @@ class TrainingData:
     layout: Layout | None = None
     independent: int | None = None
     whole: Any = None
+    tiling: Tiling | None = None
+    valid: Bool[np.ndarray, "*state"] | None = None
 
     @property
-    def state_shape(self) -> tuple[int, ...]:
-        """Of a state, without its context."""
+    def segment_shape(self) -> tuple[int, ...]:
+        """Of a state of a segment, without its context."""
         *space, channels = self.validation.shape[3:]
         return (*space, channels - self.context)
 
@@ -66,12 +73,6 @@ class TrainingData:
     def statistics(self) -> tuple[Standardisation, Standardisation | None]:
         """Of the states' channels, and of the context's; see `states_and_context`."""
         return states_and_context(self.standardisation, self.context)
-
-    @property
-    def valid(self) -> Bool[np.ndarray, "*state"] | None:
-        """Where states have values; None for everywhere."""
-        layout = self.layout
-        return None if layout is None or layout.mask is None else layout.valid
 
 
 def states_and_context(
@@ -135,6 +136,20 @@ def batched(
     """As many batches as validation has."""
     training = experiment.training
     return segments.reshape(training.validation_batches, training.batch, *segments.shape[1:])
+
+
+def cut(
+    source: Source,
+    validation: Float[Array, "batches batch length *state"],
+    tiling: Tiling | None,
+    experiment: Experiment,
+) -> tuple[Source, Float[Array, "batches batch length *crop"]]:
+    """A source and validation segments as crops, in random places; as they are without a tiling."""
+    if tiling is None:
+        return source, validation
+    flat = validation.reshape(-1, *validation.shape[2:])
+    held = cropped(stream(experiment.seed, "validation crops"), tiling, flat)
+    return Cropped(source, tiling), batched(experiment, held)
 
 
 def fitted(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from sda_jax.diffusion._fields import FieldPreconditioned
 from sda_jax.diffusion._loss import LogNormalRatio
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._crops import Grid, tiling_of
 from sda_jax.networks import TemporalConv, UNet
 from sda_jax.prior._training import Training
 
@@ -19,8 +19,6 @@ SERIES = Training(segment=64, batch=32, times=LogNormalRatio(), block=64, weight
 FIELDS = Training(segment=5, batch=16, times=LogNormalRatio(-1.2, 1.8), block=32, **OWN)
 SHORT = 3  # states of a segment, of records of which no more are held out
 SMALLEST = 4  # points of the coarsest level of a U-Net
-
-Grid = Sequence[tuple[int, bool]]  # of each axis of space: its points, and whether it is periodic
 
 
 def network(grid: Grid, channels: int) -> TemporalConv | UNet:
@@ -48,7 +46,8 @@ def completed(
 ) -> Experiment:
     """The experiment with a network for states of so many channels on this grid, if it names none;
     and, with it, a parameterisation and a training that are the user's where they are not the
-    defaults, of segments of at most `states` states."""
+    defaults, of segments of at most `states` states. A network of crops has ends where they are
+    cut, and no linear estimate of whole fields to depart from."""
     if config.network is not None:
         return dataclasses.replace(config, context=context)
     chosen, plain = (FIELDS if grid else SERIES), Training()
@@ -63,7 +62,13 @@ def completed(
         chosen = dataclasses.replace(chosen, segment=SHORT if grid else max(states, SHORT))
     training = dataclasses.replace(chosen, **theirs)
     law = config.parameterisation
-    if law == Experiment().parameterisation:
+    tiling = tiling_of(config, grid)
+    if tiling is not None:
+        grid = [
+            (points, wraps) if n is None else (n, False)
+            for n, (points, wraps) in zip(tiling.crop, grid, strict=True)
+        ]
+    elif law == Experiment().parameterisation:
         law = FieldPreconditioned() if grid else SeriesPreconditioned()
     return dataclasses.replace(
         config,

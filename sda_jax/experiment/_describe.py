@@ -117,6 +117,8 @@ def _described(path: str, said: dict[str, Any], weights: dict[str, Any]) -> str:
         f"{path}: a prior",
         f"  states {_text(said['state_shape'])}, {length}, {count:,} weights, {name}",
     ]
+    if isinstance(tiling := said.get("tiling"), dict):
+        lines.append(f"  larger grids by tiles of {_text(tiling.get('crop'))}")
     if said["system"] is not None:
         lines.append(f"  of the system {_text(said['system'])}")
     if said.get("layout") is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +10,30 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from sda_jax.core._errors import ConfigError, require_at_least
+from sda_jax.core._errors import ConfigError
 from sda_jax.core._keys import stream
-from sda_jax.core._numbers import real_array
-from sda_jax.core._protocols import Symmetric
+from sda_jax.core._protocols import Symmetric, Wraps
 from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import Archive, open_archive
-from sda_jax.data._dataset import load, load_shared, split_sizes, statistics
+from sda_jax.data._dataset import load, load_shared
 from sda_jax.data._feed import CACHED, Feed
 from sda_jax.data._files import Files
+from sda_jax.data._layout import Layout
 from sda_jax.data._simulation import simulate
 from sda_jax.data._sources import AT_ONCE, FromArray, FromSimulator, Moved, Replay, Source
 from sda_jax.data._summary import summary
 from sda_jax.data._survey import parts_of, surveyed
+from sda_jax.data._tiling import Tiling
 from sda_jax.diffusion._parameterisations import Parameterisation
+from sda_jax.experiment._array_data import ArrayData
 from sda_jax.experiment._config import Experiment
+from sda_jax.experiment._crops import Grid, require_statistics, tiling_of
 from sda_jax.experiment._data import (
     TrainingData,
     batched,
+    cut,
     fitted,
     held_out,
     require_form,
@@ -42,7 +44,6 @@ from sda_jax.experiment._defaults import completed
 from sda_jax.experiment._segments import field_segments, series_segments
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
-from sda_jax.runtime._devices import scattered, sharding
 
 Report = Callable[[str], object]
 
@@ -62,6 +63,11 @@ class Origin(Protocol):
     @property
     def state_shape(self) -> tuple[int, ...]:
         """Of a state with its context, as far as it is known."""
+        ...
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The crops that are trained on; None for whole states."""
         ...
 
     @property
@@ -112,9 +118,17 @@ class SystemData:
         """The system's."""
         return self.experiment.system.state_shape
 
+    @property
+    def tiling(self) -> Tiling | None:
+        """Of axes that the system calls periodic, or else of axes with ends."""
+        space, system = self.state_shape[:-1], self.experiment.system
+        wraps = system.periodic if isinstance(system, Wraps) else (False,) * len(space)
+        return tiling_of(self.experiment, list(zip(space, wraps, strict=True)))
+
     def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
         """A stored set is `data.h5` beside `folder`."""
         config = self.experiment
+        require_statistics(self.tiling, config.system.standardisation)
         key = stream(config.seed, "validation data")
         if config.data.source == "stored":
             path = simulate_dataset(config, folder.parent, progress)
@@ -127,12 +141,12 @@ class SystemData:
         if isinstance(config.system, Symmetric):
             source = Moved(source, config.system)
         return TrainingData(
-            source,
-            validation,
+            *cut(source, validation, self.tiling, config),
             config.system.standardisation,
             fitted(config, self.start, config.system.standardisation, measured),
             config.context,
             config.system,
+            tiling=self.tiling,
         )
 
     def _simulated(self, key: Array) -> tuple[Source, Array]:
@@ -181,7 +195,7 @@ class FileData:
             )
         archive = open_archive(experiment.data.files)
         layout = archive.layout
-        grid = [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
+        grid = grid_of(layout)
         require_form(experiment.parameterisation, [points for points, _ in grid])
         known = layout.state_shape[-1], layout.context_channels
         # held-out segments are as far from those trained on as they are long
@@ -193,6 +207,11 @@ class FileData:
         """Without what the survey finds: a mask is one more thing that the network is told."""
         *space, channels = self.archive.layout.state_shape
         return (*space, channels + self.experiment.context)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """Of the axes of the files."""
+        return tiling_of(self.experiment, grid_of(self.archive.layout))
 
     def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
         """The survey is kept in `folder`, and reported."""
@@ -207,11 +226,12 @@ class FileData:
         )
         batch, segment, batches = training.batch, training.segment, training.validation_batches
         key = jax.random.fold_in(stream(config.seed, "training segments"), training.seed)
-        source = Feed(self.archive, found, key, batch, segment)
+        source = Feed(self.archive, found, key, batch, segment, tiling=self.tiling)
         key = stream(config.seed, "validation data")
-        held = Feed(self.archive, found, key, batch, segment, "valid")
+        held = Feed(self.archive, found, key, batch, segment, "valid", self.tiling)
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
+        valid = None if found.layout.mask is None else held.valid(batches)
         measure = field_segments if found.layout.axes else series_segments
         law, whole = (
             fitted(
@@ -224,76 +244,23 @@ class FileData:
             for parts in (("train",), ("train", "valid"))
         )
         beside = sum(last - first for _, first, last in held.runs) // segment
-        return TrainingData(source, validation, both, law, known, None, found.layout, beside, whole)
-
-
-@dataclass(frozen=True)
-class ArrayData:
-    """Data of trajectories in memory, of which tenths are held out as of a stored set."""
-
-    experiment: Experiment
-    trajectories: Float[np.ndarray, "n length *state"]
-    start: None = None
-
-    @classmethod
-    def checked(cls, experiment: Experiment, trajectories: Any) -> ArrayData:
-        """Of anything that is an array of trajectories.
-
-        Raises:
-            ConfigError: It is none, or holds values that are not finite; another prior to start
-                from.
-        """
-        require_random_start(experiment)
-        x = np.asarray(real_array("data", trajectories))
-        if x.ndim < 3:
-            raise ConfigError(
-                "data",
-                f"{type(trajectories).__name__} of shape {x.shape}",
-                "an experiment, paths, or trajectories (n, length, *space, channels)",
-                "Stack trajectories of equal length.",
-            )
-        if not np.isfinite(x).all():
-            raise ConfigError(
-                "data",
-                "values that are missing or not finite",
-                "finite trajectories",
-                "Fill them in or leave these trajectories out.",
-            )
-        require_at_least("data: trajectories", len(x), 3)
-        grid = [(size, False) for size in x.shape[2:-1]]
-        channels = x.shape[-1] - experiment.context
-        return cls(completed(experiment, grid, channels, experiment.context, x.shape[1]), x)
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        """That of the array."""
-        return self.trajectories.shape[2:]
-
-    @property
-    def identity(self) -> str:
-        """Shape and digest."""
-        digest = hashlib.sha256(self.trajectories.tobytes()).hexdigest()
-        return f"{self.trajectories.shape} {digest}"
-
-    def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:
-        """Split in order: the first to train on, then those for validation and test."""
-        config, sizes = self.experiment, split_sizes(len(self.trajectories))
-        train = self.trajectories[: sizes["train"]]
-        held = self.trajectories[sizes["train"] :][: sizes["valid"]]
-        key = stream(config.seed, "validation data")
-        both = statistics(train)
         return TrainingData(
-            FromArray(_shared(train)),
-            held_out(key, config, _shared(held)),
+            source,
+            validation,
             both,
-            fitted(config, None, both, lambda: train),
-            config.context,
+            law,
+            known,
+            layout=found.layout,
+            independent=beside,
+            whole=whole,
+            tiling=self.tiling,
+            valid=valid,
         )
 
 
-def _shared(x: np.ndarray) -> Array:
-    """On the devices of the mesh in use, a share on each where some axis can be shared evenly."""
-    return jax.make_array_from_callback(x.shape, sharding(scattered(x.shape)), lambda i: x[i])
+def grid_of(layout: Layout) -> Grid:
+    """Of states that came from files."""
+    return [(len(axis.coordinates), axis.period is not None) for axis in layout.axes]
 
 
 def origin_of(data: Any, experiment: Experiment | None) -> Origin:

@@ -83,7 +83,7 @@ def train_prior(
     _require_network(origin)
     home = claim(folder / "train", _description(origin), apart=("survey.json",))
     found = origin.data(home, progress, report)
-    prior = _untrained(config, found, origin.start)
+    prior = _untrained(origin, found)
     trained = train(
         prior.denoiser,
         found.source,
@@ -130,6 +130,8 @@ def _require_network(origin: Origin) -> None:
     of one length alone and no window says so: before data are simulated or read."""
     config = origin.experiment
     *space, channels = origin.state_shape
+    if origin.tiling is not None:
+        space = origin.tiling.shape(space)
     if config.network is None:
         raise ConfigError("network", None, "a score network", "Set it: see sda_jax.networks.")
 
@@ -168,20 +170,28 @@ def _description(origin: Origin) -> str:
     return dumps(given | {"numerics": numerics()})
 
 
-def _untrained(config: Experiment, data: TrainingData, start: Prior | None) -> Prior:
+def _untrained(origin: Origin, data: TrainingData) -> Prior:
     """The prior with the weights that training starts from; None for random ones.
 
     Raises:
         ConfigError: The network does not take the states.
     """
+    config, start = origin.experiment, origin.start
     weights: Any = None if start is None else start.denoiser.variables
     denoiser = NetworkDenoiser(
         config.network, weights, config.schedule, data.parameterisation, data.context
     ).of_length(config.training.segment)
     jax.eval_shape(
-        lambda: denoiser.init(jax.random.key(0), (config.training.segment, *data.state_shape))
+        lambda: denoiser.init(jax.random.key(0), (config.training.segment, *data.segment_shape))
     )
     states, context = data.statistics
     return Prior(
-        denoiser, states, data.state_shape, config.window, data.system, context, data.layout
+        denoiser,
+        states,
+        (*origin.state_shape[:-1], data.segment_shape[-1]),
+        config.window,
+        data.system,
+        context,
+        data.layout,
+        data.tiling,
     )

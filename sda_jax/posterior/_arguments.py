@@ -127,6 +127,8 @@ def check_sizes(
     remedies = [f"Lower memory.chunk, the members sampled at once ({chunk})"] * (chunk > 1)
     if prior.window is not None:
         remedies.append("Lower memory.window_chunk, the windows of a member evaluated at once")
+    if prior.tiling is not None:
+        remedies.append("Lower memory.tile_chunk, the tiles of a window evaluated at once")
     return chunk, ". ".join([*remedies, f"Shorten the trajectory ({length} states)"]) + "."
 
 

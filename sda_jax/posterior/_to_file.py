@@ -135,7 +135,7 @@ def draw_to_file(
     run = _Run(key, denoiser, sampler, shape)
     # of what is given, not of what follows from it, which other devices round differently
     given = (jax.random.key_data(key), prior.denoiser, prior.standardisation, prior.window)
-    given += (observation, guidance, sampler, memory.window_stride, context)
+    given += (prior.tiling, observation, guidance, sampler, memory.window_stride, context)
     sizes = {"length": length, "samples": samples}
     identity = dumps({"given": digest(given), "numerics": numerics(), **sizes})
     if is_finished(path, "posterior", "identity", identity, "posterior"):

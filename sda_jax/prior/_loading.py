@@ -23,6 +23,7 @@ from sda_jax.core._registry import registry
 from sda_jax.core._requirements import require_protocol
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout, pack
+from sda_jax.data._tiling import Tiling
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.networks import Network
 from sda_jax.prior._folder import COMPONENTS, MEASURED, read_prior
@@ -34,6 +35,7 @@ KINDS: dict[str, Any] = {
     "standardisation": Standardisation,
     "context": Standardisation | None,
     "layout": Layout | None,
+    "tiling": Tiling | None,
     "context_channels": int,
     "window": int | None,
     "state_shape": tuple[int, ...],
@@ -98,6 +100,7 @@ def _load(folder: Path, table: Mapping[str, type]) -> Prior:
             parts["system"],
             parts["context"],
             parts["layout"],
+            parts["tiling"],
         )
         if prior.layout is not None:
             _require_layout(prior.layout, denoiser.channels)
@@ -119,7 +122,8 @@ def _parts(folder: Path, description: dict[str, Any], table: Mapping[str, type])
         StorageError: One is of another kind, or a number is impossible.
     """
     parts = {name: decode(description[name], table) for name in COMPONENTS}
-    parts["layout"] = decode(description.get("layout"), table)
+    for name in ("layout", "tiling"):
+        parts[name] = decode(description.get(name), table)
     numbers = {name: description[name] for name in ("context_channels", "window")}
     numbers["state_shape"] = decode(description["state_shape"], table)
     for name, kind in KINDS.items():
@@ -163,7 +167,9 @@ def _assembled(
     parameterisation = dataclasses.replace(parts["parameterisation"], **measured)
     channels, schedule = description["context_channels"], parts["schedule"]
     denoiser = NetworkDenoiser(parts["network"], None, schedule, parameterisation, channels)
-    shape = (description["window"] or 1, *description["state_shape"])
+    *space, states = description["state_shape"]
+    seen = space if parts["tiling"] is None else parts["tiling"].shape(space)
+    shape = (description["window"] or 1, *seen, states)
     sample = jax.ShapeDtypeStruct(shape, jnp.float32)
     known = jax.ShapeDtypeStruct((*shape[:-1], channels), jnp.float32)
     expected = jax.eval_shape(lambda: denoiser.init(jax.random.key(0), shape))

@@ -36,7 +36,7 @@ def log_prob(
         prior: What trajectories look like.
         x: Trajectory `(L, *S)` in physical units.
         steps, probes: See `flow_log_prob`.
-        memory: Its `window_chunk` and `window_stride`.
+        memory: Its `window_chunk`, `window_stride` and `tile_chunk`.
         context: See `assimilate`.
     """
     require_prior(prior)

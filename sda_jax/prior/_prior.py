@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sda_jax.core._component import component
-from sda_jax.core._errors import ConfigError
+from sda_jax.core._errors import ConfigError, whole_number
 from sda_jax.core._record import static
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout
+from sda_jax.data._tiling import Tiling, written
 
 
 @component
@@ -24,6 +29,8 @@ class Prior:
         system: What it was trained on, or None; never used by the method itself.
         context: Statistics of the context that its network takes; None if it takes none.
         layout: Of states that came from files; None for a system's.
+        tiling: The crops that its network was trained on, by which larger grids are tiled; None for
+            a network that takes whole states.
     """
 
     denoiser: Any
@@ -33,6 +40,7 @@ class Prior:
     system: Any = None
     context: Standardisation | None = None
     layout: Layout | None = static(None)
+    tiling: Tiling | None = static(None)
 
     def __post_init__(self) -> None:
         odd = type(self.window) is int and self.window > 0 and self.window % 2 == 1
@@ -44,6 +52,60 @@ class Prior:
                 f"states of shape {self.layout.state_shape}",
                 f"the prior's, {self.state_shape}",
                 "Give the layout of what it was trained on.",
+            )
+        if self.tiling is not None:
+            self.tiling.shape(self.state_shape[:-1])
+
+    def on_grid(self, space: Sequence[int], periodic: Sequence[bool] | None = None) -> Prior:
+        """The prior of states on another grid of the same spacing, made of tiles as large as the
+        crops that its network was trained on.
+
+        Args:
+            space: Points along each axis, at least a crop's.
+            periodic: Whether each axis is periodic; None for as in training.
+
+        Raises:
+            ConfigError: Its network was trained on whole states, or not on crops along an axis
+                whose points change; fewer points than a crop; statistics that differ from point to
+                point.
+        """
+        tiling = self.tiling
+        if tiling is None:
+            raise ConfigError(
+                "prior",
+                "one whose network takes whole states",
+                "one trained on crops",
+                "Train it with training.crop.",
+            )
+        points = tuple(whole_number("space", n) for n in space)
+        if periodic is not None:
+            tiling = dataclasses.replace(tiling, periodic=tuple(periodic))
+        tiling.shape(points)
+        for n, m, crop in zip(points, self.state_shape, tiling.crop, strict=False):
+            if crop is None and n != m:
+                raise ConfigError(
+                    "space",
+                    written(points),
+                    f"{m} points along the axis that its network was not trained on crops of",
+                    "Keep that axis, or train with crops along it.",
+                )
+        for statistics in (self.standardisation, self.context):
+            if statistics is not None:
+                require_everywhere("space", written(points), statistics)
+        shape = (*points, self.state_shape[-1])
+        return dataclasses.replace(self, state_shape=shape, layout=None, tiling=tiling)
+
+
+def require_everywhere(argument: str, value: Any, statistics: Standardisation) -> None:
+    """Raises `ConfigError` unless statistics are the same at every point of space; `argument` is
+    what asks for that."""
+    for given in (statistics.mean, statistics.std):
+        if any(n > 1 for n in np.shape(given)[:-1]):
+            raise ConfigError(
+                argument,
+                value,
+                "none: its mean or standard deviation differs from point to point",
+                "Standardise each channel by one number.",
             )
 
 

@@ -93,6 +93,8 @@ def save_prior(
     }
     if prior.layout is not None:
         description["layout"] = encode(prior.layout)
+    if prior.tiling is not None:
+        description["tiling"] = encode(prior.tiling)
     description["description_sha256"] = description_digest(description)
     write_text(path / "prior.json", json.dumps(description, indent=2, allow_nan=False) + "\n")
     return path

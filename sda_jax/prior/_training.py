@@ -20,6 +20,9 @@ class Training:
         steps: Optimiser steps in all.
         batch: Segments per step.
         segment: States per segment; a local network's window.
+        crop: Points of a segment along each axis of space, cut in a random place of the grid; None
+            for an axis that is not cut, and in place of all for whole states. Larger grids are
+            assimilated by overlapping tiles of that size (`TiledDenoiser`).
         learning_rate: Initial learning rate of AdamW.
         weight_decay: AdamW's decoupled weight decay.
         decay: Learning-rate schedule over the whole run, "linear" or "cosine", to 0.
@@ -44,6 +47,7 @@ class Training:
     steps: int = static(16384)
     batch: int = static(64)
     segment: int = static(32)
+    crop: tuple[int | None, ...] | None = static(None)
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     decay: str = static("linear")

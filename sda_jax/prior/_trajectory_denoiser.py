@@ -18,6 +18,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._fields import FieldPreconditioned
 from sda_jax.diffusion._linear_base import LinearEstimate
 from sda_jax.diffusion._spectral import LinearDenoiser, SpectralPreconditioned
+from sda_jax.diffusion._tiles import TiledDenoiser
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._memory import Memory
 
@@ -30,20 +31,28 @@ def trajectory_denoiser(
     context: Any = None,
     memory: Memory = Memory(),
 ) -> Denoiser:
-    """The prior's denoiser of whole trajectories: composed if its network is local.
+    """The prior's denoiser of whole trajectories: composed of windows if its network is local in
+    time, and of tiles if it was trained on crops.
 
     Args:
         prior: What trajectories look like.
         length: Their states.
         context: What the prior is conditioned on, in physical units; broadcasts against
             `(length, *space, channels)`.
-        memory: Its `window_chunk` and `window_stride`.
+        memory: Its `window_chunk`, `window_stride` and `tile_chunk`.
 
     Raises:
-        ConfigError: They are given for a network that has no windows; a context that is
-            missing, not asked for or of the wrong shape.
+        ConfigError: They are given for a network that has no windows or no tiles; a context that
+            is missing, not asked for or of the wrong shape.
     """
     chunk, stride = memory.window_chunk, memory.window_stride
+    if prior.tiling is None and memory.tile_chunk is not None:
+        raise ConfigError(
+            "tile_chunk",
+            memory.tile_chunk,
+            "None: this prior's network was not trained on crops",
+            "Leave it out, or train it with training.crop.",
+        )
     if prior.window is None and stride != 1:
         raise ConfigError(
             "window_stride",
@@ -64,6 +73,8 @@ def trajectory_denoiser(
     if context is not None or prior.context is not None:
         known = _standardised(prior, length, context)
         denoiser = denoiser.conditioned(known)
+    if prior.tiling is not None:
+        denoiser = TiledDenoiser(denoiser, prior.tiling, memory.tile_chunk)
     if prior.window is None:
         return denoiser
     windows = ComposedDenoiser(denoiser, prior.window, chunk, stride)

@@ -1,5 +1,5 @@
 """One mesh of devices, of one process or several: members, trajectories and segments over `batch`,
-states over `time`."""
+states over `time`, tiles of a grid over `space`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from sda_jax.core._errors import ConfigError, whole_number
 
-BATCH, TIME = "batch", "time"
+BATCH, TIME, SPACE = "batch", "time", "space"
 
 
 @dataclass(frozen=True)
@@ -25,48 +25,52 @@ class Mesh:
     Attributes:
         batch: Shares of an ensemble's members, of simulated trajectories and of a training batch.
         time: Shares of a long trajectory's states, when sampling.
+        space: Shares of the tiles of a grid, when sampling (`TiledDenoiser`); in one process.
     """
 
     batch: int = 1
     time: int = 1
+    space: int = 1
 
     def __post_init__(self) -> None:
-        whole_number("mesh.batch", self.batch)
-        whole_number("mesh.time", self.time)
+        for name in (BATCH, TIME, SPACE):
+            whole_number(f"mesh.{name}", getattr(self, name))
 
 
-def use_mesh(batch: int = 1, time: int = 1) -> contextlib.AbstractContextManager:
+def use_mesh(batch: int = 1, time: int = 1, space: int = 1) -> contextlib.AbstractContextManager:
     """Within it `simulate`, `train`, `assimilate` and `sample` share their work among
-    `batch * time` devices; their results stay what they are on one.
+    `batch * time * space` devices; their results stay what they are on one.
 
     Args:
-        batch, time: See `Mesh`.
+        batch, time, space: See `Mesh`.
 
     Raises:
         ConfigError: JAX sees fewer devices, or more with several processes, none of which may be
-            left without.
+            left without; or several processes are to share tiles.
     """
-    Mesh(batch, time)
-    devices = jax.devices()
-    if jax.process_count() > 1 and batch * time != len(devices):
+    Mesh(batch, time, space)
+    devices, count = jax.devices(), batch * time * space
+    asked = f"{batch} x {time} x {space} (batch x time x space)"
+    if jax.process_count() > 1 and (count != len(devices) or space > 1):
         raise ConfigError(
             "mesh",
-            f"{batch} x {time} (batch x time)",
-            f"{len(devices)} devices, those of all {jax.process_count()} processes",
+            asked,
+            f"{len(devices)} devices, those of all {jax.process_count()} processes, along batch "
+            "and time",
             "Set mesh.batch and mesh.time.",
         )
-    if batch * time > len(devices):
+    if count > len(devices):
         raise ConfigError(
             "mesh",
-            f"{batch} x {time} (batch x time)",
+            asked,
             f"at most {len(devices)} devices, those that JAX sees",
             "Ask for fewer, or for testing set "
-            f"XLA_FLAGS=--xla_force_host_platform_device_count={batch * time}.",
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={count}.",
         )
-    if batch * time == 1:
+    if count == 1:
         return contextlib.nullcontext()
-    axes = (AxisType.Auto, AxisType.Auto)
-    mesh = jax.make_mesh((batch, time), (BATCH, TIME), axes, devices=devices[: batch * time])
+    shape, axes = (batch, time, space), (AxisType.Auto,) * 3
+    mesh = jax.make_mesh(shape, (BATCH, TIME, SPACE), axes, devices=devices[:count])
     return jax.set_mesh(mesh)
 
 
@@ -177,3 +181,41 @@ def along_time(
         local, in_specs=(everywhere, shared), out_specs=shared, check_vma=False
     )
     return evaluated(given, states)
+
+
+def summed_over_space(
+    one: Callable[[Any, Any], Array], given: PyTree, parts: PyTree[Array]
+) -> Array:
+    """`one(given, parts)`, each device along `space` evaluating it for its share of the parts, and
+    their results added.
+
+    Args:
+        one: Function of `given` and of some of the parts that gives a sum over them, to which parts
+            of zeros add nothing. All arrays it uses are arguments.
+        given: What every device has.
+        parts: Arrays with the parts on the first axis.
+    """
+    devices = shares(SPACE)
+    if devices == 1:
+        return one(given, parts)
+    missing = -len(jax.tree.leaves(parts)[0]) % devices
+
+    def filled(x: Array) -> Array:
+        return jnp.concatenate([x, jnp.zeros((missing, *x.shape[1:]), x.dtype)])
+
+    parts = jax.tree.map(filled, parts)
+
+    def local(given: PyTree, parts: PyTree[Array]) -> Array:
+        return jax.lax.psum(one(given, parts), SPACE)
+
+    def own(x: Array) -> Array:
+        share = len(x) // devices
+        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(SPACE) * share, share)
+
+    if SPACE in jax.sharding.get_abstract_mesh().manual_axes:  # within `along_time`
+        return local(given, jax.tree.map(own, parts))
+    everywhere, shared = PartitionSpec(), PartitionSpec(SPACE)
+    evaluated = jax.shard_map(
+        local, in_specs=(everywhere, shared), out_specs=everywhere, check_vma=False
+    )
+    return evaluated(given, parts)

@@ -27,6 +27,8 @@ class Memory:
         window_chunk: Windows of a local network evaluated at once; None for all.
         window_stride: States between neighbouring windows of a local network; beyond 1 cheaper and
             less accurate, see `ComposedDenoiser`.
+        tile_chunk: Tiles of a grid larger than the network's crops that are evaluated at once, of
+            each window; None for all.
 
     Raises:
         ConfigError: Impossible numbers.
@@ -35,9 +37,10 @@ class Memory:
     chunk: int | None = static(None)
     window_chunk: int | None = static(None)
     window_stride: int = static(1)
+    tile_chunk: int | None = static(None)
 
     def __post_init__(self) -> None:
-        for name in ("chunk", "window_chunk", "window_stride"):
+        for name in ("chunk", "window_chunk", "window_stride", "tile_chunk"):
             if getattr(self, name) is not None:
                 require_at_least(name, getattr(self, name), 1)
 

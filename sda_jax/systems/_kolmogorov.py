@@ -80,6 +80,11 @@ class KolmogorovFlow:
         return (points, points, 2)
 
     @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Both axes are."""
+        return (True, True)
+
+    @property
     def standardisation(self) -> Standardisation:
         """None: at the default settings velocities have mean 0 and a standard deviation near 1."""
         return Standardisation(mean=(0.0, 0.0), std=(1.0, 1.0))

@@ -257,6 +257,20 @@ def test_many_trajectories_are_split_whole(tmp_path):
     assert parts_of(archive, "valid") == [(8, 0, 12)] and parts_of(archive, "test") == [(9, 0, 12)]
 
 
+def test_a_record_may_be_known_to_its_end(tmp_path):
+    archive = opened(waves(200), tmp_path / "a.nc", test=0.0)
+    found = survey(archive)
+    assert runs(archive, found, "train", 7) == [(0, 0, 180)]
+    assert runs(archive, found, "valid", 7) == [(0, 187, 200)]
+    assert parts_of(archive, "test") == [] and "test" not in summary(archive, found, 7)
+    sets = xr.concat([waves(12, seed=i) for i in range(10)], "member")
+    archive = opened(sets, tmp_path / "b.nc", test=0.0)
+    assert parts_of(archive, "valid") == [(9, 0, 12)] and parts_of(archive, "test") == []
+    assert len(parts_of(archive, "train")) == 9
+    with pytest.raises(ConfigError, match="test"):
+        Files(test=0.95)
+
+
 @pytest.mark.parametrize("calendar", ["noleap", "360_day"])
 def test_other_calendars(tmp_path, calendar):
     data = waves(60)

@@ -11,7 +11,6 @@ the mean and covariance of the same months.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -92,10 +91,12 @@ def climate(
 def observation(
     window: np.ndarray, seen: np.ndarray, std: np.ndarray, seed: int
 ) -> sda.Observation:
-    """Noisy values of the elements `seen` that were reported."""
-    index = np.flatnonzero(seen & ~np.isnan(window))
+    """Noisy values of the elements `seen`, NaN where none was reported."""
+    index = np.flatnonzero(np.broadcast_to(seen, window.shape))  # as many in every window
     noise = np.broadcast_to(std, window.shape).ravel()[index]
-    y = window.ravel()[index] + noise * np.random.default_rng(seed).standard_normal(len(index))
+    y = window.ravel()[index]
+    there = ~np.isnan(y)
+    y[there] += noise[there] * np.random.default_rng(seed).standard_normal(there.sum())
     operator = Interpolate(index[:, None], np.ones((len(index), 1)), window.shape)
     return sda.Observation(y.astype(np.float32), operator, std=noise.astype(np.float32))
 
@@ -122,12 +123,10 @@ def main() -> None:
     source = folder / "jan_oct.nc"
     if not source.exists():
         past.to_netcdf(source, engine="h5netcdf")
-    start = time.perf_counter()
     given = ["--data", str(source), "--output", str(folder / "run"), "--data.files.cycles", "day"]
     given += ["--data.files.missing", "skip", "--training.steps", str(options.steps)]
     given += ["--data.files.test", "0"]  # other months are the test
     train(*given)
-    seconds = time.perf_counter() - start
     prior = sda.load_prior(folder / "run" / "prior")
     layout = prior.layout
     assert layout is not None
@@ -169,8 +168,8 @@ def main() -> None:
         print(w, flush=True)
     body = [
         f"{options.windows} windows of {LENGTH} hours in November and December 2013; "
-        f"{options.samples} members; prior of at most {options.steps} steps ({seconds:.0f} s of "
-        f"training) on {_days(past)} days to the end of October. Observations have noise of "
+        f"{options.samples} members; prior of at most {options.steps} steps "
+        f"on {_days(past)} days to the end of October. Observations have noise of "
         + ", ".join(f"{s:g} {UNITS[n]} ({n})" for n, s in NOISE.items())
         + ".\n",
         f"Analysis: reports of {' and '.join(s for s in STATIONS if s != HIDDEN)} every 6 hours; "
@@ -185,7 +184,7 @@ def main() -> None:
 
 
 def _days(past: xr.Dataset) -> int:
-    return past.sizes["time"] // 24
+    return round(past.sizes["time"] / 24)
 
 
 def analysis_table(cases: list[dict[str, Any]], layout: Layout, hidden: np.ndarray) -> str:

@@ -16,6 +16,8 @@ from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.networks import TemporalConv
+from sda_jax.posterior._assimilate import posterior_denoiser
+from sda_jax.posterior._presets import INDEPENDENT_SAMPLER, LINEAR_PRESETS, PRESETS
 
 LENGTH, CHANNELS = 7, 2
 PERSISTENCE = np.array([[0.8, 0.3], [-0.2, 0.6]])
@@ -185,23 +187,28 @@ def test_without_lags_it_says_so():
         SeriesPreconditioned().of_length(5)
 
 
-def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law):
+def shut_prior(law):
     network = TemporalConv(width=4, dilations=(1,), outputs=CHANNELS)
     shut = dataclasses.replace(law, gate=jnp.zeros((2, CHANNELS)), widths=jnp.ones((2, CHANNELS)))
     denoiser = NetworkDenoiser(network, None, SCHEDULE, shut)
     blank = denoiser.of_length(5)
     variables = jax.jit(lambda key: blank.init(key, (5, CHANNELS)))(jax.random.key(0))
     denoiser = dataclasses.replace(denoiser, variables=variables)
-    prior = sda.Prior(denoiser, sda.Standardisation(1.0, 2.0), (CHANNELS,))
+    return sda.Prior(denoiser, sda.Standardisation(1.0, 2.0), (CHANNELS,))
+
+
+LANGEVIN = sda.PredictorCorrector(
+    32, sda.LogSNR(), sda.DPMSolverPP2M(), sda.LeimkuhlerMatthews(7, 0.5, above=0.005)
+)
+
+
+@pytest.mark.parametrize("method", [(sda.GaussianCovariance(), LANGEVIN), (None, None)])
+def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law, method):
+    prior = shut_prior(law)
     y = np.array([3.0, -1.0, 2.0, 0.5], np.float32)
     observation = sda.Observation(y, lambda x: x[:8:2, 0], std=0.6)
     count = 2048
-    sampler = sda.PredictorCorrector(
-        32, sda.LogSNR(), sda.DPMSolverPP2M(), sda.LeimkuhlerMatthews(7, 0.5, above=0.005)
-    )
-    members = sda.assimilate(
-        jax.random.key(1), prior, observation, LENGTH, count, sda.GaussianCovariance(), sampler
-    )
+    members = sda.assimilate(jax.random.key(1), prior, observation, LENGTH, count, *method)
     whole, seen = 4 * covariance(LENGTH), np.zeros((4, LENGTH * CHANNELS))
     seen[np.arange(4), 2 * CHANNELS * np.arange(4)] = 1
     gain = whole @ seen.T @ np.linalg.inv(seen @ whole @ seen.T + 0.36 * np.eye(4))
@@ -211,3 +218,40 @@ def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law):
     assert np.max(np.abs(flat.mean(axis=0) - mean) / std) < 4.5 / np.sqrt(count)
     apart = np.abs(np.cov(flat.T) - left) / np.outer(std, std)
     assert np.max(apart) < 5 * np.sqrt(2 / count) + 0.02  # 2 % for 32 steps
+
+
+def test_a_network_behind_a_shut_gate_is_not_asked(law):
+    """Weights that are not numbers change nothing there, and are seen where the gate is open."""
+    gate = jnp.zeros((25, CHANNELS)).at[20:, 0].set(0.5)
+    denoiser = shut_prior(law).denoiser.of_length(LENGTH)
+    wrong = jax.tree.map(lambda w: w * jnp.nan, denoiser.variables)
+    known = dataclasses.replace(denoiser.parameterisation, gate=gate)
+    denoiser = dataclasses.replace(denoiser, variables=wrong, parameterisation=known)
+    x = jax.random.normal(jax.random.key(0), (3, LENGTH, CHANNELS))
+    many = jax.jit(jax.vmap(denoiser, (0, None)))
+    low, high = jnp.asarray(0.1), jnp.asarray(0.95)
+    np.testing.assert_allclose(
+        many(x, low), jax.vmap(lambda x: known.estimate(x, low, SCHEDULE))(x), atol=1e-5
+    )
+    assert np.isnan(many(x, high)).any()
+
+
+def test_gaussian_observations_are_drawn_given_the_errors(law):
+    """Presets by what is observed: others take settings for any operator."""
+    prior = shut_prior(law)
+    y, some = np.zeros(4), lambda x: x[:8:2, 0]
+    linear = sda.Observation(y, some, std=0.6)
+    squared = sda.Observation(y, lambda x: some(x) ** 2, std=0.6)
+    heavy = sda.Observation(y, some, noise=sda.StudentT(0.6))
+    assert sda.presets(prior, linear, LENGTH)["default"] == LINEAR_PRESETS["default"]
+    for other in (squared, heavy):
+        assert sda.presets(prior, other, LENGTH) == PRESETS
+    assert sda.presets(prior) == PRESETS
+    guidance, own = sda.PiGDM(), LINEAR_PRESETS["fast"][1]
+    for given, expected in (
+        ((None, None), LINEAR_PRESETS["default"]),
+        ((guidance, None), (guidance, INDEPENDENT_SAMPLER)),
+        ((LINEAR_PRESETS["fast"][0], own), LINEAR_PRESETS["fast"]),
+    ):
+        posterior, sampler = posterior_denoiser(prior, linear, LENGTH, 8, *given)
+        assert (posterior.method, sampler) == expected

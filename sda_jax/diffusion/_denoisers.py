@@ -86,10 +86,8 @@ class NetworkDenoiser:
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
         known = self.parameterisation
-        if (
-            not isinstance(known, Parameterisation)
-            or (used := known.open(t, self.schedule)) is None
-        ):
+        used = known.open(t, self.schedule) if isinstance(known, Parameterisation) else None
+        if used is None:
             return known.denoise(self.output(x, t), x, t, self.schedule)
         # at noise levels at which it is not, nobody waits for the network
         output = jax.lax.cond(used, lambda: self.output(x, t), lambda: jnp.zeros_like(x))

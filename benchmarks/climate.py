@@ -10,9 +10,9 @@ the temperature is hidden, with the year before and after it and the index of al
 
 `ostia`: monthly sea surface temperature between 5 S and 5 N, 2006 to 2010, an analysis of
 satellites and ships (OSTIA, Met Office, in iris-sample-data), in means over 4 longitudes and 2
-latitudes of its grid; land is masked. A prior is trained on the first 30 months; of each later
-month and its two neighbours forty points a month are seen with noise of 0.3 K, and the middle month
-is scored at 200 others.
+latitudes of its grid; land is masked. Each third of the 54 months is held out once, and a prior is
+trained on the others. Of months there and their two neighbours forty points each are seen with
+noise of 0.3 K, and the middle month is scored at 200 others.
 
 All next to climatology, interpolation in time and optimal interpolation with mean and covariance
 of what the prior was trained on, at what was hidden. With `--share` that is the last share of it.
@@ -40,7 +40,7 @@ from sda_jax.observations._interpolation import Interpolate
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
 SINCE, SURROUNDING = 1986, 36  # of El Nino
-MONTHS, SEEN, SCORED, COARSE = 30, 40, 200, {"latitude": 2, "longitude": 4}  # of OSTIA
+BLOCK, HELD, SEEN, SCORED, COARSE = 6, 18, 40, 200, {"latitude": 2, "longitude": 4}  # of OSTIA
 FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
 FIELD += ("--training.patience", "4")
 
@@ -81,7 +81,7 @@ def points(index: np.ndarray, states: np.ndarray, std: Any, rng: Any) -> sda.Obs
     return sda.Observation(y.astype(np.float32), operator, std=std)
 
 
-def temperature(prior: sda.Prior, windows: int) -> Iterator[Window]:
+def temperature(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
     """Decades of the scenario that was not trained on."""
     layout = prior.layout
     assert layout is not None
@@ -113,7 +113,7 @@ def elnino_record() -> xr.Dataset:
     return both.dropna("time")
 
 
-def elnino(prior: sda.Prior, windows: int) -> Iterator[Window]:
+def elnino(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
     """Years of which the temperature is hidden."""
     layout, data = prior.layout, elnino_record()
     assert layout is not None
@@ -144,16 +144,22 @@ def ostia_record() -> xr.Dataset:
     return coarse.assign_attrs(units="K").to_dataset(name="sst")
 
 
-def ostia(prior: sda.Prior, windows: int) -> Iterator[Window]:
-    """Months after those of training, each between its neighbours."""
+def ostia_others(fold: int) -> list[xr.Dataset]:
+    """Half-years that are not held out, records of their own."""
+    data = ostia_record()
+    starts = range(0, data.sizes["time"], BLOCK)
+    return [data.isel(time=slice(a, a + BLOCK)) for a in starts if a // HELD != fold]
+
+
+def ostia(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
+    """Months of a third, each between its neighbours."""
     layout, data = prior.layout, ostia_record()
     assert layout is not None
     states = data.sst.values[..., None].astype(np.float64)
     first, grid = layout.numbers(data.time.values, "time"), states[0].size
     there = np.flatnonzero(~np.isnan(states).any(axis=0).ravel())
-    for w in range(min(windows, len(states) - MONTHS - 2)):
-        rng, begin = np.random.default_rng(w), MONTHS + w
-        part = states[begin : begin + 3]
+    for begin in np.linspace(0, HELD - 3, min(windows, HELD - 2), dtype=int) + fold * HELD:
+        rng, part = np.random.default_rng(begin), states[begin : begin + 3]
         places = [rng.choice(there, SEEN + SCORED, replace=False) for _ in part]
         index = np.concatenate([i * grid + p[:SEEN] for i, p in enumerate(places)])
         seen = points(index, part, NOISE, rng)
@@ -219,42 +225,57 @@ def pooled(cases: list[tuple[int, dict[str, dict[str, float]]]]) -> str:
     return "\n".join(lines)
 
 
+def written(folder: Path, fold: int, records: list[xr.Dataset], share: float) -> list[str]:
+    """Files of records, or of the last share of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{fold}_{i}.nc" for i in range(len(records))]
+    for path, data in zip(paths, records, strict=True):
+        if not path.exists():
+            last = data.isel(time=slice(-round(share * data.sizes["time"]), None))
+            last.to_netcdf(path, engine="h5netcdf")
+    return [str(path) for path in paths]
+
+
 class Case(NamedTuple):
     """A record.
 
     Attributes:
-        record: What a prior is trained on.
-        windows: What is assimilated and scored.
+        trained_on: Records of a prior, one for each fold.
+        windows: Of a prior and a fold, as many as wanted: what is assimilated and scored.
         options: Of training.
         title: Of the table.
+        folds: How often another part is held out.
     """
 
-    record: Callable[[], xr.Dataset]
-    windows: Callable[[sda.Prior, int], Iterator[Window]]
+    trained_on: Callable[[int], list[xr.Dataset]]
+    windows: Callable[[sda.Prior, int, int], Iterator[Window]]
     options: tuple[str, ...]
     title: str
+    folds: int = 1
 
 
 CASES = {
     "temperature": Case(
-        lambda: xr.open_dataset(sample("A1B_north_america.nc")),
+        lambda _: [xr.open_dataset(sample("A1B_north_america.nc"))],
         temperature,
         ("--data.files.split", "time", *FIELD),
         "Temperature of North America (K)",
     ),
     "elnino": Case(
-        lambda: elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31")),
+        lambda _: [elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31"))],
         elnino,
         ("--data.files.cycles", "year"),
         "Sea surface temperature off Peru (degC)",
     ),
     "ostia": Case(
-        lambda: ostia_record().isel(time=slice(None, MONTHS)),
+        ostia_others,
         ostia,
-        ("--data.files.cycles", "year", *FIELD),
+        ("--data.files.cycles", "year", "--data.files.each", "trajectory",
+         "--data.files.split", "trajectory", *FIELD),
         "Sea surface temperature at the equator (K)",
+        folds=3,
     ),
-}
+}  # fmt: skip
 
 
 def main() -> None:
@@ -270,24 +291,21 @@ def main() -> None:
     options = parser.parse_args()
     case, name = CASES[options.case], f"{options.case}_{options.share:.2g}".removesuffix("_1")
     folder: Path = options.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "before.nc"
-    if not source.exists():
-        past = case.record()
-        past = past.isel(time=slice(-round(options.share * past.sizes["time"]), None))
-        past.to_netcdf(source, engine="h5netcdf")
-    given = ["--output", str(folder / "run"), "--training.steps", str(options.steps)]
-    given += ["--data.files.test", "0", *case.options]  # the test is elsewhere
-    train("--data", str(source), *given)
-    prior = sda.load_prior(folder / "run" / "prior")
-    found = []
-    for w, window in enumerate(case.windows(prior, options.windows)):
-        drawn = folder / f"{w}_{options.samples}.npy"
-        found.append(scored(prior, window, drawn, options.samples, options.stride))
-        print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
+    found, learnt = [], 0
+    for fold in range(case.folds):
+        sources = written(folder, fold, case.trained_on(fold), options.share)
+        learnt = sum(xr.open_dataset(path).sizes["time"] for path in sources)
+        out = folder / f"run_{fold}"
+        given = ["--output", str(out), "--training.steps", str(options.steps)]
+        given += ["--data.files.test", "0", *case.options]  # the test is elsewhere
+        train("--data", *sources, *given)
+        prior = sda.load_prior(out / "prior")
+        for w, window in enumerate(case.windows(prior, options.windows // case.folds, fold)):
+            drawn = folder / f"{fold}_{w}_{options.samples}.npy"
+            found.append(scored(prior, window, drawn, options.samples, options.stride))
+            print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
     doc = next(p for p in str(__doc__).split("\n\n") if p.startswith(f"`{options.case}`"))
-    trained = xr.open_dataset(source).sizes["time"]
-    head = f"{len(found)} windows, {options.samples} members, {trained} states to learn from:"
+    head = f"{len(found)} windows, {options.samples} members, {learnt} states to learn from:"
     record(f"climate_{name}", case.title, f"{doc}\n\n{head}\n\n{pooled(found)}", "climate")
 
 

@@ -11,8 +11,8 @@ the temperature is hidden, with the year before and after it and the index of al
 `ostia`: monthly sea surface temperature between 5 S and 5 N, 2006 to 2010, an analysis of
 satellites and ships (OSTIA, Met Office, in iris-sample-data), in means over 4 longitudes and 2
 latitudes of its grid; land is masked. Each third of the 54 months is held out once, and a prior is
-trained on the others. Of months there and their two neighbours forty points each are seen with
-noise of 0.3 K, and the middle month is scored at 200 others.
+trained on the others. Of five months there forty points each are seen with noise of 0.3 K, and the
+middle one is scored at 200 others.
 
 All next to climatology, interpolation in time and optimal interpolation with mean and covariance
 of what the prior was trained on, at what was hidden. With `--share` that is the last share of it.
@@ -40,7 +40,8 @@ from sda_jax.observations._interpolation import Interpolate
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
 SINCE, SURROUNDING = 1986, 36  # of El Nino
-BLOCK, HELD, SEEN, SCORED, COARSE = 6, 18, 40, 200, {"latitude": 2, "longitude": 4}  # of OSTIA
+BLOCK, HELD, SPAN, SEEN, SCORED = 6, 18, 5, 40, 200  # of OSTIA
+COARSE = {"latitude": 2, "longitude": 4}
 FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
 FIELD += ("--training.patience", "4")
 
@@ -152,19 +153,21 @@ def ostia_others(fold: int) -> list[xr.Dataset]:
 
 
 def ostia(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
-    """Months of a third, each between its neighbours."""
+    """Months of a third, each between two before it and two after."""
     layout, data = prior.layout, ostia_record()
     assert layout is not None
     states = data.sst.values[..., None].astype(np.float64)
     first, grid = layout.numbers(data.time.values, "time"), states[0].size
     there = np.flatnonzero(~np.isnan(states).any(axis=0).ravel())
-    for begin in np.linspace(0, HELD - 3, min(windows, HELD - 2), dtype=int) + fold * HELD:
-        rng, part = np.random.default_rng(begin), states[begin : begin + 3]
+    for begin in (
+        np.linspace(0, HELD - SPAN, min(windows, HELD - SPAN + 1), dtype=int) + fold * HELD
+    ):
+        rng, part = np.random.default_rng(begin), states[begin : begin + SPAN]
         places = [rng.choice(there, SEEN + SCORED, replace=False) for _ in part]
         index = np.concatenate([i * grid + p[:SEEN] for i, p in enumerate(places)])
         seen = points(index, part, NOISE, rng)
-        hidden = points(grid + places[1][SEEN:], part, 1e-3, rng)
-        yield Window(float(first[begin]), 3, seen, hidden)
+        hidden = points(SPAN // 2 * grid + places[SPAN // 2][SEEN:], part, 1e-3, rng)
+        yield Window(float(first[begin]), SPAN, seen, hidden)
 
 
 def scored(

@@ -34,7 +34,6 @@ STATIONS = ("EWR", "JFK", "LGA")
 UNITS = {"temp": "degC", "dewp": "degC", "pressure": "hPa", "u": "m s-1", "v": "m s-1"}
 NOISE = {"temp": 0.5, "dewp": 0.5, "pressure": 0.5, "u": 1.0, "v": 1.0}
 SPLIT, HIDDEN, LENGTH, PAST = "2013-11-01", "JFK", 72, 48
-LAGS = 97  # hours that covariances reach
 LONGEST_GAP = 12  # hours that are filled for training
 CENTRAL = 1.645  # standard deviations on each side of the central 90 %
 LEADS = (1, 3, 6, 12, 24)
@@ -79,12 +78,10 @@ def climate(
     the covariance between all variables, airports and lags of up to four days; given the context of
     a window."""
     states, when = channels(past, layout), layout.numbers(past.time.values, "time")
-    whole = np.convolve(~np.isnan(states).any(axis=1), np.ones(LAGS), "valid") == LAGS
-    cut = [slice(first, first + LAGS) for first in np.flatnonzero(whole)]
+    whole = np.flatnonzero(~np.isnan(states).any(axis=1))
+    cut = np.split(whole, np.flatnonzero(np.diff(whole) > 1) + 1)
     standardised, context = np.asarray(units.forward(jnp.asarray(states))), layout.context(when)
-    known = SeriesPreconditioned().fitted(
-        np.stack([standardised[c] for c in cut]), np.stack([context[c] for c in cut])
-    )
+    known = SeriesPreconditioned().fitted([standardised[c] for c in cut], [context[c] for c in cut])
     return lambda context: GaussianClimate.of(known, units, LENGTH, jnp.asarray(context))
 
 

@@ -15,6 +15,7 @@ from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.diffusion._series import SeriesPreconditioned
+from sda_jax.diffusion._series_lags import tapered_lags, unbiased_lags
 from sda_jax.networks import TemporalConv
 from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.posterior._presets import INDEPENDENT_SAMPLER, LINEAR_PRESETS, PRESETS
@@ -87,6 +88,43 @@ def test_the_mean_and_the_lags_are_measured():
     assert len(found.lags) == 39
     scale = np.sqrt(np.outer(*[np.diag(lags(1)[0])] * 2))
     assert np.max(np.abs(found.lags[:10] - lags(10)) / scale) < 0.08
+
+
+def chain(states, seed=0):
+    """A record of `x_i+1 = A x_i + e`."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((states, CHANNELS))
+    x[0] = rng.multivariate_normal(np.zeros(CHANNELS), lags(1)[0])
+    for i in range(1, states):
+        x[i] = x[i - 1] @ PERSISTENCE.T + rng.normal(size=CHANNELS)
+    return x
+
+
+def test_lags_of_stretches_are_means_over_their_pairs():
+    x = [chain(30), chain(4, 1)]
+    found = unbiased_lags(x, 7)
+    for lag in (0, 3, 6):
+        pairs = [np.outer(p[i], p[i + lag]) for p in x for i in range(len(p) - lag)]
+        np.testing.assert_allclose(found[lag], np.mean(pairs, axis=0), atol=1e-12)
+    rows = [np.zeros((len(p), 0)) for p in x]
+    assert tapered_lags(x, rows, 3).shape == (3, CHANNELS, CHANNELS)
+
+
+def test_lags_are_tapered_as_far_as_the_record_is_short():
+    """Of a chain with a short memory, a record of 120 states says nothing of lags of 60; one of
+    40,000 says all. What is left is nearer the exact covariance."""
+    tapered, plain = [], []
+    for seed in range(4):
+        x, rows = [chain(120, seed)], [np.zeros((120, 0))]
+        found, usual = tapered_lags(x, rows, 59), unbiased_lags(x, 59)
+        assert np.all(found[-20:] == 0)
+        tapered.append(np.mean((found - lags(59)) ** 2))
+        plain.append(np.mean((usual - lags(59)) ** 2))
+    assert np.mean(tapered) < 0.5 * np.mean(plain)
+    x = [chain(40_000)]
+    found, usual = tapered_lags(x, [np.zeros((40_000, 0))], 5), unbiased_lags(x, 5)
+    kept = found[1:4] / usual[1:4]
+    assert np.all(kept > 0.7)
 
 
 def test_longer_trajectories_are_composed_of_windows(law):

@@ -39,7 +39,7 @@ from sda_jax.experiment._data import (
     simulate_dataset,
 )
 from sda_jax.experiment._defaults import completed
-from sda_jax.experiment._segments import field_segments, series_segments
+from sda_jax.experiment._segments import field_segments, series_stretches
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._devices import scattered, sharding
@@ -212,7 +212,7 @@ class FileData:
         held = Feed(self.archive, found, key, batch, segment, "valid")
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
-        measure = field_segments if found.layout.axes else series_segments
+        measure = field_segments if found.layout.axes else series_stretches
         law, whole = (
             fitted(
                 dataclasses.replace(config, context=known),

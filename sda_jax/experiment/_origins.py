@@ -218,7 +218,7 @@ class FileData:
                 dataclasses.replace(config, context=known),
                 None,
                 both,
-                lambda parts=parts: measure(self.archive, found, parts, config),
+                lambda parts=parts: measure(self.archive, found, parts),
                 found.layout.temporal_channels,
             )
             for parts in (("train",), ("train", "valid"))

@@ -11,20 +11,19 @@ from jaxtyping import Float
 from sda_jax.data._archive import Archive
 from sda_jax.data._survey import Survey, runs, stretches
 from sda_jax.diffusion._series_law import HORIZON
-from sda_jax.experiment._config import Experiment
 
 SERIES_NUMBERS = 2**22  # that the distribution of series is measured on at most
-SERIES_PIECE = 8  # states of a piece of a long record, in numbers of lags
+SERIES_PIECE = 8 * HORIZON  # states of a piece of a long record
 FIELD_LAGS = 33  # states that the distribution of fields is measured over
 FIELD_NUMBERS = 2**25  # that it is measured on at most
 
 
 def series_stretches(
-    archive: Archive, found: Survey, parts: Sequence[str], experiment: Experiment
+    archive: Archive, found: Survey, parts: Sequence[str]
 ) -> list[Float[np.ndarray, "states channel"]]:
     """What a record of series holds without gaps, with its context, in the order of time; of a long
     one pieces evenly over it."""
-    length = SERIES_PIECE * HORIZON
+    length = SERIES_PIECE
     pieces = [
         (i, begin, min(begin + length, last))
         for part in parts
@@ -50,7 +49,7 @@ def series_stretches(
 
 
 def field_segments(
-    archive: Archive, found: Survey, parts: Sequence[str], experiment: Experiment
+    archive: Archive, found: Survey, parts: Sequence[str]
 ) -> Float[np.ndarray, "n length *state"]:
     """Segments that follow each other in time and do not overlap, with their context: of
     twice the states that lags reach at most, evenly over the record where there are too many.

@@ -32,7 +32,9 @@ def gated(
     chance makes of it, `g - v/g` with v the variance of the slope, between 0 and 1 (the
     positive-part estimate of James and Stein, 1961). The errors' variance is that of `T - g F`,
     in units of T's where that is smaller than one: a stretch of record that happens to vary little
-    says nothing of others.
+    says nothing of others. Where T's is larger, it is in units of T's as far as the gate is shut
+    (T's to the power 1 - g): there the estimate is the covariance's, and with other errors than
+    the covariance foresees its draws would be of no distribution.
 
     Args:
         key: Random key of the noise.
@@ -53,7 +55,7 @@ def gated(
     by_chance = scatter / jnp.maximum(own**2, tiny) / count
     gate = jnp.asarray(np.clip(less_chance(slope, by_chance), 0.0, 1.0), jnp.float32)
     left = target - 2 * gate * slope * own + gate**2 * own
-    widths = jnp.sqrt(left / jnp.minimum(target, 1.0))
+    widths = jnp.sqrt(left / jnp.where(target > 1, target ** (1 - gate), target))
     law = dataclasses.replace(law, gate=gate, widths=widths)
     return dataclasses.replace(denoiser, parameterisation=law)
 

@@ -208,6 +208,14 @@ def test_the_gate_is_how_far_the_network_is_right(law, factor, expected):
         assert np.mean(found.gate == 0) > 0.5
 
 
+def test_one_segment_opens_no_gate(law):
+    denoiser = Oracle(None, None, SCHEDULE, law.of_length(LENGTH))
+    x = 2 * jax.random.normal(jax.random.key(0), (1, 8, LENGTH, CHANNELS))
+    one, two = (gated(jax.random.key(1), denoiser, x, count).parameterisation for count in (1, 2))
+    assert not np.any(one.gate) and np.any(two.gate)
+    np.testing.assert_allclose(one.widths, 1.0, atol=1e-5)
+
+
 @pytest.mark.parametrize("gate, count, said", [(0.0, 40, "too short for one"), (0.5, 8, "25%")])
 def test_a_record_that_is_too_short_is_told_so(law, gate, count, said):
     known = dataclasses.replace(law, gate=jnp.full((25, 2), gate), widths=jnp.ones((25, 2)))

@@ -32,23 +32,21 @@ class SeriesPreconditioned(LinearPreconditioned):
     slopes: Float[Array, "predictors channel"] | None = None
 
     def fitted(
-        self, stretches: Stretches, context: Stretches | None = None, least: int = 1
+        self, stretches: Stretches, context: Stretches | None = None
     ) -> SeriesPreconditioned:
-        """With mean and lags measured, an odd number of lags; see `tapered_lags`.
+        """With mean and lags measured, an odd number of lags that the longest stretch has the
+        states for; see `tapered_lags`.
 
         Args:
             stretches: Of the record, in the order of time, in standardised units.
             context: Of each.
-            least: Lags that there are at least, if stretches have the states; else as many as half
-                of all states.
         """
         x, slopes = [np.asarray(part, np.float64) for part in stretches], None
         rows = [np.zeros((len(part), 0)) for part in x]
         if context is not None:
             rows = [np.asarray(predictors(jnp.asarray(c)), np.float64) for c in context]
             slopes = jnp.asarray(regressed(np.concatenate(x), np.concatenate(rows)), jnp.float32)
-        lengths = [len(part) for part in x]
-        count = odd_states(min(max(lengths), max(sum(lengths) // 2, least)), x[0].shape[-1])
+        count = odd_states(max(map(len, x)), x[0].shape[-1])
         lags = jnp.asarray(tapered_lags(x, rows, count), jnp.float32)
         return dataclasses.replace(self, lags=lags, slopes=slopes)
 

@@ -152,16 +152,16 @@ def fitted(
     chosen = experiment.parameterisation
     if not isinstance(chosen, SpectralPreconditioned | LinearPreconditioned):
         return chosen
-    measured, least = trajectories(), experiment.training.segment
+    measured = trajectories()
     if isinstance(chosen, SeriesPreconditioned):
         each = [standardisation.forward(jnp.asarray(part)) for part in measured]
         both = [with_context(part, experiment.context) for part in each]
         require_form(chosen, both[0][0].shape[1:-1])
         context = [whole(c) for _, c in both if c is not None] or None
-        return chosen.fitted([whole(x) for x, _ in both], context, least)
+        return chosen.fitted([whole(x) for x, _ in both], context)
     states, known = with_context(standardisation.forward(jnp.asarray(measured)), experiment.context)
     if isinstance(chosen, SpectralPreconditioned):
-        return chosen.fitted(whole(states), least)
+        return chosen.fitted(whole(states), experiment.training.segment)
     require_form(chosen, states.shape[2:-1])
     if known is not None:
         here = known[(slice(None), slice(None), *(0,) * (states.ndim - 3))]

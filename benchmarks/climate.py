@@ -8,14 +8,13 @@ the other, in which it warms less, twelve places a decade are seen and sixty are
 oscillation index (iris-sample-data). A prior is trained on 1950 to 1985; of each year from 1986 on
 the temperature is hidden, with the year before and after it and the index of all three seen.
 
-Both next to climatology, interpolation in time and optimal interpolation with mean and covariance
-of what the prior was trained on, at what was hidden.
+All next to climatology, interpolation in time and optimal interpolation with mean and covariance
+of what the prior was trained on, at what was hidden. With `--share` that is the last share of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +30,6 @@ import sda_jax as sda
 from sda_jax.data._layout import Layout
 from sda_jax.evaluation import baseline_scores, held_out_scores
 from sda_jax.observations._interpolation import Interpolate
-from sda_jax.posterior._presets import FIELD_PRESETS, PRESETS
 
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
@@ -129,12 +127,7 @@ def elnino(prior: sda.Prior, windows: int) -> Iterator[Window]:
 
 
 def scored(
-    prior: sda.Prior,
-    window: Window,
-    drawn: Path,
-    samples: int,
-    preset: Any,
-    stride: int,
+    prior: sda.Prior, window: Window, drawn: Path, samples: int, stride: int
 ) -> tuple[int, dict[str, dict[str, float]]]:
     """Scores of the posterior and the baselines; members are kept, so that a run goes on."""
     layout = prior.layout
@@ -143,11 +136,18 @@ def scored(
     if layout.context_channels:
         context = layout.context(layout.times(window.start, window.length))
     if not drawn.exists():
-        guidance, sampler = preset
+        memory = sda.Memory(samples, window_stride=stride)
         ensemble = sda.assimilate(
-            jax.random.key(0), prior, window.seen, window.length, samples, guidance, sampler,
-            sda.Memory(samples, window_stride=stride), context,
-        )  # fmt: skip
+            jax.random.key(0),
+            prior,
+            window.seen,
+            window.length,
+            samples,
+            None,
+            None,
+            memory,
+            context,
+        )
         np.save(drawn, np.asarray(ensemble))
     members, _ = held_out_scores(jax.random.key(1), prior, window.hidden, np.load(drawn))
     found = baseline_scores(prior, window.seen, window.hidden, window.length, context)
@@ -184,45 +184,69 @@ def pooled(cases: list[tuple[int, dict[str, dict[str, float]]]]) -> str:
     return "\n".join(lines)
 
 
+class Case(NamedTuple):
+    """A record.
+
+    Attributes:
+        trained_on: What a prior learns.
+        windows: Of a prior, as many as wanted: what is assimilated and scored.
+        options: Of training.
+        title: Of the table.
+    """
+
+    trained_on: Callable[[], xr.Dataset]
+    windows: Callable[[sda.Prior, int], Iterator[Window]]
+    options: tuple[str, ...]
+    title: str
+
+
+CASES = {
+    "temperature": Case(
+        lambda: xr.open_dataset(sample("A1B_north_america.nc")),
+        temperature,
+        ("--data.files.split", "time", *FIELD),
+        "Temperature of North America (K)",
+    ),
+    "elnino": Case(
+        lambda: elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31")),
+        elnino,
+        ("--data.files.cycles", "year"),
+        "Sea surface temperature off Peru (degC)",
+    ),
+}
+
+
 def main() -> None:
     """Trains, assimilates and scores."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", choices=("temperature", "elnino"))
+    parser.add_argument("case", choices=tuple(CASES))
     parser.add_argument("--folder", type=Path, default=RESULTS.parent.parent / "runs" / "climate")
     parser.add_argument("--steps", type=int, default=1024)
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--stride", type=int, default=1, help="between windows of the network")
+    parser.add_argument("--share", type=float, default=1.0, help="of the record of training")
     options = parser.parse_args()
-    folder: Path = options.folder / options.case
+    case, name = CASES[options.case], f"{options.case}_{options.share:.2g}".removesuffix("_1")
+    folder: Path = options.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    cases: dict[str, tuple[Callable, Any, str]] = {
-        "temperature": (temperature, FIELD_PRESETS["fast"], "temperature of North America (K)"),
-        "elnino": (elnino, PRESETS["fast"], "sea surface temperature off Peru (degC)"),
-    }
-    windows, preset, title = cases[options.case]
-    given = ["--output", str(folder / "run"), "--training.steps", str(options.steps)]
-    if options.case == "temperature":
-        source = sample("A1B_north_america.nc")
-        given += ["--data.files.split", "time", *FIELD]
-    else:
-        source = folder / "before.nc"
-        if not source.exists():
-            past = elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31"))
-            past.to_netcdf(source, engine="h5netcdf")
-        given += ["--data.files.cycles", "year"]
+    source, out = folder / "before.nc", folder / "run"
+    if not source.exists():
+        past = case.trained_on()
+        past = past.isel(time=slice(-round(options.share * past.sizes["time"]), None))
+        past.to_netcdf(source, engine="h5netcdf")
+    given = ["--output", str(out), "--training.steps", str(options.steps)]
+    given += ["--data.files.test", "0", *case.options]  # the test is elsewhere
     train("--data", str(source), *given)
-    prior = sda.load_prior(folder / "run" / "prior")
-    if isinstance(preset[0], sda.GaussianCovariance):  # as the covariance was measured
-        preset = (dataclasses.replace(preset[0], inflation=1.0), preset[1])
-    found = []
-    for w, window in enumerate(windows(prior, options.windows)):
+    prior, found = sda.load_prior(out / "prior"), []
+    for w, window in enumerate(case.windows(prior, options.windows)):
         drawn = folder / f"{w}_{options.samples}.npy"
-        found.append(scored(prior, window, drawn, options.samples, preset, options.stride))
+        found.append(scored(prior, window, drawn, options.samples, options.stride))
         print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
-    doc = str(__doc__).split("\n\n")[1 if options.case == "temperature" else 2]
-    body = f"{doc}\n\n{options.windows} windows, {options.samples} members:\n\n{pooled(found)}"
-    record(f"climate_{options.case}", title[0].upper() + title[1:], body, "climate")
+    learnt = xr.open_dataset(source).sizes["time"]
+    doc = next(p for p in str(__doc__).split("\n\n") if p.startswith(f"`{options.case}`"))
+    head = f"{len(found)} windows, {options.samples} members, {learnt} states to learn from:"
+    record(f"climate_{name}", case.title, f"{doc}\n\n{head}\n\n{pooled(found)}", "climate")
 
 
 if __name__ == "__main__":

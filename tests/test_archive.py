@@ -13,6 +13,8 @@ from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._summary import summary
 from sda_jax.data._survey import parts_of, runs, survey, surveyed
+from sda_jax.experiment import _segments
+from sda_jax.experiment._segments import series_stretches
 
 
 def opened(dataset, path, **said):
@@ -255,6 +257,34 @@ def test_many_trajectories_are_split_whole(tmp_path):
     sets = xr.concat([waves(12, seed=i) for i in range(10)], "member")
     archive = opened(sets, tmp_path / "a.nc")
     assert parts_of(archive, "valid") == [(8, 0, 12)] and parts_of(archive, "test") == [(9, 0, 12)]
+
+
+def test_series_are_measured_on_all_that_is_without_gaps(tmp_path, monkeypatch):
+    data = waves(200)[["temp"]].isel(lat=0, lon=0, drop=True)
+    data.temp[30:33] = np.nan
+    archive = opened(data, tmp_path / "a.nc", test=0.0, missing="skip")
+    found = survey(archive)
+    both = series_stretches(archive, found, ("train", "valid"))
+    assert [len(x) for x in both] == [30, 147, 19]
+    np.testing.assert_array_equal(both[1][:, 0], data.temp[33:180])
+    monkeypatch.setattr(_segments, "SERIES_NUMBERS", 40)  # two of ten pieces
+    monkeypatch.setattr(_segments, "SERIES_PIECE", 20)
+    some = series_stretches(archive, found, ("train",))
+    assert [x[0, 0] for x in some] == [data.temp[0], data.temp[173]] and len(some[1]) == 7
+
+
+def test_a_record_may_be_known_to_its_end(tmp_path):
+    archive = opened(waves(200), tmp_path / "a.nc", test=0.0)
+    found = survey(archive)
+    assert runs(archive, found, "train", 7) == [(0, 0, 180)]
+    assert runs(archive, found, "valid", 7) == [(0, 187, 200)]
+    assert parts_of(archive, "test") == [] and "test" not in summary(archive, found, 7)
+    sets = xr.concat([waves(12, seed=i) for i in range(10)], "member")
+    archive = opened(sets, tmp_path / "b.nc", test=0.0)
+    assert parts_of(archive, "valid") == [(9, 0, 12)] and parts_of(archive, "test") == []
+    assert len(parts_of(archive, "train")) == 9
+    with pytest.raises(ConfigError, match="test"):
+        Files(test=0.95)
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day"])

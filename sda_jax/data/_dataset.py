@@ -44,15 +44,17 @@ def statistics(trajectories: Float[np.ndarray, ...]) -> Standardisation:
     return Standardisation(tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def split_sizes(trajectories: int) -> dict[str, int]:
-    """80/10/10 by trajectory, at least one trajectory each.
+def split_sizes(trajectories: int, test: float = 0.1) -> dict[str, int]:
+    """A tenth for validation and a share for test, at least one trajectory each; without a test for
+    a share of 0.
 
     Raises:
-        ConfigError: Fewer than three trajectories.
+        ConfigError: Fewer trajectories than parts.
     """
-    require_at_least("trajectories", trajectories, 3)
+    require_at_least("trajectories", trajectories, 3 if test else 2)
     held = max(1, trajectories // 10)
-    return {"train": trajectories - 2 * held, "valid": held, "test": held}
+    apart = max(1, min(int(trajectories * test), trajectories - held - 1)) if test else 0
+    return {"train": trajectories - held - apart, "valid": held, "test": apart}
 
 
 def generate(

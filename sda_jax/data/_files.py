@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sda_jax.core._errors import require_choice
+from sda_jax.core._errors import require_at_least, require_at_most, require_choice
+
+LARGEST_TEST = 0.8  # share of the record, so that a tenth is left to train on
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,14 @@ class Files:
             "runoff=boxcox:0.3", "cover=logit:-1:101" (between these bounds),
             "direction=circular:360" (an angle, as the cosine and the sine of it). Observations stay
             in physical units.
-        split: Held out for validation and test: the last tenths of the record's "time", or tenths
-            of the "trajectory" dimension; None for the latter from ten trajectories on.
+        split: Held out for validation and test: the last parts of the record's "time", or of the
+            "trajectory" dimension; None for the latter from ten trajectories on. Validation has a
+            tenth.
+        test: Share of the record that nothing is measured on, for tests of your own; with 0 the
+            prior knows all of it, up to its end.
+
+    Raises:
+        ConfigError: An unknown choice, or a share that leaves nothing to train on.
     """
 
     paths: tuple[str, ...] = ()
@@ -48,9 +56,12 @@ class Files:
     trend: bool = False
     transforms: tuple[str, ...] = ()
     split: str | None = None
+    test: float = 0.1
 
     def __post_init__(self) -> None:
         require_choice("each", self.each, ("time", "trajectory"))
         require_choice("missing", self.missing, ("refuse", "skip"))
         if self.split is not None:
             require_choice("split", self.split, ("time", "trajectory"))
+        require_at_least("test", self.test, 0)
+        require_at_most("test", self.test, LARGEST_TEST)

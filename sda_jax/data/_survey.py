@@ -28,6 +28,7 @@ from sda_jax.runtime._files import read_json, write_text
 
 BLOCK_BYTES = 2**25  # of states read at once
 PIECE = 2**16  # numbers whose sums are formed at once
+VALID = 0.1  # of a record
 MANY = 10  # trajectories from which on the split is by trajectory
 
 Range = tuple[int, int, int]  # a trajectory, its first state and the one after the last
@@ -53,21 +54,23 @@ class Survey:
 
 
 def parts_of(archive: Archive, part: str) -> list[Range]:
-    """The states that are trained on ("train") or held out ("valid", "test"): 80, 10 and 10 per
-    cent, by trajectory or in time.
+    """The states that are trained on ("train") or held out ("valid", a tenth, and "test", as much
+    as `Files` says), by trajectory or in time; those for test are none where it says so.
 
     Raises:
-        ConfigError: The split is by trajectory and there are fewer than three.
+        ConfigError: The split is by trajectory and there are too few.
     """
     require_choice("part", part, SPLITS)
     lengths = [len(times) for times in archive.times]
     by = archive.files.split or ("trajectory" if len(lengths) >= MANY else "time")
     if by == "trajectory":
-        sizes = split_sizes(len(lengths))
+        sizes = split_sizes(len(lengths), archive.files.test)
         names = [name for name in SPLITS for _ in range(sizes[name])]
         return [(i, 0, n) for i, n in enumerate(lengths) if names[i] == part]
-    ends = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}[part]
-    return [(i, round(n * ends[0]), round(n * ends[1])) for i, n in enumerate(lengths)]
+    known = 1 - archive.files.test
+    ends = {"train": (0.0, known - VALID), "valid": (known - VALID, known), "test": (known, 1.0)}
+    first, last = ends[part]
+    return [(i, round(n * first), round(n * last)) for i, n in enumerate(lengths) if last > first]
 
 
 def runs(archive: Archive, survey: Survey, part: str, length: int) -> list[Range]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -84,7 +85,13 @@ class NetworkDenoiser:
         return self.parameterisation.outputs(output, t_like, schedule)
 
     def __call__(self, x: Trajectory, t: Time) -> Trajectory:
-        return self.parameterisation.denoise(self.output(x, t), x, t, self.schedule)
+        known = self.parameterisation
+        used = known.open(t, self.schedule) if isinstance(known, Parameterisation) else None
+        if used is None:
+            return known.denoise(self.output(x, t), x, t, self.schedule)
+        # at noise levels at which it is not, nobody waits for the network
+        output = jax.lax.cond(used, lambda: self.output(x, t), lambda: jnp.zeros_like(x))
+        return known.denoise(output, x, t, self.schedule)
 
     def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:
         """The parameterisation's `covariance_times`."""

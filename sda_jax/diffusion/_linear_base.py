@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._arrays import PRNGKey, Scalar, Time
 from sda_jax.core._component import component
@@ -105,6 +105,10 @@ class LinearPreconditioned(Parameterisation):
         if self.gate is not None:
             scale = scale * _by_level(self.gate, t, schedule)
         return self.estimate(x, t, schedule) + scale * output
+
+    def open(self, t: Time, schedule: Schedule) -> Bool[Array, ""] | None:
+        """Whether the gate is, for any channel."""
+        return None if self.gate is None else jnp.any(_by_level(self.gate, t, schedule) > 0)
 
     def estimate(self, x: States, t: Time, schedule: Schedule) -> States:
         """The best linear estimate of the data from `x = x_t`."""

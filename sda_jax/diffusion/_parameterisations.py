@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from sda_jax.core._arrays import Scalar, Time
 from sda_jax.core._component import component
@@ -55,6 +55,10 @@ class Parameterisation(DenoisingErrors, ABC):
     def outputs(self, output: Array, t: Time, schedule: Schedule) -> Array:
         """What `denoise` takes and `target` is compared with, from the network's output."""
         return output
+
+    def open(self, t: Time, schedule: Schedule) -> Bool[Array, ""] | None:
+        """Whether `denoise` makes any use of the network's output at a time; None for at all."""
+        return None
 
     def weighted(self, missing: Array, t: Time, schedule: Schedule) -> Array:
         """What the loss takes the mean square of, from the difference between output and target."""

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._component import component
 from sda_jax.diffusion._linear_base import LinearPreconditioned, predictors
-from sda_jax.diffusion._series_law import SeriesLaw, odd_states, regressed, unbiased_lags
+from sda_jax.diffusion._series_lags import Stretches, tapered_lags
+from sda_jax.diffusion._series_law import SeriesLaw, odd_states, regressed
 
 
 @component
@@ -31,21 +32,23 @@ class SeriesPreconditioned(LinearPreconditioned):
     slopes: Float[Array, "predictors channel"] | None = None
 
     def fitted(
-        self,
-        segments: Float[np.ndarray, "m length channel"],
-        context: Float[np.ndarray, "m length known"] | None = None,
+        self, stretches: Stretches, context: Stretches | None = None
     ) -> SeriesPreconditioned:
-        """With mean and lags measured from segments in standardised units, an odd number of lags
-        that segments have the states for."""
-        x, slopes = np.asarray(segments, np.float64), None
+        """With mean and lags measured, an odd number of lags that the longest stretch has the
+        states for; see `tapered_lags`.
+
+        Args:
+            stretches: Of the record, in the order of time, in standardised units.
+            context: Of each.
+        """
+        x, slopes = [np.asarray(part, np.float64) for part in stretches], None
+        rows = [np.zeros((len(part), 0)) for part in x]
         if context is not None:
-            known = np.asarray(predictors(jnp.asarray(context)), np.float64)
-            rows = known.reshape(-1, known.shape[-1])
-            slopes = regressed(x.reshape(len(rows), -1), rows)
-            x = x - known @ slopes
-            slopes = jnp.asarray(slopes, jnp.float32)
-        lags = unbiased_lags(x, odd_states(x.shape[1], x.shape[2]))
-        return dataclasses.replace(self, lags=jnp.asarray(lags, jnp.float32), slopes=slopes)
+            rows = [np.asarray(predictors(jnp.asarray(c)), np.float64) for c in context]
+            slopes = jnp.asarray(regressed(np.concatenate(x), np.concatenate(rows)), jnp.float32)
+        count = odd_states(max(map(len, x)), x[0].shape[-1])
+        lags = jnp.asarray(tapered_lags(x, rows, count), jnp.float32)
+        return dataclasses.replace(self, lags=lags, slopes=slopes)
 
     def unfitted(self) -> SeriesPreconditioned:
         """Without what was measured: as in a configuration."""

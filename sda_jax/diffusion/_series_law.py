@@ -33,15 +33,6 @@ def odd_states(length: int, channels: int) -> int:
     return most - (most % 2 == 0)
 
 
-def unbiased_lags(
-    x: Float[np.ndarray, "m length channel"], count: int
-) -> Float[np.ndarray, "lags c c"]:
-    """`E x_i x_{i+l}^T` for `count` lags, the mean over all pairs of states that segments hold."""
-    m, length, _ = x.shape
-    pairs = [np.einsum("mia,mib->ab", x[:, : length - k], x[:, k:]) for k in range(count)]
-    return np.stack(pairs) / (m * (length - np.arange(count)))[:, None, None]
-
-
 @component
 class GaussianLaw(ABC):
     """What laws of windows of mean zero and covariance C have in common.

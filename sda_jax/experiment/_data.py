@@ -156,24 +156,30 @@ def fitted(
     experiment: Experiment,
     start: Prior | None,
     standardisation: Standardisation,
-    trajectories: Callable[[], Array | np.ndarray],
+    trajectories: Callable[[], Array | np.ndarray | list[np.ndarray]],
     temporal: int = 0,
 ) -> Any:
-    """The parameterisation with what it measures of trajectories that are trained on: that of
-    `start`, another prior, as it is. Of the context of fields the last `temporal` channels are the
-    same everywhere."""
+    """The parameterisation with what it measures of trajectories that are trained on, which for
+    series may differ in length: that of `start`, another prior, as it is. Of the context of fields
+    the last `temporal` channels are the same everywhere."""
     if start is not None:
         return start.denoiser.parameterisation
     chosen = experiment.parameterisation
     if not isinstance(chosen, SpectralPreconditioned | LinearPreconditioned):
         return chosen
-    standardised = standardisation.forward(jnp.asarray(trajectories()))
-    states, known = with_context(standardised, experiment.context)
+    measured = trajectories()
+    if isinstance(chosen, SeriesPreconditioned):
+        each = [standardisation.forward(jnp.asarray(part)) for part in measured]
+        both = [with_context(part, experiment.context) for part in each]
+        require_form(chosen, both[0][0].shape[1:-1])
+        context = [whole(c) for _, c in both if c is not None] or None
+        return chosen.fitted([whole(x) for x, _ in both], context)
+    states, known = with_context(standardisation.forward(jnp.asarray(measured)), experiment.context)
     if isinstance(chosen, SpectralPreconditioned):
         return chosen.fitted(whole(states), experiment.training.segment)
     require_form(chosen, states.shape[2:-1])
-    if known is not None and (axes := states.ndim - 3):
-        here = known[(slice(None), slice(None), *(0,) * axes)]
+    if known is not None:
+        here = known[(slice(None), slice(None), *(0,) * (states.ndim - 3))]
         known = here[..., here.shape[-1] - temporal :] if temporal else None
     return chosen.fitted(whole(states), None if known is None else whole(known))
 

@@ -41,7 +41,7 @@ from sda_jax.experiment._data import (
     simulate_dataset,
 )
 from sda_jax.experiment._defaults import completed
-from sda_jax.experiment._segments import field_segments, series_segments
+from sda_jax.experiment._segments import field_segments, series_stretches
 from sda_jax.experiment._start import require_random_start, starting_prior
 from sda_jax.prior._prior import Prior
 
@@ -232,13 +232,13 @@ class FileData:
         held.require_room(batches, "training.validation_batches")
         validation = jnp.asarray(held.segments(0, batches))
         valid = None if found.layout.mask is None else held.valid(batches)
-        measure = field_segments if found.layout.axes else series_segments
+        measure = field_segments if found.layout.axes else series_stretches
         law, whole = (
             fitted(
                 dataclasses.replace(config, context=known),
                 None,
                 both,
-                lambda parts=parts: measure(self.archive, found, parts, config),
+                lambda parts=parts: measure(self.archive, found, parts),
                 found.layout.temporal_channels,
             )
             for parts in (("train",), ("train", "valid"))

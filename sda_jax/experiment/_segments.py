@@ -8,42 +8,48 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from sda_jax.core._keys import stream
 from sda_jax.data._archive import Archive
-from sda_jax.data._feed import Feed
 from sda_jax.data._survey import Survey, runs, stretches
-from sda_jax.diffusion._series_law import odd_states
-from sda_jax.experiment._config import Experiment
+from sda_jax.diffusion._series_law import HORIZON
 
-SERIES_SEGMENTS = 2048  # that the distribution of series is measured on
-SERIES_NUMBERS = 2**26  # in them at most
+SERIES_NUMBERS = 2**22  # that the distribution of series is measured on at most
+SERIES_PIECE = 8 * HORIZON  # states of a piece of a long record
 FIELD_LAGS = 33  # states that the distribution of fields is measured over
 FIELD_NUMBERS = 2**25  # that it is measured on at most
 
 
-def series_segments(
-    archive: Archive, found: Survey, parts: Sequence[str], experiment: Experiment
-) -> Float[np.ndarray, "n length *state"]:
-    """Segments as long as the lags of series reach, or half of the longest stretch; from each
-    part as many as its states are worth."""
-    size = found.layout.state_shape[-1]
-    train = [last - first for _, first, last in runs(archive, found, "train", 1)]
-    longest, segment = max(train), experiment.training.segment
-    length = odd_states(min(longest, max(longest // 2, segment)), size)
-    there = {part: stretches(archive, found, part, length) for part in parts}
-    states = {part: sum(last - first for _, first, last in r) for part, r in there.items()}
-    most = min(SERIES_SEGMENTS, SERIES_NUMBERS // (length * size))
-    key, drawn = stream(experiment.seed, "parameterisation"), []
-    for part in parts:
-        if states[part]:
-            count = max(1, round(most * states[part] / sum(states.values())))
-            feed = Feed(archive, found, key, count, length, part)
-            drawn.append(feed.segments(0, 1)[0])
-    return np.concatenate(drawn)
+def series_stretches(
+    archive: Archive, found: Survey, parts: Sequence[str]
+) -> list[Float[np.ndarray, "states channel"]]:
+    """What a record of series holds without gaps, with its context, in the order of time; of a long
+    one pieces evenly over it."""
+    length = SERIES_PIECE
+    pieces = [
+        (i, begin, min(begin + length, last))
+        for part in parts
+        for i, first, last in stretches(archive, found, part, 1)
+        for begin in range(first, last, length)
+    ]
+    # pieces that follow each other are one stretch unless some between them are left out
+    states = sum(last - first for _, first, last in pieces)
+    most = max(1, len(pieces) * SERIES_NUMBERS // (states * found.layout.state_shape[-1]))
+    chosen = np.unique(np.linspace(0, len(pieces) - 1, min(most, len(pieces)), dtype=int))
+    joined: list[tuple[int, int, int]] = []
+    for i, first, last in (pieces[k] for k in chosen):
+        if joined and joined[-1][0] == i and joined[-1][2] == first:
+            joined[-1] = (i, joined[-1][1], last)
+        else:
+            joined.append((i, first, last))
+    return [
+        np.concatenate(
+            [archive.read(i, a, b), found.layout.context(archive.times[i][a:b])], axis=-1
+        )
+        for i, a, b in joined
+    ]
 
 
 def field_segments(
-    archive: Archive, found: Survey, parts: Sequence[str], experiment: Experiment
+    archive: Archive, found: Survey, parts: Sequence[str]
 ) -> Float[np.ndarray, "n length *state"]:
     """Segments that follow each other in time and do not overlap, with their context: of
     twice the states that lags reach at most, evenly over the record where there are too many.

@@ -187,9 +187,9 @@ def posterior_denoiser(
     check_observation(prior, observation, length)
     require_memory(memory)
     check_methods(guidance, sampler)
-    if guidance is None:
-        guidance = default_guidance(prior, observation)
     length, samples = whole_number("length", length), whole_number("samples", samples)
+    if guidance is None:
+        guidance = default_guidance(prior, observation, length, sampler)
     if not bool(jnp.any(observation.observed)):
         warnings.warn(
             "every value of the observation is missing: these are samples of the prior",
@@ -198,7 +198,8 @@ def posterior_denoiser(
     denoiser = trajectory_denoiser(prior, length, context, memory)
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
-    sampler = default_sampler(prior, posterior) if sampler is None else sampler
+    if sampler is None:
+        sampler = default_sampler(prior, observation, length, posterior)
     if isinstance(sampler, Adapts):
         sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape), memory.chunk)
     return posterior, sampler

@@ -49,7 +49,8 @@ def count_evaluations(
     check_methods(guidance, sampler)
     check_observation(prior, observation, length)
     length, samples = whole_number("length", length), whole_number("samples", samples)
-    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    if guidance is None:
+        guidance = default_guidance(prior, observation, length, sampler)
     _, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )

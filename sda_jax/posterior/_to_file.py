@@ -127,7 +127,8 @@ def draw_to_file(
     samples = whole_number("samples", samples)
     size = (samples, length, *prior.state_shape)
     truth = None if truth is None else _truth(truth, size[1:])
-    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    if guidance is None:
+        guidance = default_guidance(prior, observation, length, sampler)
     denoiser, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )

@@ -208,12 +208,20 @@ def test_the_gate_is_how_far_the_network_is_right(law, factor, expected):
         assert np.mean(found.gate == 0) > 0.5
 
 
-def test_one_segment_opens_no_gate(law):
+def test_few_segments_open_no_gate_or_widen_the_errors(law):
+    """None for two; the variance of Student's distribution of n degrees of freedom for more, and
+    where the gate is shut the linear estimate's own."""
     denoiser = Oracle(None, None, SCHEDULE, law.of_length(LENGTH))
-    x = 2 * jax.random.normal(jax.random.key(0), (1, 8, LENGTH, CHANNELS))
-    one, two = (gated(jax.random.key(1), denoiser, x, count).parameterisation for count in (1, 2))
-    assert not np.any(one.gate) and np.any(two.gate)
-    np.testing.assert_allclose(one.widths, 1.0, atol=1e-5)
+    x = 2 * jax.random.normal(jax.random.key(0), (1, 4096, LENGTH, CHANNELS))
+    two, six, all_ = (
+        gated(jax.random.key(1), denoiser, x, count).parameterisation for count in (2, 6, None)
+    )
+    assert not np.any(two.gate)
+    np.testing.assert_allclose(two.widths, 1.0, atol=1e-5)
+    open_ = six.gate > 0.97
+    assert np.any(open_)
+    wider = (six.widths / all_.widths)[open_]
+    np.testing.assert_allclose(wider, np.sqrt(6 / 4), rtol=0.02)
 
 
 @pytest.mark.parametrize("gate, count, said", [(0.0, 40, "too short for one"), (0.5, 8, "25%")])

@@ -30,12 +30,14 @@ def gated(
     By noise level and channel, with F the network's output and T its target, both in units of the
     linear estimate's error, the slope of T on F is `g = E[T F] / E[F^2]`. The gate is g less what
     chance makes of it, `g - v/g` with v the variance of the slope, between 0 and 1 (the
-    positive-part estimate of James and Stein, 1961). Of a single segment nobody knows what chance
-    makes, and the gate is shut. The errors' variance is that of `T - g F`,
+    positive-part estimate of James and Stein, 1961). Of one or two segments nobody knows what
+    chance makes, and the gate is shut. The errors' variance is that of `T - g F`,
     in units of T's where that is smaller than one: a stretch of record that happens to vary little
     says nothing of others. Where T's is larger, it is in units of T's as far as the gate is shut
     (T's to the power 1 - g): there the estimate is the covariance's, and with other errors than
-    the covariance foresees its draws would be of no distribution.
+    the covariance foresees its draws would be of no distribution. As far as the gate is open it is
+    multiplied by `n / (n - 2)`, n the segments that do not overlap: errors of a size that is known
+    from n of them have Student's distribution, and that variance.
 
     Args:
         key: Random key of the noise.
@@ -53,10 +55,11 @@ def gated(
         open_, x, jax.random.split(key, len(ratios)), ratios, valid
     )
     tiny = jnp.finfo(jnp.float32).tiny
-    by_chance = scatter / jnp.maximum(own**2, tiny) / count if count > 1 else jnp.inf
+    by_chance = scatter / jnp.maximum(own**2, tiny) / count if count > 2 else jnp.inf
     gate = jnp.asarray(np.clip(less_chance(slope, by_chance), 0.0, 1.0), jnp.float32)
     left = target - 2 * gate * slope * own + gate**2 * own
-    widths = jnp.sqrt(left / jnp.where(target > 1, target ** (1 - gate), target))
+    few = (count / max(count - 2, 1)) ** gate
+    widths = jnp.sqrt(few * left / jnp.where(target > 1, target ** (1 - gate), target))
     law = dataclasses.replace(law, gate=gate, widths=widths)
     return dataclasses.replace(denoiser, parameterisation=law)
 

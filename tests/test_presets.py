@@ -5,6 +5,7 @@ import pytest
 from conftest import ROOT
 
 import sda_jax as sda
+from sda_jax.core._errors import ConfigError, ObservationError
 from sda_jax.experiment._config import load_config
 from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.posterior._presets import FIELD_PRESETS, INDEPENDENT_SAMPLER, PRESETS
@@ -59,6 +60,16 @@ def test_other_noise_models_have_a_constant_inflation(flow):
 
 
 @pytest.mark.slow
+def test_an_observation_has_a_length():
+    prior = sda.load_prior("lorenz63")
+    for given in ((LORENZ,), (None, 9), (LORENZ, 0), (LORENZ, "9")):
+        with pytest.raises(ConfigError, match="length: got"):
+            sda.presets(prior, *given)
+    with pytest.raises(ObservationError):
+        sda.presets(prior, "obs", 9)
+    assert sda.presets(prior, LORENZ, 9) == sda.presets(prior)
+
+
 def test_costs_rise_as_documented(flow):
     """Evaluations and gradients of a member."""
     lorenz = sda.load_prior("lorenz63")

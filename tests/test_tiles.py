@@ -255,8 +255,17 @@ def test_what_cannot_be_tiled_is_refused(convolutional, trained):
     with pytest.raises(ConfigError, match="chunk: got 0"):
         dataclasses.replace(tiled, chunk=0)
     prior = trained[0]
-    with pytest.raises(ConfigError, match="crop: got 8 x 6.*at most the 7 x 16 points"):
-        prior.on_grid((7, 16))
+    for given, said in (
+        (((7, 16),), "space: got 7 x 16.*a crop's points along each axis, 8 x 6"),
+        ((5,), "space: got 5; expected points along 2 axes"),
+        (((16, 16, 1),), "space: got .*expected points along 2 axes"),
+        (((16, 16), True), "periodic: got True; expected whether each of 2 axes is"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            prior.on_grid(*given)
+    for crop in (8, ("8", 8), (0, 8)):
+        with pytest.raises(ConfigError, match="training.crop: got "):
+            sda.Training(crop=crop)
     plain = dataclasses.replace(prior, tiling=None)
     with pytest.raises(ConfigError, match="prior: got one whose network takes whole states"):
         plain.on_grid((16, 16))

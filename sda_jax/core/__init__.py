@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Schedule,
         System,
         Timed,
+        Wraps,
     )
     from sda_jax.core._record import is_component, static
     from sda_jax.core._registry import classes_in, import_components, registry
@@ -80,6 +81,7 @@ __all__ = [
     "Timed",
     "Trajectory",
     "Transform",
+    "Wraps",
     "classes_in",
     "component",
     "import_components",

@@ -53,7 +53,7 @@ def split_sizes(trajectories: int, test: float = 0.1) -> dict[str, int]:
     """
     require_at_least("trajectories", trajectories, 3 if test else 2)
     held = max(1, trajectories // 10)
-    apart = max(1, min(int(trajectories * test), trajectories - held - 1)) if test else 0
+    apart = max(1, min(int(round(trajectories * test, 9)), trajectories - held - 1)) if test else 0
     return {"train": trajectories - held - apart, "valid": held, "test": apart}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,3 +214,14 @@ def cropped(
     """Segments, each cut to a crop in a random place of its grid."""
     origins = tiling.origins(key, len(x), x.shape[2:-1])
     return jax.vmap(tiling.cut)(x, origins)
+
+
+def require_crop(argument: str, crop: Any) -> None:
+    """Raises `ConfigError` unless `crop` is a tuple of points along each axis, or None for some."""
+    if not isinstance(crop, tuple | list):
+        raise ConfigError(
+            argument, crop, "points along each axis of space", "Give a tuple such as (64, 64)."
+        )
+    for n in crop:
+        if n is not None:
+            require_at_least(argument, whole_number(argument, n), 1)

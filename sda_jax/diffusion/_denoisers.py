@@ -90,7 +90,9 @@ class NetworkDenoiser:
         if used is None:
             return known.denoise(self.output(x, t), x, t, self.schedule)
         # at noise levels at which it is not, nobody waits for the network
-        output = jax.lax.cond(used, lambda: self.output(x, t), lambda: jnp.zeros_like(x))
+        like = jax.eval_shape(self.output, x, t)
+        nothing = lambda: jnp.zeros(like.shape, like.dtype)  # noqa: E731
+        output = jax.lax.cond(used, lambda: self.output(x, t), nothing)
         return known.denoise(output, x, t, self.schedule)
 
     def covariance_times(self, w: Trajectory, t: Time) -> Trajectory:

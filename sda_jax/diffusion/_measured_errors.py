@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from sda_jax.core._arrays import PRNGKey, Time
+from sda_jax.core._errors import ConfigError
 from sda_jax.core._protocols import Schedule
 from sda_jax.diffusion._denoisers import NetworkDenoiser, with_context
 from sda_jax.diffusion._schedules import noise_ratio
@@ -55,6 +56,13 @@ def with_measured_errors(
     """
     schedule = denoiser.schedule
     share = 1.0 if valid is None else valid.reshape(-1, valid.shape[-1]).mean(axis=0)
+    if not np.all(share):
+        raise ConfigError(
+            "valid",
+            "no place with values in any held-out segment",
+            "values of every channel",
+            "Raise training.validation_batches, or take larger crops.",
+        )
     ratios = error_ratios(schedule)
     states = x.ndim == 4
     there = None

@@ -21,10 +21,16 @@ def unbiased_lags(x: Stretches, count: int) -> Float[np.ndarray, "lags c c"]:
     """`E x_i x_{i+l}^T` for `count` lags, the mean over all pairs of states that stretches hold;
     zero for lags that none is long enough for."""
     found, pairs = np.zeros((count, x[0].shape[-1], x[0].shape[-1])), np.zeros(count)
+    alike: dict[int, list[np.ndarray]] = {}
     for part in x:
-        for lag in range(min(count, len(part))):
-            found[lag] += part[: len(part) - lag].T @ part[lag:]
-            pairs[lag] += len(part) - lag
+        alike.setdefault(len(part), []).append(part)
+    for length, parts in alike.items():
+        every = np.stack(parts)
+        for lag in range(min(count, length)):
+            first, second = every[:, : length - lag], every[:, lag:]
+            size = every.shape[-1]
+            found[lag] += first.reshape(-1, size).T @ second.reshape(-1, size)
+            pairs[lag] += len(parts) * (length - lag)
     return found / np.maximum(pairs, 1)[:, None, None]
 
 
@@ -45,7 +51,8 @@ def tapered_lags(x: Stretches, rows: Stretches, count: int) -> Float[np.ndarray,
     states, known = np.concatenate(x), np.concatenate(rows)
     stretch = np.repeat(np.arange(len(x)), [len(part) for part in x])
     folds = [_fold(states, known, stretch, held, count) for held in _parts(len(states))]
-    size = min(count, NUMBERS // states.shape[1], max(max(map(len, own)) for _, own in folds))
+    longest = max((len(part) for _, own in folds for part in own), default=1)
+    size = min(count, max(NUMBERS // states.shape[1], 1), longest)
     best, chosen = -np.inf, np.inf
     for taper in TAPERS:
         likelihood = sum(_log_likelihood(lags, own, size, taper) for lags, own in folds)

@@ -75,13 +75,21 @@ class Assimilation:
     Attributes:
         samples: Members.
         memory: How much is computed at once.
-        guidance, sampler: Components; by default those for Lorenz, whatever the prior.
+        guidance, sampler: Components; by default those for Lorenz, whatever the prior. States of
+            files are drawn by the default of `presets(prior, observation, length)` where neither is
+            another.
     """
 
     samples: int = 256
     memory: Memory = Memory(32)
     guidance: Any = PRESETS["default"][0]
     sampler: Any = PRESETS["default"][1]
+
+    @property
+    def chosen(self) -> tuple[Any, Any]:
+        """Guidance and sampler; None for both where they are the defaults."""
+        both = self.guidance, self.sampler
+        return (None, None) if both == PRESETS["default"] else both
 
 
 @dataclass(frozen=True)

@@ -169,11 +169,15 @@ def fitted(
         return chosen
     measured = trajectories()
     if isinstance(chosen, SeriesPreconditioned):
-        each = [standardisation.forward(jnp.asarray(part)) for part in measured]
-        both = [with_context(part, experiment.context) for part in each]
-        require_form(chosen, both[0][0].shape[1:-1])
-        context = [whole(c) for _, c in both if c is not None] or None
-        return chosen.fitted([whole(x) for x, _ in both], context)
+        stacked = not isinstance(measured, list)  # trajectories of one length
+        parts = [jnp.asarray(part) for part in ([measured] if stacked else measured)]
+        both = [with_context(standardisation.forward(x), experiment.context) for x in parts]
+        states = [whole(x) for x, _ in both]
+        known = [whole(c) for _, c in both if c is not None]
+        if stacked:
+            states, known = list(states[0]), list(known[0]) if known else []
+        require_form(chosen, states[0].shape[1:-1])
+        return chosen.fitted(states, known or None)
     states, known = with_context(standardisation.forward(jnp.asarray(measured)), experiment.context)
     if isinstance(chosen, SpectralPreconditioned):
         return chosen.fitted(whole(states), experiment.training.segment)

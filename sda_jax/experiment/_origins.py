@@ -121,8 +121,17 @@ class SystemData:
     @property
     def tiling(self) -> Tiling | None:
         """Of axes that the system calls periodic, or else of axes with ends."""
+        if self.experiment.training.crop is None:
+            return None
         space, system = self.state_shape[:-1], self.experiment.system
         wraps = system.periodic if isinstance(system, Wraps) else (False,) * len(space)
+        if not isinstance(wraps, tuple | list) or len(wraps) != len(space):
+            raise ConfigError(
+                "system.periodic",
+                wraps,
+                f"whether each of the {len(space)} axes of space is periodic",
+                "Give a tuple of as many.",
+            )
         return tiling_of(self.experiment, list(zip(space, wraps, strict=True)))
 
     def data(self, folder: Path, progress: bool, report: Report) -> TrainingData:

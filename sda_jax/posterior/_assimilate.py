@@ -55,7 +55,8 @@ def assimilate(
 
     The simulator is not used. By default members are drawn from populations (`Population`), islands
     of at most 256 that share the ensemble: they depend on those of their island and on how many
-    are asked for, not on chunk or devices. With a sampler of independent draws
+    are asked for, not on chunk or devices. Priors around a linear estimate draw independently where
+    the observation is linear (`presets`). With a sampler of independent draws
     (`presets(prior)["independent"]`) member i's randomness is the key folded with i: ensemble size
     leaves it as it is, too. An ensemble that should not be trusted is warned of; `draw_posterior`
     gives the diagnosis.
@@ -69,7 +70,7 @@ def assimilate(
         length: States of the trajectory.
         samples: Members of the ensemble.
         guidance: How the observation enters, a `Guidance`; None for the default of
-            `presets(prior)`.
+            `presets(prior, observation, length)`.
         sampler: How the posterior is sampled, a `Sampler`; None for the default, too.
         memory: How much is computed at once.
         context: What a prior trained with context is conditioned on, in physical units: numbers
@@ -188,6 +189,7 @@ def posterior_denoiser(
     require_memory(memory)
     check_methods(guidance, sampler)
     length, samples = whole_number("length", length), whole_number("samples", samples)
+    chosen = guidance is not None
     if guidance is None:
         guidance = default_guidance(prior, observation, length, sampler)
     if not bool(jnp.any(observation.observed)):
@@ -199,7 +201,7 @@ def posterior_denoiser(
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
     if sampler is None:
-        sampler = default_sampler(prior, observation, length, posterior)
+        sampler = default_sampler(prior, observation, None if chosen else length, posterior)
     if isinstance(sampler, Adapts):
         sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape), memory.chunk)
     return posterior, sampler

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from sda_jax.core._errors import ConfigError, require_at_least, whole_number
 from sda_jax.core._protocols import Denoiser, DrawsPosterior, Guidance, Sampler
 from sda_jax.diffusion._denoisers import NetworkDenoiser
 from sda_jax.diffusion._grids import LogSNR
@@ -106,14 +107,37 @@ def presets(
 
     Priors that depart from a best linear estimate (`SeriesPreconditioned`, `FieldPreconditioned`)
     have them for what is observed linearly with Gaussian noise: draws of the errors given y are
-    exact as far as the linear estimate goes, at 48, 96 and 192 forwards a member.
+    exact as far as the linear estimate goes, at 41, 81 and 161 forwards a member.
 
     Args:
         prior: What trajectories look like.
         observation: In physical units; with None, settings for any.
-        length: States of its trajectory.
+        length: States of its trajectory; None without an observation.
+
+    Raises:
+        ConfigError: No prior, an observation without a length or a length without an observation.
+        ObservationError: No observation.
     """
     require_prior(prior)
+    if observation is not None:
+        require_observation(observation)
+    if (observation is None) != (length is None):
+        raise ConfigError(
+            "length",
+            length,
+            "the states of the observation's trajectory" if length is None else "None",
+            "Give observation and length, or neither.",
+        )
+    if length is not None:
+        length = whole_number("length", length)
+        require_at_least("length", length, 1)
+    return _presets(prior, observation, length)
+
+
+def _presets(
+    prior: Prior, observation: Observation | None, length: int | None
+) -> dict[str, tuple[Any, Any]]:
+    """Those for any observation without a length."""
     denoiser = prior.denoiser
     known = denoiser.parameterisation if isinstance(denoiser, NetworkDenoiser) else None
     if isinstance(known, SpectralPreconditioned):
@@ -138,7 +162,7 @@ def default_guidance(
 ) -> Guidance:
     """The guidance where the user gives none; with a sampler of the user's, one for any."""
     require_observation(observation)
-    usual, _ = presets(prior, observation, length if sampler is None else None)["default"]
+    usual, _ = _presets(prior, observation, length if sampler is None else None)["default"]
     # the innovations of other noise models say nothing of the inflation
     follows = isinstance(usual, GaussianCovariance) and usual.inflation is None
     follows = follows and observation.noise is not None
@@ -146,11 +170,11 @@ def default_guidance(
 
 
 def default_sampler(
-    prior: Prior, observation: Observation, length: int, posterior: Denoiser
+    prior: Prior, observation: Observation, length: int | None, posterior: Denoiser
 ) -> Sampler:
-    """The sampler where the user gives none: the preset's, or one without Gibbs steps for a
-    posterior's denoiser that does not draw."""
-    _, usual = presets(prior, observation, length)["default"]
+    """The sampler where the user gives none: the preset's, for any observation without a length, or
+    one without Gibbs steps for a posterior's denoiser that does not draw."""
+    _, usual = _presets(prior, observation, length)["default"]
     steps_draw = isinstance(usual, PredictorCorrector) and isinstance(usual.corrector, Gibbs)
     return (
         INDEPENDENT_SAMPLER if steps_draw and not isinstance(posterior, DrawsPosterior) else usual

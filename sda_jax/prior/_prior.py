@@ -58,7 +58,8 @@ class Prior:
 
     def on_grid(self, space: Sequence[int], periodic: Sequence[bool] | None = None) -> Prior:
         """The prior of states on another grid of the same spacing, made of tiles as large as the
-        crops that its network was trained on.
+        crops that its network was trained on; without the layout and, where its states have another
+        shape, without the system that it was trained on.
 
         Args:
             space: Points along each axis, at least a crop's.
@@ -77,9 +78,23 @@ class Prior:
                 "one trained on crops",
                 "Train it with training.crop.",
             )
+        axes = len(tiling.crop)
+        if not isinstance(space, tuple | list) or len(space) != axes:
+            raise ConfigError("space", space, f"points along {axes} axes", "Give a tuple of them.")
         points = tuple(whole_number("space", n) for n in space)
         if periodic is not None:
-            tiling = dataclasses.replace(tiling, periodic=tuple(periodic))
+            if not isinstance(periodic, tuple | list) or len(periodic) != axes:
+                raise ConfigError(
+                    "periodic", periodic, f"whether each of {axes} axes is", "Give a tuple."
+                )
+            tiling = dataclasses.replace(tiling, periodic=tuple(map(bool, periodic)))
+        if any(crop is not None and n < crop for n, crop in zip(points, tiling.crop, strict=True)):
+            raise ConfigError(
+                "space",
+                written(points),
+                f"at least a crop's points along each axis, {written(tiling.crop)}",
+                "Take a larger grid.",
+            )
         tiling.shape(points)
         for n, m, crop in zip(points, self.state_shape, tiling.crop, strict=False):
             if crop is None and n != m:
@@ -93,7 +108,10 @@ class Prior:
             if statistics is not None:
                 require_everywhere("space", written(points), statistics)
         shape = (*points, self.state_shape[-1])
-        return dataclasses.replace(self, state_shape=shape, layout=None, tiling=tiling)
+        system = self.system if shape == self.state_shape else None
+        return dataclasses.replace(
+            self, state_shape=shape, system=system, layout=None, tiling=tiling
+        )
 
 
 def require_everywhere(argument: str, value: Any, statistics: Standardisation) -> None:

@@ -9,6 +9,7 @@ import optax
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError, require_at_least, require_choice, require_positive
 from sda_jax.core._record import static
+from sda_jax.data._tiling import require_crop
 from sda_jax.diffusion._loss import UniformTime
 
 
@@ -66,6 +67,8 @@ class Training:
         for name in ("steps", "batch", "segment", "block", "checkpoint_every"):
             require_at_least(name, getattr(self, name), 1)
         require_at_least("validation_batches", self.validation_batches, 1)
+        if self.crop is not None:
+            require_crop("training.crop", self.crop)
         require_positive("learning_rate", self.learning_rate)
         require_choice("decay", self.decay, ("linear", "cosine"))
         if self.keep is not None:

@@ -104,7 +104,8 @@ def describe_gate(denoiser: NetworkDenoiser, independent: int | None = None) -> 
         lines.append(
             f"a short record: {independent} segments that do not overlap are held out, so that the "
             f"size of errors, and with it the spread, is known to about "
-            f"{1 / np.sqrt(2 * max(independent, 1)):.0%}: set some observations aside to judge it."
+            f"{1 / np.sqrt(2 * max(independent, 1)):.0%} and they are widened for it: set some "
+            "observations aside to judge them."
         )
     return "\n".join(lines)
 

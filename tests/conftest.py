@@ -99,7 +99,7 @@ def whole(tmp_path_factory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "made").exists():
             # by the programs of commands in processes of their own, of which bits are compared
-            jax.config.update("jax_disable_most_optimizations", True)
+            jax.config.update("jax_disable_most_optimizations", False)
             jax.clear_caches()
             folder.mkdir(exist_ok=True)
             given = ["--config", str(write_config(folder)), "--output", str(folder / "out")]

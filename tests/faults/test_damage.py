@@ -17,8 +17,6 @@ from sda_jax.runtime._hdf5 import read_hdf5, write_hdf5
 from sda_jax.runtime._records import read_records
 from sda_jax.runtime._versions import HDF5_VERSION, PRIOR_VERSION
 
-pytestmark = pytest.mark.compiles
-
 
 def data_of(out):
     with read_hdf5(out / "data.h5", "dataset") as file:

@@ -36,8 +36,6 @@ from sda_jax.prior._saving import save_prior
 from sda_jax.runtime._hdf5 import write_hdf5
 from sda_jax.runtime._records import read_records
 
-pytestmark = pytest.mark.compiles
-
 # a locale that knows ASCII alone, as batch systems and containers have it
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from launch import finish, results, start, start_two, write_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.compiles]
+pytestmark = pytest.mark.slow
 SIZES = {"levels": 48, "trajectories": 200, "steps": 400}
 ORDER = ("simulate", "train", "assimilate")
 GROWING = {"simulate": "data.h5.parts", "train": "train", "assimilate": "lo"}

@@ -24,8 +24,6 @@ from sda_jax.prior._loop import train as train_denoiser
 from sda_jax.prior._training import Training
 from sda_jax.runtime._claims import hold, release
 
-pytestmark = pytest.mark.compiles
-
 MAIN = {"simulate": simulate.main, "train": train.main, "assimilate": assimilate.main}
 MADE = {"simulate": ("data.h5",), "train": ("train", "prior"), "assimilate": ("lo",)}
 

@@ -294,6 +294,18 @@ def test_a_network_behind_a_shut_gate_is_not_asked(law):
     assert np.isnan(many(x, high)).any()
 
 
+def test_files_and_counts_are_of_the_members_in_memory(law, tmp_path):
+    prior, key = shut_prior(law), jax.random.key(1)
+    seen = sda.Observation(np.zeros(4), lambda x: x[:8:2, 0], std=0.6)
+    expected = sda.assimilate(key, prior, seen, LENGTH, 4)
+    path = sda.assimilate_to_file(key, tmp_path / "p.h5", prior, seen, LENGTH, 4)
+    found = sda.load_posterior(path)["ensemble"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    counted = sda.count_evaluations(prior, seen, LENGTH)
+    assert counted == sda.count_evaluations(prior, seen, LENGTH, *LINEAR_PRESETS["default"])
+    assert counted.vjps == 0
+
+
 def test_gaussian_observations_are_drawn_given_the_errors(law):
     """Presets by what is observed: others take settings for any operator."""
     prior = shut_prior(law)

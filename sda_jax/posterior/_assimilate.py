@@ -30,7 +30,7 @@ from sda_jax.posterior._arguments import (
     require_call,
 )
 from sda_jax.posterior._diagnosis import Diagnosis, Posterior, fits, judged
-from sda_jax.posterior._presets import PRIOR_SAMPLER, default_guidance, default_sampler
+from sda_jax.posterior._presets import PRIOR_SAMPLER, default_methods, default_sampler
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._devices import BATCH, TIME, constrain
@@ -189,9 +189,7 @@ def posterior_denoiser(
     require_memory(memory)
     check_methods(guidance, sampler)
     length, samples = whole_number("length", length), whole_number("samples", samples)
-    chosen = guidance is not None
-    if guidance is None:
-        guidance = default_guidance(prior, observation, length, sampler)
+    guidance, sampler = default_methods(prior, observation, length, guidance, sampler)
     if not bool(jnp.any(observation.observed)):
         warnings.warn(
             "every value of the observation is missing: these are samples of the prior",
@@ -201,7 +199,7 @@ def posterior_denoiser(
     standardised = observation.standardised(prior.standardisation)
     posterior = guided(denoiser, standardised, guidance)
     if sampler is None:
-        sampler = default_sampler(prior, observation, None if chosen else length, posterior)
+        sampler = default_sampler(prior, posterior)
     if isinstance(sampler, Adapts):
         sampler = sampler.fitted(posterior, samples, (length, *prior.state_shape), memory.chunk)
     return posterior, sampler

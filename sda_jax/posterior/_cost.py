@@ -13,7 +13,7 @@ from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._observation import Observation
 from sda_jax.posterior._arguments import LOOP, check_methods, check_observation
 from sda_jax.posterior._assimilate import guided, posterior_denoiser
-from sda_jax.posterior._presets import default_guidance
+from sda_jax.posterior._presets import default_methods
 from sda_jax.prior._prior import Prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import Memory
@@ -49,8 +49,7 @@ def count_evaluations(
     check_methods(guidance, sampler)
     check_observation(prior, observation, length)
     length, samples = whole_number("length", length), whole_number("samples", samples)
-    if guidance is None:
-        guidance = default_guidance(prior, observation, length, sampler)
+    guidance, sampler = default_methods(prior, observation, length, guidance, sampler)
     _, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )

@@ -21,7 +21,7 @@ from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.guidance import GaussianCovariance
 from sda_jax.observations._observation import Observation, log_likelihood
 from sda_jax.posterior._arguments import LOOP, check_methods, check_observation, ensemble_of
-from sda_jax.posterior._presets import default_guidance
+from sda_jax.posterior._presets import default_methods
 from sda_jax.prior._prior import Prior, require_prior
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.runtime._memory import run_in_chunks
@@ -97,7 +97,7 @@ def find_modes(
     members = ensemble_of(ensemble, prior.state_shape)
     check_observation(prior, observation, members.shape[1])
     denoiser = trajectory_denoiser(prior, members.shape[1], context)
-    guidance = default_guidance(prior, observation) if guidance is None else guidance
+    guidance, _ = default_methods(prior, observation, None, guidance)
     if isinstance(guidance, GaussianCovariance) and guidance.inflation is None:
         guidance = dataclasses.replace(guidance, inflation=1.0)
     posterior = guidance(denoiser, observation.standardised(prior.standardisation))

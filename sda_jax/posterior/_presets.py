@@ -154,27 +154,31 @@ def _is_gaussian(prior: Prior, observation: Observation, length: int) -> bool:
     return observation.noise is None and is_linear(standardised.operator, like)
 
 
-def default_guidance(
+def default_methods(
     prior: Prior,
     observation: Observation,
-    length: int | None = None,
+    length: int | None,
+    guidance: Guidance | None,
     sampler: Sampler | None = None,
-) -> Guidance:
-    """The guidance where the user gives none; with a sampler of the user's, one for any."""
+) -> tuple[Guidance, Sampler | None]:
+    """What the user gives, or the preset's where neither is given; with a sampler of the user's the
+    guidance for any observation. The sampler is None still with guidance of the user's: see
+    `default_sampler`."""
     require_observation(observation)
-    usual, _ = _presets(prior, observation, length if sampler is None else None)["default"]
+    if guidance is not None:
+        return guidance, sampler
+    usual, own = _presets(prior, observation, length if sampler is None else None)["default"]
     # the innovations of other noise models say nothing of the inflation
     follows = isinstance(usual, GaussianCovariance) and usual.inflation is None
-    follows = follows and observation.noise is not None
-    return dataclasses.replace(usual, inflation=1.0) if follows else usual
+    if follows and observation.noise is not None:
+        usual = dataclasses.replace(usual, inflation=1.0)
+    return usual, own if sampler is None else sampler
 
 
-def default_sampler(
-    prior: Prior, observation: Observation, length: int | None, posterior: Denoiser
-) -> Sampler:
-    """The sampler where the user gives none: the preset's, for any observation without a length, or
-    one without Gibbs steps for a posterior's denoiser that does not draw."""
-    _, usual = _presets(prior, observation, length)["default"]
+def default_sampler(prior: Prior, posterior: Denoiser) -> Sampler:
+    """The sampler for guidance of the user's: the prior's, or one without Gibbs steps for a
+    posterior's denoiser that does not draw."""
+    _, usual = presets(prior)["default"]
     steps_draw = isinstance(usual, PredictorCorrector) and isinstance(usual.corrector, Gibbs)
     return (
         INDEPENDENT_SAMPLER if steps_draw and not isinstance(posterior, DrawsPosterior) else usual

@@ -36,7 +36,7 @@ from sda_jax.posterior._arguments import (
 from sda_jax.posterior._assimilate import posterior_denoiser, require_finite, warn
 from sda_jax.posterior._diagnosis import fits, judged
 from sda_jax.posterior._files import load_diagnosis, new_posterior, put_diagnosis
-from sda_jax.posterior._presets import default_guidance
+from sda_jax.posterior._presets import default_methods
 from sda_jax.prior._prior import Prior
 from sda_jax.runtime._checkpoints import checkpointer, latest_step, restore, save
 from sda_jax.runtime._devices import BATCH, TIME, constrain, sharding
@@ -127,8 +127,7 @@ def draw_to_file(
     samples = whole_number("samples", samples)
     size = (samples, length, *prior.state_shape)
     truth = None if truth is None else _truth(truth, size[1:])
-    if guidance is None:
-        guidance = default_guidance(prior, observation, length, sampler)
+    guidance, sampler = default_methods(prior, observation, length, guidance, sampler)
     denoiser, sampler = posterior_denoiser(
         prior, observation, length, samples, guidance, sampler, memory, context
     )

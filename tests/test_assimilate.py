@@ -18,6 +18,7 @@ from sda_jax.diffusion._parameterisations import Preconditioned
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.networks import ResidualMLP, TemporalConv
 
+pytestmark = pytest.mark.compiles
 EXACT = sda.PredictorCorrector(256, sda.LogSNR(), sda.DPMSolverPP2M(), sda.Langevin(0))
 GIBBS = sda.PredictorCorrector(
     64, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Gibbs(2, above=0.0)

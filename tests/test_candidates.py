@@ -16,6 +16,7 @@ from sda_jax.guidance._base import Guided
 from sda_jax.samplers._counting import Evaluations
 from sda_jax.samplers._driver import advance, begin, draw
 
+pytestmark = pytest.mark.compiles
 LENGTH = 7
 CHAIN = sda.VectorAutoregression()
 PRIOR = exact_prior(CHAIN, LENGTH)

@@ -17,6 +17,7 @@ from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.posterior._files import load_posterior
 from sda_jax.samplers import draw
 
+pytestmark = pytest.mark.compiles
 LENGTH, SHAPE, STD = 5, (5, 2), 0.3
 PRIOR = exact_prior(sda.VectorAutoregression(), LENGTH)
 Y = np.array([[0.5, -0.5], [1.0, 0.0], [0.2, 0.3]], np.float32)

@@ -18,6 +18,7 @@ from sda_jax.observations._linear import WithRowNorms, is_linear, row_norms_squa
 from sda_jax.observations._noise_models import Normal
 from sda_jax.samplers._counting import Evaluations
 
+pytestmark = pytest.mark.compiles
 METHODS = [
     sda.SDA(),
     sda.SDA(through_network=False),

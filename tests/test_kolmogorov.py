@@ -13,6 +13,7 @@ from sda_jax.data._simulation import forecast
 from sda_jax.systems import _cfd as cfd
 from sda_jax.systems._fields import coarsen, staggered_divergence
 
+pytestmark = pytest.mark.compiles
 SMALL = sda.KolmogorovFlow(size=32, coarsening=2, spinup=4)
 
 

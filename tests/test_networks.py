@@ -14,6 +14,7 @@ from sda_jax.networks import _convolution as convolution
 from sda_jax.networks._convolution import CircularConvolution
 from sda_jax.networks._temporal_conv import Convolution
 
+pytestmark = pytest.mark.compiles
 NETWORKS = [ResidualMLP(width=16, blocks=2), TemporalConv(width=8, dilations=(1, 2))]
 
 

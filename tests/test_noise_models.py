@@ -15,6 +15,7 @@ from sda_jax.observations._files import load_observation, save_observation
 from sda_jax.observations._laplace import gaussian_neighbour
 from sda_jax.observations._noise_models import Normal
 
+pytestmark = pytest.mark.compiles
 Y = np.array([[1.0, np.nan], [0.0, 2.0], [np.nan, 3.0]], np.float32)
 PREDICTION = np.linspace(-1, 1, 6, dtype=np.float32).reshape(3, 2)
 SEEN = ~np.isnan(Y)

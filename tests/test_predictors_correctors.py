@@ -13,6 +13,7 @@ from sda_jax.core._protocols import Corrector, Predictor
 from sda_jax.core._registry import registry
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import Cosine
+from sda_jax.samplers import EvaluatesOnce
 
 SCHEDULE, LENGTH, VARIANCE = Cosine(), 8, 0.5
 DENOISER = GaussianDenoiser.of(jnp.zeros((LENGTH, 1)), VARIANCE * jnp.eye(LENGTH), SCHEDULE)
@@ -165,3 +166,68 @@ def test_correctors_keep_the_variance_of_normal_data(corrector):
         x = moved(corrector, jax.random.split(jax.random.key(6), members), denoiser, start, t)
         error = float(jnp.var(x)) / std**2 - 1
         assert abs(error) < CORRECTORS[corrector] + 4 * np.sqrt(2 / (n * members)), error
+
+
+@sda.component
+class Apart(sda.RepeatedMoves):
+    """A corrector that evaluates for itself."""
+
+    inside: object
+    steps: int = sda.static(2)
+    above: float = 0.0
+    below: float = float("inf")
+
+    def init(self, key, x):
+        return self.inside.init(key, x)
+
+    def move(self, key, denoiser, x, t, memory):
+        return self.inside.move(key, denoiser, x, t, memory)
+
+
+@sda.component
+class Elsewhere(sda.Memoryless, EvaluatesOnce):
+    """It says that it evaluates once, and does not."""
+
+    def step(self, key, denoiser, x, t, s, memory):
+        return denoiser(denoiser(x, t), s), memory
+
+
+@sda.component
+class Marked:
+    """A denoiser whose evaluations are seen in a program."""
+
+    inside: object = Independent(VARIANCE)
+
+    @property
+    def schedule(self):
+        return self.inside.schedule
+
+    def __call__(self, x, t):
+        return self.inside(jax.lax.optimization_barrier(x), t)
+
+
+@pytest.mark.parametrize("above", [0.0, 0.3])
+@pytest.mark.parametrize(
+    "predictor", [p for p in PREDICTORS if isinstance(p, EvaluatesOnce)], ids=str
+)
+def test_one_evaluation_in_the_program_serves_prediction_and_corrections(predictor, above):
+    """The draw is that of a corrector that evaluates for itself, whatever levels are corrected."""
+    moves = sda.LeimkuhlerMatthews(2, 0.1, above=above)
+    found, evaluations = [], []
+    for corrector in (moves, Apart(moves, above=above)):
+        sampler = sda.PredictorCorrector(6, sda.LogSNR(), predictor, corrector)
+
+        def draw(key, sampler=sampler):
+            return sda.samplers.draw(key, Marked(), sampler, (LENGTH, 1))
+
+        found.append(jax.jit(draw)(KEYS[0]))
+        program = str(jax.make_jaxpr(draw)(KEYS[0]))
+        evaluations.append(program.count("optimization_barrier"))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert evaluations == [1, 2]
+
+
+def test_a_step_that_evaluates_elsewhere_is_refused():
+    sampler = sda.PredictorCorrector(4, predictor=Elsewhere(), corrector=sda.Langevin(1))
+    with pytest.raises(sda.ConfigError, match=r"EvaluatesOnce: .*elsewhere.*Do not derive"):
+        sda.samplers.draw(KEYS[0], DENOISER, sampler, (LENGTH, 1))

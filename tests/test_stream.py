@@ -19,6 +19,7 @@ from sda_jax.posterior._files import load_posterior
 from sda_jax.posterior._to_file import assimilate_to_file
 
 LENGTH, SAMPLES = 9, 10
+pytestmark = pytest.mark.compiles
 SAMPLERS = {
     "one level after another": sda.PredictorCorrector(
         12, sda.LogSNR(), sda.ExponentialIntegrator(), sda.Langevin(1, 0.1, relative=False)

@@ -29,6 +29,7 @@ from sda_jax.prior._train_state import init_state
 from sda_jax.prior._training import Training
 from sda_jax.runtime._checkpoints import checkpointer, restore
 
+pytestmark = pytest.mark.compiles
 CHAIN = sda.VectorAutoregression()
 SMALL = Training(
     steps=48, batch=8, segment=5, block=4, checkpoint_every=8, validation_batches=2, ema=0.9

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sda_jax.samplers._counting import Evaluations
     from sda_jax.samplers._dpm import DPMSolverPP2M
     from sda_jax.samplers._driver import draw
+    from sda_jax.samplers._evaluated import EvaluatesOnce
     from sda_jax.samplers._exponential import Ancestral, ExponentialIntegrator, Memoryless
     from sda_jax.samplers._gibbs import Gibbs
     from sda_jax.samplers._heun import Heun
@@ -23,6 +24,7 @@ __all__ = [
     "Candidates",
     "Correctors",
     "DPMSolverPP2M",
+    "EvaluatesOnce",
     "Evaluations",
     "ExponentialIntegrator",
     "Gibbs",

@@ -13,6 +13,7 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_at_most
 from sda_jax.core._protocols import Denoiser
 from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.samplers._evaluated import EvaluatesOnce
 from sda_jax.samplers._exponential import renewed_step
 
 
@@ -24,7 +25,7 @@ class Memory(NamedTuple):
 
 
 @component
-class DPMSolverPP2M:
+class DPMSolverPP2M(EvaluatesOnce):
     """DPM-Solver++(2M): exponential integrator on a posterior mean extrapolated from two steps.
 
     Lu et al. (2022), algorithm 2, and with fresh noise the same extrapolation of `Ancestral`: their

@@ -11,6 +11,7 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_at_most
 from sda_jax.core._protocols import Denoiser, Schedule
 from sda_jax.diffusion._schedules import noise_ratio
+from sda_jax.samplers._evaluated import EvaluatesOnce
 
 
 def exponential_step(
@@ -44,7 +45,7 @@ class Memoryless:
 
 
 @component
-class ExponentialIntegrator(Memoryless):
+class ExponentialIntegrator(Memoryless, EvaluatesOnce):
     """The paper's predictor: the probability-flow ODE with `x_hat` constant over a step, which is
     DDIM for VP schedules.
 
@@ -59,7 +60,7 @@ class ExponentialIntegrator(Memoryless):
 
 
 @component
-class Ancestral(Memoryless):
+class Ancestral(Memoryless, EvaluatesOnce):
     """A draw from `q(x_s | x_t, x_hat)`, the forward process run backwards from its data's
     posterior mean.
 

@@ -13,10 +13,11 @@ from sda_jax.core._protocols import Denoiser
 from sda_jax.core._record import static
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.samplers._corrector import RepeatedMoves
+from sda_jax.samplers._evaluated import EvaluatesOnce
 
 
 @component
-class Langevin(RepeatedMoves):
+class Langevin(RepeatedMoves, EvaluatesOnce):
     """Unadjusted Langevin steps at a fixed noise level.
 
     `x <- x - sigma (delta eps + sqrt(2 delta) z)`, `delta = tau / mean(eps^2)` per trajectory, so

@@ -13,13 +13,14 @@ from sda_jax.core._protocols import Denoiser
 from sda_jax.core._record import static
 from sda_jax.diffusion._denoisers import predicted_noise
 from sda_jax.samplers._corrector import RepeatedMoves
+from sda_jax.samplers._evaluated import EvaluatesOnce
 
 RISE = 2.0  # of mean(eps^2) within a level, from which on steps are shortened
 LONGEST = 1.0  # of steps: beyond 2, the stiffest directions of a noised distribution would explode
 
 
 @component
-class LeimkuhlerMatthews(RepeatedMoves):
+class LeimkuhlerMatthews(RepeatedMoves, EvaluatesOnce):
     """Langevin steps whose noise is the mean of two successive normal numbers.
 
     `x <- x - sigma (delta eps + sqrt(2 delta) (z_k + z_{k+1}) / 2)`: for `Langevin`'s cost, the

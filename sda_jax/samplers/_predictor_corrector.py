@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sda_jax.core._arrays import PRNGKey, Trajectory
+from sda_jax.core._arrays import PRNGKey, Time, Trajectory
 from sda_jax.core._component import component
 from sda_jax.core._errors import require_at_least, require_at_most, require_whole
 from sda_jax.core._protocols import Corrector, Denoiser, Grid, Predictor, SamplerState
@@ -17,6 +17,7 @@ from sda_jax.core._requirements import require_protocol
 from sda_jax.diffusion._grids import EvenTime
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.runtime._devices import TIME, constrain
+from sda_jax.samplers._evaluated import Evaluated, evaluated_once
 from sda_jax.samplers._exponential import ExponentialIntegrator
 from sda_jax.samplers._langevin import Langevin
 
@@ -71,12 +72,54 @@ class PredictorCorrector:
         t, s = times[i], times[i + 1]
         key_step = jax.random.fold_in(jax.random.split(key)[1], i)
         key_predictor, key_corrector = jax.random.split(key_step)
-        x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
-        x = constrain(self.corrector(key_corrector, denoiser, x, s), TIME)
+        if evaluated_once(self.predictor, self.corrector):
+            x, memory = self._in_one_loop(key_predictor, key_corrector, denoiser, x, t, s, memory)
+        else:
+            x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
+            x = self.corrector(key_corrector, denoiser, x, s)
+        x = constrain(x, TIME)
         # what a predictor remembers is of the path that the corrector has left
         moved, fresh = self.corrector.active(schedule, s), self.predictor.init(x)
         memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)
         return SamplerState(x, noise_ratio(schedule, s), memory)
+
+    def _in_one_loop(
+        self,
+        key_predictor: PRNGKey,
+        key_corrector: PRNGKey,
+        denoiser: Denoiser,
+        x: Trajectory,
+        t: Time,
+        s: Time,
+        memory: Any,
+    ) -> tuple[Trajectory, Any]:
+        """The prediction and what the corrector makes of it, with one evaluation of the denoiser in
+        the compiled program for both: it is what takes long to compile."""
+        corrector, schedule = self.corrector, denoiser.schedule
+        key_start = jax.random.fold_in(key_corrector, corrector.steps)
+
+        def evaluated(i: Array, carry: tuple[Trajectory, Any, Any]) -> tuple[Trajectory, Any, Any]:
+            x, memory, moves = carry
+            x_hat = denoiser(x, jnp.where(i == 0, t, s))
+
+            def predicted() -> tuple[Trajectory, Any, Any]:
+                there = Evaluated(schedule, x_hat, x, t)
+                found, remembered = self.predictor.step(key_predictor, there, x, t, s, memory)
+                return found, remembered, corrector.init(key_start, found)
+
+            def corrected() -> tuple[Trajectory, Any, Any]:
+                there, key = (
+                    Evaluated(schedule, x_hat, x, s),
+                    jax.random.fold_in(key_corrector, i - 1),
+                )
+                found, left = corrector.move(key, there, x, s, moves)
+                return found, memory, left
+
+            return jax.lax.cond(i == 0, predicted, corrected)
+
+        moves = jax.tree.map(jnp.zeros_like, jax.eval_shape(corrector.init, key_start, x))
+        count = 1 + jnp.where(corrector.active(schedule, s), corrector.steps, 0)
+        return jax.lax.fori_loop(0, count, evaluated, (x, memory, moves))[:2]
 
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
         """The last state in the data's units, `denoise` of the way to its posterior mean."""

@@ -17,7 +17,8 @@ from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.runtime import _memory as memory
 
 CHAIN, LENGTH = sda.VectorAutoregression(), 8
-STEPS = sda.PredictorCorrector(2)
+# Langevin's step, tau over the score's square, would be a million where two steps end on the mean
+STEPS = sda.PredictorCorrector(2, corrector=sda.LeimkuhlerMatthews(1))
 SMALL = sda.Population(island=12, particles=2, search=2, refinement=1, corrections=1, alone=STEPS)
 
 

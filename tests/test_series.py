@@ -21,7 +21,6 @@ from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.posterior._presets import INDEPENDENT_SAMPLER, LINEAR_PRESETS, PRESETS
 
 LENGTH, CHANNELS = 7, 2
-pytestmark = pytest.mark.compiles
 PERSISTENCE = np.array([[0.8, 0.3], [-0.2, 0.6]])
 SCHEDULE = sda.Cosine()
 

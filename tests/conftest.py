@@ -18,7 +18,7 @@ if jax.__version_info__ < (0, 11):  # which does not know it, and ends the proce
 os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 # tracing makes many objects that stay, which were looked through again and again
 gc.set_threshold(100_000, 50, 50)
-SECONDS = 0.0  # of compilation, from which a program is kept
+SECONDS = 0.0  # of compilation, from which a program is kept: all are
 
 
 def pytest_configure(config):

@@ -97,6 +97,34 @@ def test_a_square_is_seen_with_its_mean_and_covariance(prior):
     assert (np.abs(shrunk - apart) < 2 * error).all()
 
 
+@jax.custom_vjp
+def bent(x):
+    return jnp.sin(x)
+
+
+bent.defvjp(lambda x: (jnp.sin(x), x), lambda x, w: (w * jnp.cos(x),))
+
+
+def test_the_jacobian_is_the_same_by_either_mode(prior):
+    """Of all that is seen, of a part of it, and of an operator that only reverse mode knows; the
+    mean slope over the first draws."""
+    t, x_hat = prior.denoiser.schedule.time(2.0), jax.random.normal(jax.random.key(5), (LENGTH, 4))
+    units = prior.standardisation.std
+    found = []
+    for operator in (jnp.sin, bent, lambda x: jnp.sin(x)[:2]):
+        y = jnp.zeros_like(operator(x_hat))
+        seen = standardised(prior, sda.Observation(y, operator, std=0.1))
+        level = LINEAR.level(prior.denoiser, (LENGTH, 4), t)
+        near = LINEAR.linearised(seen, x_hat, level)
+        found.append(near.jacobian @ level.basis.T)
+    few = level.errors[: LINEAR.jacobians]
+    slope = jnp.mean(jnp.cos(prior.standardisation.inverse(x_hat + few)), axis=0) * units
+    for jacobian in found:
+        rows = len(jacobian)
+        exact = np.diag(np.asarray(slope).reshape(-1))[:rows]
+        np.testing.assert_allclose(jacobian, exact, atol=1e-5 * np.abs(exact).max() + 1e-5)
+
+
 @pytest.mark.parametrize("x_hat", [0.0, 0.7])
 def test_of_what_is_bent_the_draws_agree_on_the_exact_likelihood(x_hat):
     """The density of `tanh(2 u)`, u normal, seen with noise, by quadrature: the stand-in's error is

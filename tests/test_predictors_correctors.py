@@ -13,7 +13,6 @@ from sda_jax.core._protocols import Corrector, Predictor
 from sda_jax.core._registry import registry
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import Cosine
-from sda_jax.samplers import EvaluatesOnce
 
 SCHEDULE, LENGTH, VARIANCE = Cosine(), 8, 0.5
 DENOISER = GaussianDenoiser.of(jnp.zeros((LENGTH, 1)), VARIANCE * jnp.eye(LENGTH), SCHEDULE)
@@ -185,7 +184,7 @@ class Apart(sda.RepeatedMoves):
 
 
 @sda.component
-class Elsewhere(sda.Memoryless, EvaluatesOnce):
+class Elsewhere(sda.Memoryless, sda.EvaluatesOnce):
     """It says that it evaluates once, and does not."""
 
     def step(self, key, denoiser, x, t, s, memory):
@@ -208,7 +207,7 @@ class Marked:
 
 @pytest.mark.parametrize("above", [0.0, 0.3])
 @pytest.mark.parametrize(
-    "predictor", [p for p in PREDICTORS if isinstance(p, EvaluatesOnce)], ids=str
+    "predictor", [p for p in PREDICTORS if isinstance(p, sda.EvaluatesOnce)], ids=str
 )
 def test_one_evaluation_in_the_program_serves_prediction_and_corrections(predictor, above):
     """The draw is that of a corrector that evaluates for itself, whatever levels are corrected."""
@@ -227,7 +226,44 @@ def test_one_evaluation_in_the_program_serves_prediction_and_corrections(predict
     assert evaluations == [1, 2]
 
 
+@sda.component
+class Twice(sda.DPMSolverPP2M):
+    """A subclass that evaluates at the new level too."""
+
+    def step(self, key, denoiser, x, t, s, memory):
+        x, memory = super().step(key, denoiser, x, t, s, memory)
+        return x + 0.1 * (denoiser(x, s) - denoiser.mean), memory
+
+
+@sda.component
+class Still(sda.Langevin):
+    """A subclass that does not move."""
+
+    def __call__(self, key, denoiser, x, t):
+        return x
+
+
+def test_subclasses_with_steps_of_their_own_are_given_the_denoiser():
+    def draw(predictor, corrector):
+        sampler = sda.PredictorCorrector(4, sda.LogSNR(), predictor, corrector)
+        return sda.samplers.draw(KEYS[0], DENOISER, sampler, (LENGTH, 1))
+
+    moves = sda.LeimkuhlerMatthews(1)
+    np.testing.assert_allclose(draw(Twice(), moves), draw(Twice(), Apart(moves, 1)), rtol=1e-4)
+    none = draw(sda.Ancestral(), sda.Langevin(0))
+    np.testing.assert_allclose(draw(sda.Ancestral(), Still(2)), none, rtol=1e-5)
+
+
+def test_a_draw_is_differentiated_by_either_mode():
+    def last(variance):
+        denoiser = Independent(variance)
+        sampler = sda.PredictorCorrector(3, sda.LogSNR(), corrector=sda.LeimkuhlerMatthews(1))
+        return jnp.sum(sda.samplers.draw(KEYS[0], denoiser, sampler, (LENGTH, 1)) ** 2)
+
+    np.testing.assert_allclose(jax.grad(last)(0.5), jax.jacfwd(last)(0.5), rtol=1e-4)
+
+
 def test_a_step_that_evaluates_elsewhere_is_refused():
     sampler = sda.PredictorCorrector(4, predictor=Elsewhere(), corrector=sda.Langevin(1))
-    with pytest.raises(sda.ConfigError, match=r"EvaluatesOnce: .*elsewhere.*Do not derive"):
+    with pytest.raises(sda.ConfigError, match=r"EvaluatesOnce: .*another x or t.*Do not derive"):
         sda.samplers.draw(KEYS[0], DENOISER, sampler, (LENGTH, 1))

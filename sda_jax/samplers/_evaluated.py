@@ -12,18 +12,20 @@ from sda_jax.samplers._corrector import RepeatedMoves
 
 
 class EvaluatesOnce:
-    """Base class of predictors and of correctors with a `move` that evaluate the denoiser once, at
-    the x and the time that they are given: `PredictorCorrector` then has one evaluation for both in
-    its compiled program. Beside `Memoryless` or `RepeatedMoves`."""
+    """Base class, beside `Memoryless` or `RepeatedMoves`, of predictors whose `step` and correctors
+    whose `move` use nothing of the denoiser but its schedule and its value at the x and t that they
+    are given. Where both do, `PredictorCorrector` has one evaluation in its compiled program for
+    both. It speaks of the method of the class that names it: a subclass with a method of its own
+    names it again, or is given the denoiser itself."""
 
 
 @component
 class Evaluated:
-    """A denoiser of one x_t, which was evaluated before.
+    """A denoiser's value at one x_t, in the denoiser's place.
 
     Attributes:
         schedule: The denoiser's.
-        x_hat: What it made of x.
+        x_hat: The value.
         x: The noisy trajectory, by identity.
         t: Its time, by identity.
     """
@@ -38,13 +40,21 @@ class Evaluated:
             return self.x_hat
         raise ConfigError(
             "EvaluatesOnce",
-            "a step that evaluates the denoiser elsewhere too",
-            "one evaluation, at the x and t that the step is given",
+            "a step that evaluates the denoiser at another x or t, or in a function that is "
+            "transformed by itself",
+            "the x and t that the step is given, as they are",
             "Do not derive it from EvaluatesOnce.",
         )
 
 
 def evaluated_once(predictor: Any, corrector: Any) -> bool:
-    """Whether a step of both, and each correction, evaluates the denoiser once."""
-    moves = isinstance(corrector, RepeatedMoves) and corrector.steps > 0
-    return moves and isinstance(corrector, EvaluatesOnce) and isinstance(predictor, EvaluatesOnce)
+    """Whether there are corrections, and the predictor and each of them evaluates once."""
+    if not isinstance(corrector, RepeatedMoves) or corrector.steps == 0:
+        return False
+    repeats = type(corrector).__call__ is RepeatedMoves.__call__
+    return repeats and _says_so(predictor, "step") and _says_so(corrector, "move")
+
+
+def _says_so(part: Any, method: str) -> bool:
+    owner = next((c for c in type(part).__mro__ if method in vars(c)), object)
+    return EvaluatesOnce in owner.__bases__

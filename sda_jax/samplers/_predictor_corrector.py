@@ -21,6 +21,8 @@ from sda_jax.samplers._evaluated import Evaluated, evaluated_once
 from sda_jax.samplers._exponential import ExponentialIntegrator
 from sda_jax.samplers._langevin import Langevin
 
+_Carry = tuple[Trajectory, Any, Any]
+
 
 @component
 class PredictorCorrector:
@@ -94,32 +96,36 @@ class PredictorCorrector:
         memory: Any,
     ) -> tuple[Trajectory, Any]:
         """The prediction and what the corrector makes of it, with one evaluation of the denoiser in
-        the compiled program for both: it is what takes long to compile."""
+        the compiled program for both: the denoiser is what takes long to compile."""
         corrector, schedule = self.corrector, denoiser.schedule
         key_start = jax.random.fold_in(key_corrector, corrector.steps)
+        active = corrector.active(schedule, s)
 
-        def evaluated(i: Array, carry: tuple[Trajectory, Any, Any]) -> tuple[Trajectory, Any, Any]:
+        def evaluated(i: Array, carry: _Carry) -> _Carry:
             x, memory, moves = carry
             x_hat = denoiser(x, jnp.where(i == 0, t, s))
 
-            def predicted() -> tuple[Trajectory, Any, Any]:
+            def predicted() -> _Carry:
                 there = Evaluated(schedule, x_hat, x, t)
                 found, remembered = self.predictor.step(key_predictor, there, x, t, s, memory)
                 return found, remembered, corrector.init(key_start, found)
 
-            def corrected() -> tuple[Trajectory, Any, Any]:
-                there, key = (
-                    Evaluated(schedule, x_hat, x, s),
-                    jax.random.fold_in(key_corrector, i - 1),
-                )
-                found, left = corrector.move(key, there, x, s, moves)
+            def corrected() -> _Carry:
+                there = Evaluated(schedule, x_hat, x, s)
+                key_move = jax.random.fold_in(key_corrector, i - 1)
+                found, left = corrector.move(key_move, there, x, s, moves)
                 return found, memory, left
 
             return jax.lax.cond(i == 0, predicted, corrected)
 
+        def step(carry: _Carry, i: Array) -> tuple[_Carry, None]:
+            made = (i == 0) | active
+            return jax.lax.cond(made, lambda: evaluated(i, carry), lambda: carry), None
+
         moves = jax.tree.map(jnp.zeros_like, jax.eval_shape(corrector.init, key_start, x))
-        count = 1 + jnp.where(corrector.active(schedule, s), corrector.steps, 0)
-        return jax.lax.fori_loop(0, count, evaluated, (x, memory, moves))[:2]
+        # of a length that is known, as reverse mode asks for
+        count = jnp.arange(1 + corrector.steps)
+        return jax.lax.scan(step, (x, memory, moves), count)[0][:2]
 
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
         """The last state in the data's units, `denoise` of the way to its posterior mean."""

@@ -59,7 +59,6 @@ def test_other_noise_models_have_a_constant_inflation(flow):
     assert guidance.inflation == 1.0
 
 
-@pytest.mark.slow
 def test_an_observation_has_a_length():
     prior = sda.load_prior("lorenz63")
     for given in ((LORENZ,), (None, 9), (LORENZ, 0), (LORENZ, "9")):
@@ -70,6 +69,7 @@ def test_an_observation_has_a_length():
     assert sda.presets(prior, LORENZ, 9) == sda.presets(prior)
 
 
+@pytest.mark.slow
 def test_costs_rise_as_documented(flow):
     """Evaluations and gradients of a member."""
     lorenz = sda.load_prior("lorenz63")

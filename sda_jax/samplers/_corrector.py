@@ -57,15 +57,25 @@ class RepeatedMoves(ABC):
         """Moves x within its distribution at time t."""
 
         def step(carry: tuple[Array, Any], i: Array) -> tuple[tuple[Array, Any], None]:
-            return self.move(jax.random.fold_in(key, i), denoiser, carry[0], t, carry[1]), None
+            return self.moved(key, i, denoiser, carry[0], t, carry[1]), None
 
         def moved(x: Array) -> Array:
-            start = x, self.init(jax.random.fold_in(key, self.steps), x)
+            start = x, self.start(key, x)
             return jax.lax.scan(step, start, jnp.arange(self.steps))[0][0]
 
         if self.steps == 0:
             return x
         return jax.lax.cond(self.active(denoiser.schedule, t), moved, lambda x: x, x)
+
+    def start(self, key: PRNGKey, x: Trajectory) -> Any:
+        """What the first step at a level is given, `key` being the level's."""
+        return self.init(jax.random.fold_in(key, self.steps), x)
+
+    def moved(
+        self, key: PRNGKey, i: Array, denoiser: Denoiser, x: Trajectory, t: Time, memory: Any
+    ) -> tuple[Array, Any]:
+        """Step i of a level, `key` being the level's."""
+        return self.move(jax.random.fold_in(key, i), denoiser, x, t, memory)
 
     def active(self, schedule: Schedule, t: Time) -> Array:
         """Whether steps are made at time t."""

@@ -98,7 +98,6 @@ class PredictorCorrector:
         """The prediction and what the corrector makes of it, with one evaluation of the denoiser in
         the compiled program for both: the denoiser is what takes long to compile."""
         corrector, schedule = self.corrector, denoiser.schedule
-        key_start = jax.random.fold_in(key_corrector, corrector.steps)
         active = corrector.active(schedule, s)
 
         def evaluated(i: Array, carry: _Carry) -> _Carry:
@@ -108,12 +107,11 @@ class PredictorCorrector:
             def predicted() -> _Carry:
                 there = Evaluated(schedule, x_hat, x, t)
                 found, remembered = self.predictor.step(key_predictor, there, x, t, s, memory)
-                return found, remembered, corrector.init(key_start, found)
+                return found, remembered, corrector.start(key_corrector, found)
 
             def corrected() -> _Carry:
                 there = Evaluated(schedule, x_hat, x, s)
-                key_move = jax.random.fold_in(key_corrector, i - 1)
-                found, left = corrector.move(key_move, there, x, s, moves)
+                found, left = corrector.moved(key_corrector, i - 1, there, x, s, moves)
                 return found, memory, left
 
             return jax.lax.cond(i == 0, predicted, corrected)
@@ -122,10 +120,10 @@ class PredictorCorrector:
             made = (i == 0) | active
             return jax.lax.cond(made, lambda: evaluated(i, carry), lambda: carry), None
 
-        moves = jax.tree.map(jnp.zeros_like, jax.eval_shape(corrector.init, key_start, x))
+        moves = jax.tree.map(jnp.zeros_like, jax.eval_shape(corrector.start, key_corrector, x))
         # of a length that is known, as reverse mode asks for
-        count = jnp.arange(1 + corrector.steps)
-        return jax.lax.scan(step, (x, memory, moves), count)[0][:2]
+        numbers = jnp.arange(1 + corrector.steps)
+        return jax.lax.scan(step, (x, memory, moves), numbers)[0][:2]
 
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
         """The last state in the data's units, `denoise` of the way to its posterior mean."""

@@ -217,7 +217,7 @@ def window_sums(case: dict[str, Any], c: int) -> np.ndarray:
     true, members = true[there], case["ensemble"][:, there, c].astype(float)
     n, mean = len(members), members.mean(axis=0)
     oi, usual = ([part[:, c][there] for part in case[k]] for k in ("oi", "climatology"))
-    low, high = np.quantile(members, [0.05, 0.95], axis=0)
+    low, high = np.quantile(members, [0.05, 0.95], axis=0, method="weibull")
     rows = [
         np.ones(len(true)),
         (mean - true) ** 2,

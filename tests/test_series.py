@@ -40,9 +40,15 @@ def covariance(length):
     return np.block(rows)
 
 
+AXES = np.linalg.eigh(lags(1)[0])[1]
+
+
 @pytest.fixture(scope="module")
 def law():
-    return dataclasses.replace(SeriesPreconditioned(), lags=jnp.asarray(lags(LENGTH), jnp.float32))
+    known = {"lags": lags(LENGTH), "axes": AXES}
+    return dataclasses.replace(
+        SeriesPreconditioned(), **{k: jnp.asarray(v, jnp.float32) for k, v in known.items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,9 @@ def test_the_mean_and_the_lags_are_measured():
     told = found.conditioned(jnp.asarray(context, jnp.float32))
     assert np.max(np.abs(told.mean - cycle)) < 0.1
     assert len(found.lags) == 39
+    own = found.axes.T @ found.lags[0] @ found.axes
+    np.testing.assert_allclose(own, np.diag(np.diag(own)), atol=1e-5)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(2), atol=1e-6)
     scale = np.sqrt(np.outer(*[np.diag(lags(1)[0])] * 2))
     assert np.max(np.abs(found.lags[:10] - lags(10)) / scale) < 0.08
 
@@ -146,6 +155,59 @@ def test_longer_trajectories_are_composed_of_windows(law):
     assert np.sqrt(np.mean((moved - expected) ** 2) / np.mean(expected**2)) < 0.15
 
 
+def test_axes_of_channels_are_the_channels(law):
+    """And the denoiser is the same along any, if the network adds nothing."""
+    x = jax.random.normal(jax.random.key(0), (3, LENGTH, CHANNELS))
+    t = jnp.asarray(0.5)
+    plain, same = (
+        dataclasses.replace(law, axes=a, widths=jnp.array([[0.5, 0.8]] * 2)).of_length(LENGTH)
+        for a in (None, jnp.eye(CHANNELS))
+    )
+    for name in ("inputs", "covariance_times"):
+        one, other = (getattr(p, name)(x, t, SCHEDULE) for p in (plain, same))
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    own = law.of_length(LENGTH)
+    np.testing.assert_allclose(
+        own.estimate(x, t, SCHEDULE), plain.estimate(x, t, SCHEDULE), atol=1e-6
+    )
+    assert not np.allclose(own.inputs(x, t, SCHEDULE), plain.inputs(x, t, SCHEDULE), atol=0.1)
+
+
+def test_channels_that_nearly_agree_are_let_through_by_what_they_share():
+    """Two stations of one value, which differ by a hundredth of it. The network knows that what
+    they share varies twice as much as the lags say, and nothing of how they differ: there the
+    linear estimate stands, and with it how surely one station tells the other."""
+    ones, apart = np.array([1.0, 1.0]) / np.sqrt(2), np.array([1.0, -1.0]) / np.sqrt(2)
+    shared, differing = np.outer(ones, ones), 1e-4 * np.outer(apart, apart)
+    known = {"lags": (shared + differing)[None], "axes": np.stack([apart, ones], axis=1)}
+    law = dataclasses.replace(
+        SeriesPreconditioned(), **{k: jnp.asarray(v, jnp.float32) for k, v in known.items()}
+    ).of_length(1)
+
+    @component
+    class KnowsWhatIsShared(NetworkDenoiser):
+        def output(self, x, t):
+            def one(x, t):
+                law, ratio = self.parameterisation, noise_ratio(SCHEDULE, t)
+                data = law.along(x / SCHEDULE.mu(t))[..., 1:]
+                lacking = data * (4 / (4 + ratio**2) - 1 / (1 + ratio**2))
+                return jnp.pad(lacking, ((0, 0), (1, 0))) / law.law.error_std(ratio)
+
+            return jax.vmap(one)(x, t)
+
+    denoiser = KnowsWhatIsShared(None, None, SCHEDULE, law)
+    x = 2 * jax.random.normal(jax.random.key(0), (1, 4096, 1, 1)) * ones
+    x += 1e-2 * jax.random.normal(jax.random.key(1), (1, 4096, 1, 1)) * apart
+    found = gated(jax.random.key(2), denoiser, x).parameterisation
+    assert not np.any(found.gate[:, 0])
+    np.testing.assert_allclose(found.gate[12:16, 1], 1.0, atol=0.1)
+    w, t = jnp.asarray(apart, jnp.float32)[None], SCHEDULE.time(jnp.asarray(2.0))
+    foreseen = 1e-4 * 4 / (4 + 1e-4)
+    np.testing.assert_allclose(
+        found.covariance_times(w, t, SCHEDULE), foreseen * w, atol=0.05 * foreseen
+    )
+
+
 def test_target_is_what_denoise_adds(law):
     keys = jax.random.split(jax.random.key(0))
     x, noise = (jax.random.normal(k, (3, LENGTH, CHANNELS)) for k in keys)
@@ -181,7 +243,7 @@ class Oracle(NetworkDenoiser):
             )
             law, ratio = self.parameterisation, noise_ratio(SCHEDULE, t)
             lacking = whole(x, t) - law.denoise(jnp.zeros_like(x), x, t, SCHEDULE)
-            return self.factor * lacking / law.law.error_std(ratio)
+            return self.factor * law.along(lacking) / law.law.error_std(ratio)
 
         return jax.vmap(one)(x, t)
 
@@ -198,7 +260,8 @@ def test_the_gate_is_how_far_the_network_is_right(law, factor, expected):
     if factor == 1.0:  # the errors left are those of the exact denoiser
         ratios = np.geomspace(*[float(noise_ratio(SCHEDULE, e)) for e in (0.0, 1.0)], 25)
         values, vectors = np.linalg.eigh(covariance(LENGTH))
-        shares = (vectors**2).reshape(LENGTH, CHANNELS, -1).mean(axis=0)
+        modes = AXES.T @ vectors.reshape(LENGTH, CHANNELS, -1)
+        shares = (modes**2).mean(axis=0)
         left = [shares @ (r**2 * 4 * values / (r**2 + 4 * values)) for r in ratios]
         foreseen = [shares @ (r**2 * values / (r**2 + values)) for r in ratios]
         known = np.sqrt(np.divide(left, foreseen))

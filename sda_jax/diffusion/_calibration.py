@@ -27,17 +27,17 @@ def gated(
     """The denoiser with its network let through as far as it was found to be right, and
     with the errors that are left.
 
-    By noise level and channel, with F the network's output and T its target, both in units of the
-    linear estimate's error, the slope of T on F is `g = E[T F] / E[F^2]`. The gate is g less what
-    chance makes of it, `g - v/g` with v the variance of the slope, between 0 and 1 (the
-    positive-part estimate of James and Stein, 1961). Of one or two segments nobody knows what
-    chance makes, and the gate is shut. The errors' variance is that of `T - g F`,
-    in units of T's where that is smaller than one: a stretch of record that happens to vary little
-    says nothing of others. Where T's is larger, it is in units of T's as far as the gate is shut
-    (T's to the power 1 - g): there the estimate is the covariance's, and with other errors than
-    the covariance foresees its draws would be of no distribution. As far as the gate is open it is
-    multiplied by `n / (n - 2)`, n the segments that do not overlap: errors of a size that is known
-    from n of them have Student's distribution, and that variance.
+    By noise level and axis of a state, with F the network's output and T its target, both in units
+    of the linear estimate's error, the slope of T on F is `E[T F] / E[F^2]`. The gate is that less
+    its standard error, between 0 and 1: half a gate gains most of what a whole one does, and a
+    network that has begun to learn its record by heart is too sure elsewhere. Of one or two
+    segments nobody knows what chance makes, and the gate is shut. The errors' variance is that of
+    `T - g F`, in units of T's where that is smaller than one: a stretch of record that happens to
+    vary little says nothing of others. Where T's is larger, it is in units of T's as far as the
+    gate is shut (T's to the power 1 - g): there the estimate is the covariance's, and with other
+    errors than the covariance foresees its draws would be of no distribution. As far as the gate is
+    open it is multiplied by `n / (n - 2)`, n the segments that do not overlap: errors of a size
+    that is known from n of them have Student's distribution, and that variance.
 
     Args:
         key: Random key of the noise.
@@ -56,7 +56,8 @@ def gated(
     )
     tiny = jnp.finfo(jnp.float32).tiny
     by_chance = scatter / jnp.maximum(own**2, tiny) / count if count > 2 else jnp.inf
-    gate = jnp.asarray(np.clip(less_chance(slope, by_chance), 0.0, 1.0), jnp.float32)
+    sure = np.asarray(slope) - np.sqrt(by_chance)
+    gate = jnp.asarray(np.clip(sure, 0.0, 1.0) + 0.0, jnp.float32)  # no -0
     left = target - 2 * gate * slope * own + gate**2 * own
     few = (count / max(count - 2, 1)) ** gate
     widths = jnp.sqrt(few * left / jnp.where(target > 1, target ** (1 - gate), target))

@@ -32,14 +32,15 @@ class LinearPreconditioned(Parameterisation):
     s is the standard deviation of the linear estimate's error, by channel, and g in [0, 1] how far
     the network was found to be right on data held out, by noise level and channel: where it knows
     no better than the linear estimate, that estimate stands. Without a network (g = 0) the
-    posterior of a linear observation is optimal interpolation. The network sees x_t and the
-    estimate side by side as channels, each of unit variance, and outputs the state's channels
-    (`outputs` of `TemporalConv` and `UNet`).
+    posterior of a linear observation is optimal interpolation. A subclass may take other axes of a
+    state than its channels for both (`along`, `back`). The network sees x_t and the estimate side
+    by side as channels, each of unit variance, and outputs the state's channels (`outputs` of
+    `TemporalConv` and `UNet`).
 
     Attributes:
-        gate: g by noise level and channel; None for one.
+        gate: g by noise level and axis; None for one.
         widths: Standard deviations of the errors that were measured, in units of those that the
-            covariance foresees, by noise level and channel; None for one.
+            covariance foresees, by noise level and axis; None for one.
         law: C of windows of the trajectory at hand; None before `of_length`.
         mean: m of the trajectory at hand, None for zero; see `conditioned`.
     """
@@ -79,9 +80,9 @@ class LinearPreconditioned(Parameterisation):
         """What the network sees of `x = x_t`: its anomaly and the linear estimate's."""
         ratio, law = noise_ratio(schedule, t), self._law(x)
         data = self._anomaly(x / schedule.mu(t))
+        estimate = self.along(law.estimate(data, ratio))
         return jnp.concatenate(
-            [data / law.seen_std(ratio), law.estimate(data, ratio) / law.estimate_std(ratio)],
-            axis=-1,
+            [self.along(data) / law.seen_std(ratio), estimate / law.estimate_std(ratio)], axis=-1
         )
 
     def outputs(self, output: States, t: Time, schedule: Schedule) -> States:
@@ -104,7 +105,7 @@ class LinearPreconditioned(Parameterisation):
         scale = self._law(x).error_std(noise_ratio(schedule, t))
         if self.gate is not None:
             scale = scale * _by_level(self.gate, t, schedule)
-        return self.estimate(x, t, schedule) + scale * output
+        return self.estimate(x, t, schedule) + self.back(scale * output)
 
     def open(self, t: Time, schedule: Schedule) -> Bool[Array, ""] | None:
         """Whether the gate is, for any channel."""
@@ -120,13 +121,14 @@ class LinearPreconditioned(Parameterisation):
         ratio, law = noise_ratio(schedule, t), self._law(x)
         # (x - estimate of (x + ratio noise)) without the cancellation at small ratios
         missing = law.missing(self._anomaly(x), ratio) - ratio * law.estimate(noise, ratio)
-        return missing / law.error_std(ratio)
+        return self.along(missing) / law.error_std(ratio)
 
     def covariance_times(self, w: States, t: Time, schedule: Schedule) -> States:
         """The covariance of x given x_t times `w`: of the linear estimate's error, scaled to the
         errors that were measured."""
-        width = self._width(t, schedule)
-        return width * self._law(w).covariance_times(width * w, noise_ratio(schedule, t))
+        widened = self._widened(w, t, schedule)
+        found = self._law(w).covariance_times(widened, noise_ratio(schedule, t))
+        return self._widened(found, t, schedule)
 
     def draw_error(
         self, key: PRNGKey, shape: tuple[int, ...], t: Time, schedule: Schedule
@@ -134,13 +136,24 @@ class LinearPreconditioned(Parameterisation):
         """A draw from the normal distribution of mean zero and the covariance that
         `covariance_times` applies."""
         law = self._law(jnp.zeros(shape))
-        return self._width(t, schedule) * law.draw_error(key, shape, noise_ratio(schedule, t))
+        error = law.draw_error(key, shape, noise_ratio(schedule, t))
+        return self._widened(error, t, schedule)
+
+    def along(self, x: States) -> States:
+        """States by the axes that network, gate and widths are scaled along: the channels."""
+        return x
+
+    def back(self, x: States) -> States:
+        """Undoes `along`."""
+        return x
 
     def _anomaly(self, data: States) -> States:
         return data if self.mean is None else data - self.mean
 
-    def _width(self, t: Time, schedule: Schedule) -> Array | float:
-        return 1.0 if self.widths is None else _by_level(self.widths, t, schedule)
+    def _widened(self, x: States, t: Time, schedule: Schedule) -> States:
+        if self.widths is None:
+            return x
+        return self.back(_by_level(self.widths, t, schedule) * self.along(x))
 
     def _law(self, x: States) -> Any:
         law = self.of_law(x.shape[-2 - self.space_axes]) if self.law is None else self.law

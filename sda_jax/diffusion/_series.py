@@ -25,11 +25,15 @@ class SeriesPreconditioned(LinearPreconditioned):
     Attributes:
         lags: Autocovariance `E e_i e_{i+l}^T` of the anomalies, in standardised units; None before
             `fitted`.
+        axes: Principal axes of a state's anomalies, in the columns, along which the network is
+            scaled and let through: where channels nearly agree, what they share and how they differ
+            are known to quite different errors. None for the channels.
         slopes: Of the mean, on 1, the context's channels and their products; None without context.
     """
 
     lags: Float[Array, "lags channel channel"] | None = None
     slopes: Float[Array, "predictors channel"] | None = None
+    axes: Float[Array, "channel axis"] | None = None
 
     def fitted(
         self, stretches: Stretches, context: Stretches | None = None
@@ -47,8 +51,10 @@ class SeriesPreconditioned(LinearPreconditioned):
             rows = [np.asarray(predictors(jnp.asarray(c)), np.float64) for c in context]
             slopes = jnp.asarray(regressed(np.concatenate(x), np.concatenate(rows)), jnp.float32)
         count = odd_states(max(map(len, x)), x[0].shape[-1])
-        lags = jnp.asarray(tapered_lags(x, rows, count), jnp.float32)
-        return dataclasses.replace(self, lags=lags, slopes=slopes)
+        lags = tapered_lags(x, rows, count)
+        axes = np.linalg.eigh((lags[0] + lags[0].T) / 2)[1]
+        lags, axes = (jnp.asarray(a, jnp.float32) for a in (lags, axes))
+        return dataclasses.replace(self, lags=lags, slopes=slopes, axes=axes)
 
     def unfitted(self) -> SeriesPreconditioned:
         """Without what was measured: as in a configuration."""
@@ -65,7 +71,15 @@ class SeriesPreconditioned(LinearPreconditioned):
 
     def of_law(self, length: int) -> SeriesLaw:
         """See `SeriesLaw.of`."""
-        return SeriesLaw.of(self.lags, length)
+        return SeriesLaw.of(self.lags, length, self.axes)
+
+    def along(self, x: Float[Array, "*batch channel"]) -> Float[Array, "*batch axis"]:
+        """By principal axes."""
+        return x if self.axes is None else jnp.matmul(x, self.axes, precision="highest")
+
+    def back(self, x: Float[Array, "*batch axis"]) -> Float[Array, "*batch channel"]:
+        """Undoes `along`."""
+        return x if self.axes is None else jnp.matmul(x, self.axes.T, precision="highest")
 
     def conditioned(
         self, context: Float[Array, "*batch length known"] | None

@@ -39,14 +39,15 @@ class GaussianLaw(ABC):
 
     Attributes:
         variances: Eigenvalues of the covariance.
-        shares: Of each eigenvalue in the variance of each channel, the mean over the states.
+        shares: Of each eigenvalue in the variance along each axis of a state, the mean over the
+            states.
     """
 
     variances: Float[Array, " n"]
-    shares: Float[Array, "channel n"]
+    shares: Float[Array, "axis n"]
 
     def seen_std(self, ratio: Ratio) -> Array:
-        """Standard deviations by channel of series with noise."""
+        """Standard deviations by axis of series with noise."""
         return self._std(lambda v, r: v + r**2, ratio)
 
     def estimate_std(self, ratio: Ratio) -> Array:
@@ -98,15 +99,24 @@ class SeriesLaw(GaussianLaw):
     basis: Float[Array, "n n"]
 
     @classmethod
-    def of(cls, lags: Float[Array, "lags channel channel"] | None, length: int) -> SeriesLaw:
-        """Of series of `length` states with these autocovariances; computed on the host.
+    def of(
+        cls,
+        lags: Float[Array, "lags channel channel"] | None,
+        length: int,
+        axes: Float[Array, "channel axis"] | None = None,
+    ) -> SeriesLaw:
+        """Of series of `length` states with these autocovariances, with standard deviations along
+        these axes, or by channel; computed on the host.
 
         Raises:
             ConfigError: See `decomposed`.
         """
         variances, basis = decomposed(lags, length)
         channels = jnp.asarray(lags).shape[-1]
-        shares = (basis**2).reshape(-1, channels, len(variances)).mean(axis=0)
+        modes = basis.reshape(-1, channels, len(variances))
+        if axes is not None:
+            modes = np.asarray(axes, np.float64).T @ modes
+        shares = (modes**2).mean(axis=0)
         return cls(*(jnp.asarray(a, jnp.float32) for a in (variances, shares, basis)))
 
     @property

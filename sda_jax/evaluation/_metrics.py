@@ -141,8 +141,7 @@ def compare(
 def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
     """Share of the reference's members inside the central interval that holds `share` of the
     ensemble, averaged over all components: `share` on average if both have one distribution and the
-        ensemble
-    at least `2 / (1 - share) - 1` members.
+    ensemble at least `2 / (1 - share) - 1` members.
 
     Raises:
         ConfigError: `share` not between 0 and 1.
@@ -159,7 +158,7 @@ def coverage(ensemble: Ensemble, reference: Ensemble, share: float) -> float:
 def rank_flatness(ensemble: Ensemble, truths: Ensemble, bins: int = 16) -> float:
     """Chi-square per degree of freedom of the ranks of truths among the members, counted in equal
     bins and averaged over components: 1 where truths, independent draws, have the ensemble's
-        distribution.
+    distribution.
 
     The ensemble's finite size adds to it: as many members as truths make it 2.
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
-from sda_jax.diffusion._calibration import less_chance
 from sda_jax.diffusion._series_law import (
     FLOOR,
     Gain,
@@ -99,25 +98,6 @@ def leading(x: Float[np.ndarray, "states points"], most: int) -> Float[np.ndarra
     values, vectors = np.linalg.eigh(x @ x.T)
     good = np.flatnonzero(values > 1e-9 * values.max())[::-1][:most]
     return x.T @ (vectors[:, good] / np.sqrt(values[good]))
-
-
-def amplitude_lags(
-    amplitudes: Float[np.ndarray, "m length k"], variances: Float[np.ndarray, " k"], count: int
-) -> Float[np.ndarray, "lags k k"]:
-    """Autocovariance `E a_i a_{i+l}^T` of amplitudes with these variances.
-
-    The measured correlations less what chance makes of them; at one time functions do not vary
-    together.
-    """
-    m, length, k = amplitudes.shape
-    std = np.sqrt(np.maximum((amplitudes**2).mean(axis=(0, 1)), 1e-30))
-    z = amplitudes / std
-    own, found = np.eye(k, dtype=bool), []
-    for lag in range(count):
-        pairs = m * (length - lag)
-        r = np.einsum("mia,mib->ab", z[:, : length - lag], z[:, lag:]) / pairs
-        found.append(np.where(own, 1.0, 0.0) if lag == 0 else less_chance(r, 1 / pairs))
-    return np.stack(found) * np.sqrt(np.outer(variances, variances))
 
 
 @component

@@ -11,11 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sda_jax.core._component import component
-from sda_jax.diffusion._field_law import (
-    FieldLaw,
-    amplitude_lags,
-    orthogonal_functions,
-)
+from sda_jax.diffusion._field_lags import amplitude_lags
+from sda_jax.diffusion._field_law import FieldLaw, orthogonal_functions
 from sda_jax.diffusion._linear_base import LinearPreconditioned, predictors
 from sda_jax.diffusion._series_law import odd_states, regressed
 

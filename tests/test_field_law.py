@@ -13,7 +13,7 @@ from sda_jax.core._component import component
 from sda_jax.core._errors import ConfigError
 from sda_jax.diffusion._calibration import gated
 from sda_jax.diffusion._denoisers import NetworkDenoiser
-from sda_jax.diffusion._field_lags import amplitude_lags
+from sda_jax.diffusion._field_lags import amplitude_lags, model_lags
 from sda_jax.diffusion._field_law import leading, orthogonal_functions
 from sda_jax.diffusion._fields import FieldPreconditioned, temporal_channels
 from sda_jax.diffusion._gaussian import GaussianDenoiser
@@ -199,6 +199,23 @@ def test_chance_correlations_are_shrunk():
     for lag in (0, 1):
         assert np.sqrt(np.mean(lags[lag][apart] ** 2)) < 0.5 / np.sqrt(60)
     np.testing.assert_allclose(np.diag(lags[0]), 1.0, atol=1e-12)
+
+
+def test_a_long_memory_is_kept():
+    """Of functions that vary slowly and, as much, at random: a model from state to state forgets
+    what the record remembers."""
+    k, states, count = 4, 4000, 33
+    rng = np.random.default_rng(7)
+    slow = np.zeros((states, k))
+    for i in range(1, states):
+        slow[i] = 0.97 * slow[i - 1] + np.sqrt(1 - 0.97**2) * rng.standard_normal(k)
+    x = (slow + rng.standard_normal((states, k))) / np.sqrt(2)
+    true = (
+        np.eye(k) * (0.5 * 0.97 ** np.arange(count) + 0.5 * (np.arange(count) == 0))[:, None, None]
+    )
+    z = (x / x.std(axis=0))[None]
+    found, model = amplitude_lags(z, np.ones(k), count), model_lags(z, count)
+    assert np.linalg.norm(found[8:] - true[8:]) < 0.5 * np.linalg.norm(model[8:] - true[8:])
 
 
 def test_lags_are_those_of_a_process():

@@ -16,6 +16,7 @@ from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._schedules import noise_ratio
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.diffusion._series_lags import tapered_lags, unbiased_lags
+from sda_jax.experiment._train import _with_law
 from sda_jax.networks import TemporalConv
 from sda_jax.posterior._assimilate import posterior_denoiser
 from sda_jax.posterior._presets import INDEPENDENT_SAMPLER, LINEAR_PRESETS, PRESETS
@@ -156,8 +157,8 @@ def test_longer_trajectories_are_composed_of_windows(law):
 
 
 def test_axes_of_channels_are_the_channels(law):
-    """And the denoiser is the same along any, if the network adds nothing."""
-    x = jax.random.normal(jax.random.key(0), (3, LENGTH, CHANNELS))
+    """And what a network adds is added whatever the axes are, in units of the errors along them."""
+    x, added = jax.random.normal(jax.random.key(0), (2, 3, LENGTH, CHANNELS))
     t = jnp.asarray(0.5)
     plain, same = (
         dataclasses.replace(law, axes=a, widths=jnp.array([[0.5, 0.8]] * 2)).of_length(LENGTH)
@@ -166,11 +167,20 @@ def test_axes_of_channels_are_the_channels(law):
     for name in ("inputs", "covariance_times"):
         one, other = (getattr(p, name)(x, t, SCHEDULE) for p in (plain, same))
         np.testing.assert_allclose(one, other, atol=1e-6)
-    own = law.of_length(LENGTH)
-    np.testing.assert_allclose(
-        own.estimate(x, t, SCHEDULE), plain.estimate(x, t, SCHEDULE), atol=1e-6
+    own, ratio = law.of_length(LENGTH), noise_ratio(SCHEDULE, t)
+    one, other = (
+        p.denoise(p.along(added) / p.law.error_std(ratio), x, t, SCHEDULE) for p in (own, plain)
     )
+    np.testing.assert_allclose(one, other, atol=1e-5)
     assert not np.allclose(own.inputs(x, t, SCHEDULE), plain.inputs(x, t, SCHEDULE), atol=0.1)
+
+
+def test_a_longer_record_leaves_the_axes_of_the_network(law):
+    denoiser = NetworkDenoiser(None, None, SCHEDULE, law)
+    longer = dataclasses.replace(law, lags=2 * law.lags, axes=law.axes[:, ::-1])
+    found = _with_law(denoiser, longer).parameterisation
+    np.testing.assert_array_equal(found.axes, law.axes)
+    np.testing.assert_array_equal(found.lags, longer.lags)
 
 
 def test_channels_that_nearly_agree_are_let_through_by_what_they_share():

@@ -119,13 +119,13 @@ def _everywhere(denoiser: NetworkDenoiser, x: Array) -> Array:
 def _slopes(
     denoiser: NetworkDenoiser, x: Array, keys: PRNGKey, ratios: Array, valid: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    """By noise level and channel: the mean squares of T and F, the slope of T on F, and the
+    """By noise level and axis: the mean squares of T and F, the slope of T on F, and the
     variance of a segment's mean of `(T - slope F) F`."""
     schedule, there = denoiser.schedule, _everywhere(denoiser, x) if valid is None else valid
     share = jnp.mean(there.reshape(-1, there.shape[-1]), axis=0)
 
     def mean(values: Array) -> Array:
-        """Of each segment and channel."""
+        """Of each segment and axis."""
         flat = jnp.where(there, values, 0.0).reshape(len(values), -1, values.shape[-1])
         return jnp.mean(flat, axis=1) / share
 

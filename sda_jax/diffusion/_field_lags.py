@@ -18,6 +18,7 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 1e6)  # of ridge regression; 
 SLOWEST = 0.999  # factor from state to state of what is forgotten last
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RESOLVED = 0.05  # standard deviation of the noise that parts are seen with, of a field's
+TINY = 1e-12  # variance of what does not vary
 LARGEST = 600  # numbers of a window whose probability is asked
 
 
@@ -33,14 +34,27 @@ def amplitude_lags(amplitudes: Amplitudes, variances: Float[np.ndarray, " k"], c
     length, k = amplitudes.shape[1:]
     if min(count, length) == 1:
         return np.diag(variances)[None]
-    size = max(2, min(count, length, LARGEST // k))
+    longest = min(count, length)
+    # all functions over a few states, and the first ones over as many as lags reach
+    views = {(k, max(2, min(longest, LARGEST // k))), (min(k, LARGEST // longest), longest)}
+    likelihood = sum(
+        _likelihoods(amplitudes[..., :first], variances[:first], size) for first, size in views
+    )
+    return _mixed(_both(amplitudes, variances, count), MIXTURES[int(np.argmax(likelihood))])
+
+
+def _likelihoods(
+    amplitudes: Amplitudes, variances: Float[np.ndarray, " k"], size: int
+) -> Float[np.ndarray, " mixtures"]:
+    """Of windows of so many states by every mixture, each part by the lags of the others."""
+    _, length, k = amplitudes.shape
     cut = amplitudes[:, : length // size * size].reshape(-1, size, k)
     parts = np.array_split(np.arange(len(cut)), min(PARTS, len(cut)))
-    likelihood = np.zeros(len(MIXTURES))
+    found = np.zeros(len(MIXTURES))
     for held in parts if len(parts) > 1 else ():
         pair = _both(np.delete(cut, held, axis=0), variances, size)
-        likelihood += [_log_likelihood(_mixed(pair, share), cut[held]) for share in MIXTURES]
-    return _mixed(_both(amplitudes, variances, count), MIXTURES[int(np.argmax(likelihood))])
+        found += [_log_likelihood(_mixed(pair, share), cut[held]) for share in MIXTURES]
+    return found
 
 
 def _both(
@@ -79,7 +93,8 @@ def measured_lags(z: Amplitudes, count: int) -> Lags:
 def model_lags(z: Amplitudes, count: int) -> Lags:
     """Correlations of amplitudes of unit variance by a linear inverse model, `z_{i+1} = A z_i + e`
     (Penland and Sardeshmukh 1995, J. Climate 8). A is a ridge regression with the penalty that
-    predicts parts of the record best from the others, and e varies as its errors do there."""
+    predicts parts of the record best from the others, and e varies as its errors do there. At one
+    time functions vary together a little then, where the record's do not."""
     k = z.shape[-1]
     before, after = (a.reshape(-1, k) for a in (z[:, :-1], z[:, 1:]))
     pairs = len(before)
@@ -102,7 +117,7 @@ def model_lags(z: Amplitudes, count: int) -> Lags:
         return found / pairs
 
     left, penalty = min(((errors(p), p) for p in PENALTIES), key=lambda found: np.trace(found[0]))
-    left = _less_correlated(left, pairs)
+    left = _less_correlated(left, pairs) + TINY * np.eye(k)
     a = step(*total[:2], penalty)
     a *= min(1.0, SLOWEST / max(np.abs(np.linalg.eigvals(a)).max(), 1e-30))
     lags = [scipy.linalg.solve_discrete_lyapunov(a, left)]

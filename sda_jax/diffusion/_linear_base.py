@@ -18,7 +18,7 @@ from sda_jax.diffusion._parameterisations import Parameterisation
 from sda_jax.diffusion._schedules import noise_level, noise_ratio
 
 States = Float[Array, "..."]  # (*batch, length, *S)
-ByLevel = Float[Array, "levels channel"]
+ByLevel = Float[Array, "levels axis"]
 
 
 @component
@@ -27,14 +27,14 @@ class LinearPreconditioned(Parameterisation):
 
     For data that are Gaussian around a mean m with covariance C, and `r = sigma/mu`:
 
-        x_hat = m + C (C + r^2)^-1 (x_t/mu - m) + g s F(inputs)
+        x_hat = m + C (C + r^2)^-1 (x_t/mu - m) + back(g s F(inputs))
 
-    s is the standard deviation of the linear estimate's error, by channel, and g in [0, 1] how far
-    the network was found to be right on data held out, by noise level and channel: where it knows
+    s is the standard deviation of the linear estimate's error, by axis, and g in [0, 1] how far
+    the network was found to be right on data held out, by noise level and axis: where it knows
     no better than the linear estimate, that estimate stands. Without a network (g = 0) the
-    posterior of a linear observation is optimal interpolation. A subclass may take other axes of a
-    state than its channels for both (`along`, `back`). The network sees x_t and the estimate side
-    by side as channels, each of unit variance, and outputs the state's channels (`outputs` of
+    posterior of a linear observation is optimal interpolation. Axes of a state are its channels, or
+    what a subclass takes for them (`along`, `back`). The network sees x_t and the estimate side by
+    side as channels, each of unit variance, and outputs the state's channels (`outputs` of
     `TemporalConv` and `UNet`).
 
     Attributes:
@@ -61,7 +61,8 @@ class LinearPreconditioned(Parameterisation):
 
     @abstractmethod
     def measured(self) -> dict[str, Any]:
-        """The fields that were measured of data, but for gate and widths."""
+        """The fields that were measured of data, but for gate and widths and the axes that they and
+        the network belong to."""
 
     def of_length(self, length: int | None) -> LinearPreconditioned:
         """That of trajectories of `length` states; None for without their covariance.
@@ -108,7 +109,7 @@ class LinearPreconditioned(Parameterisation):
         return self.estimate(x, t, schedule) + self.back(scale * output)
 
     def open(self, t: Time, schedule: Schedule) -> Bool[Array, ""] | None:
-        """Whether the gate is, for any channel."""
+        """Whether the gate is, for any axis."""
         return None if self.gate is None else jnp.any(_by_level(self.gate, t, schedule) > 0)
 
     def estimate(self, x: States, t: Time, schedule: Schedule) -> States:
@@ -198,7 +199,7 @@ class LinearEstimate:
         return self.parameterisation.draw_error(key, shape, t, self.schedule)
 
 
-def _by_level(known: ByLevel, t: Time, schedule: Schedule) -> Float[Array, "*batch channel"]:
+def _by_level(known: ByLevel, t: Time, schedule: Schedule) -> Float[Array, "*batch axis"]:
     """`by_level`; t may have axes of size one after those of its batch."""
     found = by_level(jnp.asarray(known), t, schedule)
     return found if jnp.ndim(t) == 0 else found.reshape(*jnp.shape(t)[:-1], -1)

@@ -53,6 +53,8 @@ class SeriesPreconditioned(LinearPreconditioned):
         count = odd_states(max(map(len, x)), x[0].shape[-1])
         lags = tapered_lags(x, rows, count)
         axes = np.linalg.eigh((lags[0] + lags[0].T) / 2)[1]
+        largest = axes[np.abs(axes).argmax(axis=0), np.arange(len(axes))]
+        axes *= np.sign(largest)  # so that a training that goes on finds the same
         lags, axes = (jnp.asarray(a, jnp.float32) for a in (lags, axes))
         return dataclasses.replace(self, lags=lags, slopes=slopes, axes=axes)
 
@@ -61,7 +63,7 @@ class SeriesPreconditioned(LinearPreconditioned):
         return SeriesPreconditioned()
 
     def measured(self) -> dict[str, Any]:
-        """Lags and slopes."""
+        """Lags and slopes; the axes stay those that the network was trained along."""
         return {"lags": self.lags, "slopes": self.slopes}
 
     @property

@@ -19,7 +19,7 @@ SLOWEST = 0.999  # factor from state to state of what is forgotten last
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RESOLVED = 0.05  # standard deviation of the noise that parts are seen with, of a field's
 TINY = 1e-12  # variance of what does not vary
-LARGEST = 600  # numbers of a window whose probability is asked
+LARGEST = 300  # numbers of a window whose probability is asked
 
 
 def amplitude_lags(amplitudes: Amplitudes, variances: Float[np.ndarray, " k"], count: int) -> Lags:

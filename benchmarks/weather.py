@@ -27,7 +27,7 @@ import sda_jax as sda
 from sda_jax.classical import GaussianClimate, interpolation_in_time, optimal_interpolation
 from sda_jax.data._layout import Layout
 from sda_jax.diffusion._series import SeriesPreconditioned
-from sda_jax.evaluation import crps, normal_crps
+from sda_jax.evaluation import coverage, crps, normal_crps
 from sda_jax.observations._interpolation import Interpolate
 
 STATIONS = ("EWR", "JFK", "LGA")
@@ -217,7 +217,6 @@ def window_sums(case: dict[str, Any], c: int) -> np.ndarray:
     true, members = true[there], case["ensemble"][:, there, c].astype(float)
     n, mean = len(members), members.mean(axis=0)
     oi, usual = ([part[:, c][there] for part in case[k]] for k in ("oi", "climatology"))
-    low, high = np.quantile(members, [0.05, 0.95], axis=0, method="weibull")
     rows = [
         np.ones(len(true)),
         (mean - true) ** 2,
@@ -229,7 +228,7 @@ def window_sums(case: dict[str, Any], c: int) -> np.ndarray:
         normal_crps(*usual, true),
         (1 + 1 / n) * members.var(axis=0, ddof=1),
         oi[1] ** 2,
-        (true >= low) & (true <= high),
+        np.full(len(true), coverage(members, true[None], 0.9)),
         np.abs(oi[0] - true) <= CENTRAL * oi[1],
     ]
     return np.array([row.sum() for row in rows])

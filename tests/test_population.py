@@ -209,7 +209,7 @@ def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observatio
     steps that are not needed are left out."""
     for variety, expected in ((1e-3, 1), (1e3, 3)):
         sampler = dataclasses.replace(SMALL, searches=3, variety=variety)
-        key, *given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
+        key, *given = jax.random.key(4), prior, observation, LENGTH, 10, LINEAR, sampler
         found = sda.draw_posterior(key, *given)
         assert found.diagnosis.searches == expected
         path = sda.assimilate_to_file(key, tmp_path / f"{expected}.h5", *given, save_every=4)

@@ -93,6 +93,7 @@ def test_the_ode_is_exact_on_the_damped_spring(name, guidance):
     assert abs(eigenvalues.mean() - 1) < 0.01
 
 
+@pytest.mark.compiles(False)
 @pytest.mark.parametrize("name", OPERATORS)
 def test_gibbs_steps_are_exact_on_the_damped_spring(name):
     """Exact denoiser, exact covariance: mean within 4 standard errors of the Kalman smoother's in

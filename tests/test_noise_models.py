@@ -86,6 +86,7 @@ class Logistic:
 NOISE_MODELS = [sda.StudentT(0.3, 4.0), sda.Poisson(), Logistic(1.0)]
 
 
+@pytest.mark.compiles(False)
 @pytest.mark.parametrize("noise", NOISE_MODELS, ids=str)
 def test_posterior_near_the_exact_one(noise, key):
     """Against importance sampling from the exact prior; the approximation at high noise shifts

@@ -43,11 +43,12 @@ def pytest_collection_modifyitems(items):
 
 
 def optimise(node):
-    """Programs compiled from here on are hardly optimised where the closest mark says so; with
-    `compiles(False)` a test of a file that is marked is left out."""
+    """Programs compiled from here on are hardly optimised where the closest mark says so, which is
+    returned; with `compiles(False)` a test of a file that is marked is left out."""
     closest = node.get_closest_marker("compiles")
-    compiles = closest is not None and closest.args != (False,)
-    jax.config.update("jax_disable_most_optimizations", compiles)
+    hardly = closest is not None and closest.args != (False,)
+    jax.config.update("jax_disable_most_optimizations", hardly)
+    return hardly
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +62,10 @@ def compiled(request):
     maps, of which Linux allows 65,530. And when they are not those that other files would compile.
     """
     jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)  # commands set another
-    optimise(request.node)
+    hardly = optimise(request.node)
     sys.modules.pop("mine", None)  # a user's module, another in each file of tests
     yield
     maps = Path("/proc/self/maps")
-    hardly = request.node.get_closest_marker("compiles") is not None
     if hardly or not maps.exists() or maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 

@@ -22,6 +22,11 @@ SECONDS = 0.0  # of compilation, from which a program is kept: all are
 
 
 def pytest_configure(config):
+    if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+        # a core for each worker: they took turns on both, and compiled on four threads
+        cores = sorted(os.sched_getaffinity(0))
+        own = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[own % len(cores)]})
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "sda_jax" / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(SECONDS))

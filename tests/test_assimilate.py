@@ -28,6 +28,9 @@ OPERATORS = {
     "positions of every other state": sda.Every(2, sda.Channels((0,))),
     "position and force of every fifth state": sda.Every(5, sda.Channels((0, 3))),
 }
+ONE_QUICK = [
+    pytest.param(name, marks=[pytest.mark.slow] if i else []) for i, name in enumerate(OPERATORS)
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def white_eigenvalues(exact, covariance):
     [sda.TweedieCovariance(), sda.MMPS(8, limit=1e6, solver="gmres")],
     ids=["Tweedie", "MMPS"],
 )
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_the_ode_is_exact_on_the_damped_spring(name, guidance):
     """Exact denoiser, exact covariance: members are an affine function of their first noise, which
     a regression finds, and with it the mean and covariance of infinitely many."""
@@ -94,7 +97,7 @@ def test_the_ode_is_exact_on_the_damped_spring(name, guidance):
 
 
 @pytest.mark.compiles(False)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_gibbs_steps_are_exact_on_the_damped_spring(name):
     """Exact denoiser, exact covariance: mean within 4 standard errors of the Kalman smoother's in
     every component, covariance within 3 % beyond the Marchenko-Pastur edges, beyond 4 standard
@@ -278,7 +281,7 @@ def test_memory_that_is_not_there_is_foreseen(monkeypatch, key):
     observation = sda.Observation(jnp.zeros((8, 2)), lambda x: x, std=1.0)
     monkeypatch.setattr(memory, "free_bytes", lambda: 3000)
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower memory.chunk.*\(5\)"):
-        sda.assimilate(key, prior, observation, length=8, samples=5, memory=sda.Memory(5))
+        draw(prior, observation, length=8, samples=5, memory=sda.Memory(5))
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk, the trajectories"):
         sda.simulate(key, sda.VectorAutoregression(), length=8, batch=4, chunk=2)
     with pytest.raises(ResourceError, match=r"needs .* GiB.*Lower chunk, the members that climb"):

@@ -173,7 +173,9 @@ def test_stored_segments_are_cut_uniformly(key):
         FromArray(stored).draw(key, (), 2, 11)
 
 
-@pytest.mark.parametrize("chunk, together", [(None, 3), (2, 2), (64, 3)])
+@pytest.mark.parametrize(
+    "chunk, together", [(None, 3), (2, 2), pytest.param(64, 3, marks=pytest.mark.slow)]
+)
 def test_the_replay_buffer_is_refreshed_in_bulk_at_the_configs_pace(key, chunk, together):
     """One trajectory in `refresh` draws, whatever is simulated at once; every one in turn."""
     system = sda.Lorenz63(noise=0.0, spinup=4)
@@ -181,12 +183,13 @@ def test_the_replay_buffer_is_refreshed_in_bulk_at_the_configs_pace(key, chunk, 
     assert source.together == together
     state = source.init(key, 4)
     draw = jax.jit(lambda key, state: source.draw(key, state, 4, 2)[0])
+    forecast = jax.jit(jax.vmap(system.forecast))
     age = np.zeros(13, int)
     for i in range(5 * 13 * 3):
         before, state = state[2], draw(jax.random.fold_in(key, i), state)
         changed = np.any(before != state[2], axis=(1, 2))
         assert changed.sum() == (together if (i + 1) % (3 * together) == 0 else 0)
-        ends = jax.vmap(system.forecast)(before[changed, -1])
+        ends = forecast(before[changed, -1])
         np.testing.assert_allclose(state[2][changed, 0], ends, rtol=1e-4, atol=1e-4)
         age = np.where(changed, 0, age + 1)
         assert age.max() <= 3 * (13 + together)

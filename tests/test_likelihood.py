@@ -38,6 +38,7 @@ def test_exact_on_a_chain(schedule):
         assert float(run(x)) == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.slow
 def test_converges_at_fourth_order():
     """Until float32 stops it."""
     prior = exact_prior(CHAIN, LENGTH)

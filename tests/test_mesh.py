@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -233,24 +234,36 @@ print(json.dumps(printed))
 """
 
 
+LONG = {"moments", "windows", "tiles"}  # to compile
+
+
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
-    """What a section prints."""
+    """What a section prints; those of a group are computed together."""
+
+    @cache
+    def group(long):
+        sections = {name: code for name, code in SECTIONS.items() if (name in LONG) == long}
+        return _printed(sections, tmp_path_factory.mktemp("mesh"))
+
+    def of(name):
+        printed = group(name in LONG)[name]
+        assert "Traceback" not in printed, printed
+        return printed
+
+    return of
+
+
+def _printed(sections, folder):
     done = subprocess.run(
-        [sys.executable, "-c", SETUP + RUN, str(tmp_path_factory.mktemp("mesh"))],
-        input=json.dumps(SECTIONS),
+        [sys.executable, "-c", SETUP + RUN, str(folder)],
+        input=json.dumps(sections),
         env=environment(8) | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # it computes hardly anything
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    printed = json.loads(done.stdout.splitlines()[-1])
-
-    def of(name):
-        assert "Traceback" not in printed[name], printed[name]
-        return printed[name]
-
-    return of
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_posteriors_and_simulations_are_those_of_one_device(computed):
@@ -271,6 +284,7 @@ def test_weights_are_those_of_one_device_and_a_checkpoint_moves(computed):
         assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
 
 
+@pytest.mark.slow
 def test_devices_keep_a_share_of_the_optimisers_moments(computed):
     out = computed("moments")
     plain, shared, apart = map(json.loads, out.splitlines())
@@ -293,6 +307,7 @@ def test_a_long_trajectory_is_never_gathered(computed):
         assert np.prod([int(n) for n in re.findall(r"\d+", shape)] or [1]) < 2048 * 3 / 2
 
 
+@pytest.mark.slow
 def test_windows_along_time_exchange_edges_only(computed):
     """Composed windows, the linear estimate of whole trajectories, Gibbs steps and gradients give
     what they give on one device; nothing of the length of a trajectory is exchanged."""
@@ -311,6 +326,7 @@ def test_windows_along_time_exchange_edges_only(computed):
     assert volumes[0] == volumes[1]
 
 
+@pytest.mark.slow
 def test_tiles_are_shared(computed):
     """Denoisers, gradients and errors of windows of 15 tiles, on 8 devices along space and on 2 of
     8, and memory."""

@@ -30,6 +30,7 @@ def test_energy_distance_in_one_dimension():
     assert metrics.energy_distance(a, b) == pytest.approx(known, abs=0.01)
 
 
+@pytest.mark.slow
 def test_energy_test_has_its_level_and_power():
     p = [metrics.energy_test(normal(2 * i, 60), normal(2 * i + 1, 60), 99) for i in range(200)]
     assert scipy.stats.kstest(p, "uniform").pvalue > 1e-3

@@ -84,10 +84,11 @@ class Logistic:
 
 
 NOISE_MODELS = [sda.StudentT(0.3, 4.0), sda.Poisson(), Logistic(1.0)]
+ONE_QUICK = [NOISE_MODELS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in NOISE_MODELS[1:])]
 
 
 @pytest.mark.compiles(False)
-@pytest.mark.parametrize("noise", NOISE_MODELS, ids=str)
+@pytest.mark.parametrize("noise", ONE_QUICK, ids=str)
 def test_posterior_near_the_exact_one(noise, key):
     """Against importance sampling from the exact prior; the approximation at high noise shifts
     and widens by no more than a fifth of the posterior's spread."""

@@ -60,11 +60,11 @@ def test_linear_operators_have_the_twist_of_the_gaussian_covariance(prior, obser
     )
     expected_twist = sda.GaussianCovariance(40)
     for one, same in ((gaussian, gaussian), (model, gaussian), (correlated, correlated)):
-        x_hat, gradient = expected_twist.twist(prior.denoiser, same, x, t)
-        expected = expected_twist.log_twist(prior.denoiser, same, x_hat, t)
-        found = LINEAR.log_twist(prior.denoiser, one, x_hat, t)
+        x_hat, gradient = jax.jit(expected_twist.twist)(prior.denoiser, same, x, t)
+        expected = jax.jit(expected_twist.log_twist)(prior.denoiser, same, x_hat, t)
+        found = jax.jit(LINEAR.log_twist)(prior.denoiser, one, x_hat, t)
         assert abs(found - expected) < 1e-3 * abs(expected) + 2e-3
-        _, slope = LINEAR.twist(prior.denoiser, one, x, t)
+        _, slope = jax.jit(LINEAR.twist)(prior.denoiser, one, x, t)
         np.testing.assert_allclose(slope, gradient, rtol=1e-2, atol=1e-2 * np.abs(gradient).max())
 
 
@@ -134,7 +134,7 @@ def test_of_what_is_bent_the_draws_agree_on_the_exact_likelihood(x_hat):
     seen = sda.Observation(jnp.array([0.5]), lambda x: jnp.tanh(2 * x[0, :1]), std=0.2)
     mean = jnp.full((8, *prior.state_shape), x_hat)
     method = sda.StatisticalLinearization(draws=8192, jacobians=64)
-    found = method.log_twist(prior.denoiser, seen, mean, t)
+    found = jax.jit(method.log_twist)(prior.denoiser, seen, mean, t)
     level = method.level(prior.denoiser, mean.shape, t)
     e = jnp.zeros(mean.size).at[0].set(1.0) @ level.basis
     std = float(jnp.sqrt(e**2 @ level.variances))
@@ -150,6 +150,7 @@ def test_of_what_is_bent_the_draws_agree_on_the_exact_likelihood(x_hat):
     assert 2 * abs(found - exact) < abs(normal - exact) > 0.02, (found, exact, normal)
 
 
+@jax.jit
 def weighted(x, log_weights=None, roots=None):
     count = len(x)
     given = jnp.zeros(count) if log_weights is None else log_weights
@@ -165,12 +166,13 @@ def test_families_tell_how_many_independent_draws_there_are():
     copies = x[roots] + 0.01 * jax.random.normal(jax.random.key(1), (1024, 5, 3))
     dead = jnp.zeros(257).at[256].set(-jnp.inf)
     with_dead = jnp.concatenate([x, jnp.full((1, 5, 3), jnp.nan)])
+    error = jax.jit(squared_error)
     for found in (weighted(x), weighted(copies, roots=roots), weighted(with_dead, dead)):
         # of 15 components; those of a family's sum vary as chi-square does
-        assert abs(float(squared_error(found)) * 256 - 1) < 4 * np.sqrt(2 / 256 / 15) + 0.01
+        assert abs(float(error(found)) * 256 - 1) < 4 * np.sqrt(2 / 256 / 15) + 0.01
     for count in (256, 768):
         one = jax.random.normal(jax.random.key(2), (count, 5, 3))
-        assert squared_error(weighted(one, roots=jnp.zeros(count, int))) == jnp.inf
+        assert error(weighted(one, roots=jnp.zeros(count, int))) == jnp.inf
 
 
 def test_unequal_families_are_worth_what_their_mean_says():
@@ -219,7 +221,7 @@ def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observatio
         assert sda.load_diagnosis(path).searches == expected
 
 
-@pytest.mark.parametrize("searches", [1, 3])
+@pytest.mark.parametrize("searches", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_population_is_the_kalman_smoothers(prior, observation, searches):
     """However often it is searched: mean within 4 standard errors in every component, covariance
     along each of its axes within 4 standard errors and 3 %, and groups that agree on the
@@ -240,6 +242,7 @@ def test_a_population_is_the_kalman_smoothers(prior, observation, searches):
     assert 0.5 < found.diagnosis.error * (searches * n) ** 0.5 < 4
 
 
+@pytest.mark.slow
 def test_modes_have_their_shares():
     """A coordinate seen up to its sign at one place, and a weak hint of the sign: the share of the
     positive mode is that of the hint."""
@@ -263,21 +266,35 @@ def test_modes_have_their_shares():
     assert abs(found - share) < 6 * np.sqrt(share * (1 - share) / 512), (found, share)
 
 
-def test_chunk_devices_and_interruption_leave_members_alone(tmp_path, prior, observation):
+@pytest.fixture(scope="module")
+def whole(prior, observation):
     """Islands of 4, of which 10 members are two and a half; particles moved 60 at once. They search
     twice."""
     often = {"searches": 2, "variety": 1e3}
     sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
     given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
-    whole = sda.draw_posterior(*given)
-    size = float(jnp.abs(whole.ensemble).max())
-    for memory in (sda.Memory(4), sda.Memory(12)):
-        part = sda.assimilate(*given, memory=memory)
-        np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-4 * size)
-    other = dataclasses.replace(sampler, at_once=100)
-    part = sda.assimilate(*given[:-1], other)
-    np.testing.assert_allclose(part, whole.ensemble, rtol=0, atol=1e-3 * size)
-    path = tmp_path / "p.h5"
+    return given, sda.draw_posterior(*given)
+
+
+@pytest.mark.parametrize(
+    "chunk,at_once,rounding",
+    [
+        (None, 100, 1e-3),
+        pytest.param(4, 60, 1e-4, marks=pytest.mark.slow),
+        pytest.param(12, 60, 1e-4, marks=pytest.mark.slow),
+    ],
+)
+def test_chunk_and_devices_leave_members_alone(whole, chunk, at_once, rounding):
+    given, expected = whole
+    other = dataclasses.replace(given[-1], at_once=at_once)
+    part = sda.assimilate(*given[:-1], other, memory=sda.Memory(chunk))
+    size = float(jnp.abs(expected.ensemble).max())
+    np.testing.assert_allclose(part, expected.ensemble, rtol=0, atol=rounding * size)
+
+
+def test_interruption_leaves_members_alone(tmp_path, whole):
+    given, whole = whole
+    size, path = float(jnp.abs(whole.ensemble).max()), tmp_path / "p.h5"
     key, *rest = given
     sda.assimilate_to_file(key, path, *rest, memory=sda.Memory(4), save_every=4)
     found = sda.load_posterior(path)["ensemble"]

@@ -49,6 +49,7 @@ def test_a_wrong_ensemble_becomes_the_posterior(posterior):
     assert 0.5 < found.acceptance.mean() < 0.99 and found.distance.min() > 0
 
 
+@pytest.mark.slow
 def test_the_posterior_stays_the_posterior(posterior):
     """Of Lorenz 1963: a handful of steps on truths with their own observations leaves the log
     prior's mean and spread."""

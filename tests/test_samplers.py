@@ -289,6 +289,7 @@ def test_leimkuhler_matthews_steps_shorten_where_the_score_explodes():
     assert jnp.all(jnp.abs(moved) < 30)
 
 
+@pytest.mark.slow
 def test_keys_are_independent():
     """The variance of an ensemble's mean is that of one member divided by their number."""
     prior = sda.Prior(gaussian(1.0, n=3), sda.Standardisation(), (1,), None)

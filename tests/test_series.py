@@ -333,7 +333,10 @@ LANGEVIN = sda.PredictorCorrector(
 )
 
 
-@pytest.mark.parametrize("method", [(sda.GaussianCovariance(), LANGEVIN), (None, None)])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param((sda.GaussianCovariance(), LANGEVIN), marks=pytest.mark.slow), (None, None)],
+)
 def test_with_the_gate_shut_the_posterior_is_optimal_interpolation(law, method):
     prior = shut_prior(law)
     y = np.array([3.0, -1.0, 2.0, 0.5], np.float32)

@@ -78,6 +78,7 @@ def test_gates_and_errors_are_the_exact_ones(denoiser, law, windows):
         np.testing.assert_allclose(errors, error_shares(law, variance, ratios[i]), rtol=modes)
 
 
+@pytest.mark.slow
 def test_what_keeps_the_spectrum_needs_no_more(denoiser, windows):
     """The exact denoiser's draws lose nothing, so that the gates are all that is left of the
     gains; found again from gains that were there before."""

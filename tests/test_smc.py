@@ -66,6 +66,7 @@ def test_exact_twists_give_the_posterior_with_equal_weights(observation, n):
     assert abs(along.mean() - 1) < 0.01 + 4 * np.sqrt(2 / (effective * along.size)), along.mean()
 
 
+@pytest.mark.slow
 def test_weights_correct_a_wrong_twist(observation):
     """With a covariance three times too large, guidance alone is off; weights and resampling bring
     back the smoother's mean, spread and evidence."""
@@ -150,7 +151,13 @@ def test_particles_that_diverge_are_counted_and_weigh_nothing(observation):
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("guidance", [sda.GaussianCovariance(), sda.StatisticalLinearization()])
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        pytest.param(sda.GaussianCovariance(), marks=pytest.mark.slow),
+        sda.StatisticalLinearization(),
+    ],
+)
 def test_counts_have_their_evidence(guidance):
     """Of one count, whose logarithm of the mean is a coordinate, by quadrature."""
     prior, distribution = exact_prior(CHAIN, LENGTH), trajectory_distribution(CHAIN, LENGTH)

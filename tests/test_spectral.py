@@ -103,7 +103,7 @@ def test_gains_multiply_what_the_network_adds_by_wavenumber(network, spectral, k
     gains = jnp.linspace(0.5, 1.5, 25)[:, None] * jnp.array([0.3, 1.0, 2.0])
     changed = dataclasses.replace(spectral, gains=gains)
     x, t = jax.random.normal(key, SHAPE), SCHEDULE.time(1.0)  # the level in the middle
-    linear = spectral.estimate(x, t, SCHEDULE)
+    linear = jax.jit(spectral.estimate)(x, t, SCHEDULE)
     added, before = (
         np.fft.fft2(
             at(dataclasses.replace(network, parameterisation=p), x, t) - linear, axes=(1, 2)
@@ -298,6 +298,7 @@ def test_the_law_of_whole_trajectories_is_made_on_the_host(network):
         jax.jit(lambda prior, x: trajectory_denoiser(prior, 6)(x, 0.4))(prior, x)
 
 
+@pytest.mark.slow
 def test_errors_have_the_covariance_of_spread(spectral, key):
     """Of every parameterisation, and of windows of a longer trajectory: the variance along random
     directions w is `w V w`."""

@@ -64,7 +64,7 @@ def metrics(folder):
 
 
 @pytest.mark.parametrize("parameterisation", [NoisePrediction(), Preconditioned()], ids=str)
-@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stored", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_learns_the_exact_denoiser(parameterisation, stored, tmp_path):
     """On a chain of which the best loss is known to be far below that of no prediction."""
     network = TemporalConv(width=16, dilations=(1,), max_frequency=16.0)

@@ -82,6 +82,7 @@ def test_the_block_size_changes_no_law_and_members_differ():
     assert wasserstein1(a, b) < 1.3 * floor
 
 
+@pytest.mark.slow
 def test_path_keeping_filter_is_degenerate_and_the_smoother_is_not():
     observation = observe(sda.Lorenz63(), 65, 8, (0,), 0.4)
     arguments = (sda.Lorenz63(), observation, 65, 8192, 200)

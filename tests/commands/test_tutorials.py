@@ -11,7 +11,8 @@ from sda_jax.core._errors import EnsembleWarning
 
 pytestmark = pytest.mark.compiles
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
-MINUTES = {"weather", "lorenz", "own_netcdf", "choosing"}  # which take minutes to compile
+# which take long to compile
+MINUTES = {"weather", "lorenz", "own_netcdf", "choosing", "own_ode", "own_operator"}
 PAGES = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in MINUTES else [])
     for page in TUTORIALS

@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-kolmogorov test check docs setup clean
+.PHONY: demo demo-kolmogorov test test-slow check docs setup clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +21,9 @@ demo-kolmogorov: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 check: setup
 	$(BIN)/ruff check .

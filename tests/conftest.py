@@ -35,10 +35,11 @@ def pytest_configure(config):
 
 # files of tests by the time they take, so that no worker ends on a long one
 LONGEST = [
-    "test_own", "test_mesh", "test_config", "test_tutorials", "test_assimilate", "test_limits",
-    "test_smc", "test_population", "test_stream", "test_train", "test_guidance", "test_samplers",
-    "test_components", "test_truth", "test_report", "test_architecture", "test_candidates",
-    "test_networks", "test_processes",
+    "test_limits", "test_population", "test_own", "test_config", "test_train", "test_mesh",
+    "test_architecture", "test_assimilate", "test_series", "test_spectral", "test_stream",
+    "test_tiles", "test_candidates", "test_driver", "test_networks",
+    "test_predictors_correctors", "test_report", "test_components", "test_samplers",
+    "test_train_prior", "test_smc", "test_guidance",
 ]  # fmt: skip
 
 

@@ -234,7 +234,7 @@ print(json.dumps(printed))
 """
 
 
-LONG = {"moments", "windows", "tiles"}  # to compile
+LONG = {"weights", "windows", "tiles"}  # to compile
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +275,7 @@ def test_posteriors_and_simulations_are_those_of_one_device(computed):
     assert shards == 8
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_one_device_and_a_checkpoint_moves(computed):
     """Ten steps on one device, on 8, and on 8 up to a checkpoint from which 2 go on, both sharing
     the optimiser's moments."""
@@ -284,7 +285,6 @@ def test_weights_are_those_of_one_device_and_a_checkpoint_moves(computed):
         assert difference < 1e-4  # of weights of order 0.1 that moved by 1e-3 a step
 
 
-@pytest.mark.slow
 def test_devices_keep_a_share_of_the_optimisers_moments(computed):
     out = computed("moments")
     plain, shared, apart = map(json.loads, out.splitlines())

@@ -116,10 +116,12 @@ SPOILT = {
 }
 
 
+@pytest.mark.slow
 def test_truth_passes_all_metrics(posterior):
     assert not any(judged_different(posterior, posterior[2][2]).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SPOILT)
 def test_spoilt_truth_is_rejected(posterior, how):
     verdict = judged_different(posterior, SPOILT[how](posterior[2][2]))

@@ -26,21 +26,32 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def picture(figure: Figure) -> Image.Image:
-    """A figure as an image."""
-    canvas = FigureCanvasAgg(figure)
+def write_gif(
+    target: Any, figure: Figure, shown: Sequence[tuple[Any, np.ndarray]], titles: Sequence[str]
+) -> None:
+    """Writes an animation to a path or a file, a quarter of a second for each of its frames.
+
+    Args:
+        target: Path or file.
+        figure: The first frame, without a title; it is laid out once, for all of them.
+        shown: The figure's images, and what each shows in every frame.
+        titles: Of the frames.
+    """
+    canvas, title, frames = FigureCanvasAgg(figure), figure.suptitle(titles[0], fontsize=9), []
     canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-
-
-def write_gif(target: Any, frames: Sequence[Image.Image], seconds: float) -> None:
-    """Writes an animation to a path or a file, each frame shown for so many seconds."""
+    figure.set_layout_engine("none")
+    for i, said in enumerate(titles):
+        title.set_text(said)
+        for image, values in shown:
+            image.set_array(values[i])
+        canvas.draw()
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     frames[0].save(
         target,
         format="GIF",
         save_all=True,
         append_images=frames[1:],
-        duration=int(1000 * seconds),
+        duration=250,
         loop=0,
     )
 

@@ -17,7 +17,6 @@ from sda_jax.figures._common import (
     SECOND,
     TRUTH,
     new_figure,
-    picture,
     write_gif,
 )
 from sda_jax.figures._states import band
@@ -180,19 +179,16 @@ def animation(
     """A GIF of the maps over time."""
     shown, scales = _columns(ensemble, truth, channel)
     states = np.unique(np.linspace(0, ensemble.shape[1] - 1, frames, dtype=int))
-    times = layout.times(start, ensemble.shape[1])
-    pictures = []
-    for state in states:
-        figure, axes = new_figure(1, len(shown), (2.8 * len(shown), 2.3))
-        for axis, (name, values) in zip(axes[0], shown.items(), strict=True):
-            _draw_map(axis, layout, values[state], **scales[name])
-            axis.set_title(name, fontsize=9)
-        figure.suptitle(
-            f"{named(layout.channels[channel])}, {layout.written(float(times[state]))}", fontsize=9
-        )
-        pictures.append(picture(figure))
+    times, unit = layout.times(start, ensemble.shape[1]), named(layout.channels[channel])
+    figure, axes = new_figure(1, len(shown), (2.8 * len(shown), 2.3))
+    images = []
+    for axis, (name, values) in zip(axes[0], shown.items(), strict=True):
+        image = _draw_map(axis, layout, values[states[0]], **scales[name])
+        images.append((image, values[states]))
+        axis.set_title(name, fontsize=9)
     out = io.BytesIO()
-    write_gif(out, pictures, 0.25)
+    titles = [f"{unit}, {layout.written(float(times[state]))}" for state in states]
+    write_gif(out, figure, images, titles)
     return out.getvalue()
 
 

@@ -17,7 +17,6 @@ from sda_jax.figures._common import (
     SECOND,
     TRUTH,
     new_figure,
-    picture,
     write_gif,
 )
 from sda_jax.runtime._files import atomic
@@ -133,21 +132,18 @@ def flow_animation(
     ensemble: np.ndarray,
     dt: float,
     truth: np.ndarray | None = None,
-    seconds_per_state: float = 0.25,
 ) -> Path:
     """Writes a GIF: vorticity of truth, two members, mean and spread over time."""
     path = Path(path)
     rows = _Rows(ensemble, truth, None, 2)
-    frames = []
-    for state in range(ensemble.shape[1]):
-        figure, axes = new_figure(1, len(rows.fields), (2.2 * len(rows.fields), 2.7))
-        for axis, name in zip(axes[0], rows.fields, strict=True):
-            rows.draw(axis, name, state)
-            axis.set_title(name, fontsize=10)
-        figure.suptitle(f"vorticity, t = {state * dt:.1f} time units", fontsize=10)
-        frames.append(picture(figure))
+    figure, axes = new_figure(1, len(rows.fields), (2.2 * len(rows.fields), 2.7))
+    images = []
+    for axis, (name, values) in zip(axes[0], rows.fields.items(), strict=True):
+        images.append((rows.draw(axis, name, 0), values.swapaxes(1, 2)))
+        axis.set_title(name, fontsize=10)
+    titles = [f"vorticity, t = {i * dt:.1f} time units" for i in range(ensemble.shape[1])]
     with atomic(path) as temporary:
-        write_gif(temporary, frames, seconds_per_state)
+        write_gif(temporary, figure, images, titles)
     return path
 
 

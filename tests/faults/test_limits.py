@@ -131,6 +131,7 @@ def test_a_folder_that_was_removed_is_held_anew(tmp_path):
     release(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_told_different_things_end(whole, tmp_path):
     for process in start_two("simulate", whole[0], tmp_path, "--mesh.batch", 4, own="--seed"):
         _, errors = process.communicate(timeout=300)

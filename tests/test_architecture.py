@@ -142,8 +142,8 @@ def test_the_readme_example_runs(samples):
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert blocks
     code = "\n".join(blocks)
-    if samples != 256:  # fewer members and steps
-        few = f"samples={samples}, sampler=sda.Population(search=4, refinement=2)"
+    if samples != 256:  # fewer members and steps, and not the population that the demo's test draws
+        few = f"samples={samples}, sampler=sda.PredictorCorrector(4)"
         assert "samples=256" in code
         code = code.replace("samples=256", few)
     code += f"\nassert ensemble.shape == ({samples}, 65, 3), ensemble.shape\n"

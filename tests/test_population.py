@@ -361,3 +361,21 @@ def test_an_island_is_left_alone_by_others_that_search_again(prior):
     beside, again = many(keys[jnp.where(once, jnp.arange(6), jnp.argmax(once))])
     assert set(map(int, again)) == {1}
     np.testing.assert_array_equal(beside[once], found[once])
+
+
+@pytest.mark.parametrize("eta", [1e-3, 2e-2])
+def test_members_end_halfway_to_the_mean_of_their_last_state(observation, eta):
+    """And so where corrections are made down to the last level."""
+    prior = exact_prior(CHAIN, LENGTH, sda.Cosine(eta=eta))
+    posterior = LINEAR(prior.denoiser, standardised(prior, observation))
+
+    @jax.jit
+    def drawn(key):
+        progress = begin(key, posterior, SMALL, (LENGTH, 4))
+        state = advance(key, posterior, SMALL, progress, 0).state
+        return state.x[: SMALL.island], SMALL.finish(posterior, state)
+
+    x, found = drawn(jax.random.key(5))
+    mean = jax.jit(jax.vmap(lambda x: posterior(x, 0.0)))(x)
+    expected = (x / prior.denoiser.schedule.mu(0.0) + mean) / 2
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * jnp.abs(expected).max())

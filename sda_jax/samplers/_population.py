@@ -115,8 +115,8 @@ class Population:
 
     @property
     def steps(self) -> int:
-        """Of all searches that may be made, and of the refinement."""
-        return self._searching + self.refinement
+        """Of all searches that may be made, the refinement, and one for the last state's mean."""
+        return self._searching + self.refinement + 1
 
     @property
     def _searching(self) -> int:
@@ -189,11 +189,10 @@ class Population:
         return jnp.where(enough, jnp.maximum(step, self._searching), step)
 
     def finish(self, denoiser: Denoiser, state: SamplerState) -> Trajectory:
-        """The members."""
-        schedule, x = denoiser.schedule, state.x[: self.island]
+        """The members, halfway between the last state and its posterior mean."""
         time = self._times(_guided(denoiser))[-1]
-        x_hat = self._map(lambda x: denoiser(x, time), x)
-        return (x / schedule.mu(time) + x_hat) / 2
+        x = state.x[: self.island] / denoiser.schedule.mu(time)
+        return (x + state.memory.predictor.x_hat) / 2
 
     def report(self, state: SamplerState) -> dict[str, Array]:
         """How the search went."""

@@ -68,37 +68,43 @@ class PredictorCorrector:
     def step(
         self, key: PRNGKey, denoiser: Denoiser, state: SamplerState, i: Array | int
     ) -> SamplerState:
-        """A predictor step to the next noise level, and corrector steps there."""
+        """A predictor step to the next noise level, and corrector steps there. With `i = steps`,
+        where both evaluate the denoiser once, one that stays and makes none: a predictor that
+        remembers posterior means then knows the last state's."""
         schedule, (x, _, memory) = denoiser.schedule, state
         times = self.grid(schedule, self.steps)
-        t, s = times[i], times[i + 1]
+        t, s = times[i], times[jnp.minimum(i + 1, self.steps)]
         key_step = jax.random.fold_in(jax.random.split(key)[1], i)
         key_predictor, key_corrector = jax.random.split(key_step)
+        moved = self.corrector.active(schedule, s)
         if evaluated_once(self.predictor, self.corrector):
-            x, memory = self._in_one_loop(key_predictor, key_corrector, denoiser, x, t, s, memory)
+            moved = moved & (i < self.steps)
+            keys = key_predictor, key_corrector
+            x, memory = self._in_one_loop(keys, denoiser, x, t, s, memory, moved)
         else:
             x, memory = self.predictor.step(key_predictor, denoiser, x, t, s, memory)
             x = self.corrector(key_corrector, denoiser, x, s)
         x = constrain(x, TIME)
         # what a predictor remembers is of the path that the corrector has left
-        moved, fresh = self.corrector.active(schedule, s), self.predictor.init(x)
+        fresh = self.predictor.init(x)
         memory = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh, memory)
         return SamplerState(x, noise_ratio(schedule, s), memory)
 
     def _in_one_loop(
         self,
-        key_predictor: PRNGKey,
-        key_corrector: PRNGKey,
+        keys: tuple[PRNGKey, PRNGKey],
         denoiser: Denoiser,
         x: Trajectory,
         t: Time,
         s: Time,
         memory: Any,
+        active: Array,
     ) -> tuple[Trajectory, Any]:
-        """The prediction and what the corrector makes of it, with one evaluation of the denoiser in
-        the compiled program for both: the denoiser is what takes long to compile."""
+        """The prediction and, where it is active, what the corrector makes of it, with one
+        evaluation of the denoiser in the compiled program for both: the denoiser is what takes long
+        to compile. `keys` are the predictor's and the corrector's."""
         corrector, schedule = self.corrector, denoiser.schedule
-        active = corrector.active(schedule, s)
+        key_predictor, key_corrector = keys
 
         def evaluated(i: Array, carry: _Carry) -> _Carry:
             x, memory, moves = carry

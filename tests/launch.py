@@ -55,13 +55,12 @@ def environment(devices):
 
 
 def start(command, config, output, *arguments, devices=1, limit=()):
-    """A command as a process of its own, `limit` being a resource's name and how much there is:
-    of what ends there no numbers are compared."""
+    """A command as a process of its own, `limit` being a resource's name and how much there is."""
     script = ROOT / "scripts" / f"{command}.py"
     given = ["--config", config, "--output", output, *map(str, arguments)]
     return subprocess.Popen(
         [sys.executable, *(["-c", LIMITED, *map(str, limit)] if limit else []), script, *given],
-        env=environment(devices) | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if limit else {}),
+        env=environment(devices),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

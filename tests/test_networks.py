@@ -94,6 +94,7 @@ def test_unet_batches_and_dtypes(key):
     assert 0 < jnp.abs(half - out).max() < 0.1 * jnp.abs(out).max()
 
 
+@pytest.mark.slow
 def test_unet_rematerialised_is_the_same_network(key):
     x, level = unet_input(key)
     variables = unet_variables()

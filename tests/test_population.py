@@ -339,6 +339,7 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     assert sda.diagnose(t, x).trusted and not sda.diagnose(t, away + 1.0).trusted
 
 
+@pytest.mark.slow
 def test_an_island_is_left_alone_by_others_that_search_again(prior):
     """On several devices islands are drawn under `vmap`, where one may search again and another
     not."""

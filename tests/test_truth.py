@@ -70,6 +70,7 @@ def test_particle_smoother_meets_the_kalman_smoother():
     assert eigenvalues[0] > 0.93 * edge[0] and eigenvalues[-1] < 1.07 * edge[1]
 
 
+@pytest.mark.slow
 def test_the_block_size_changes_no_law_and_members_differ():
     observation = observe(sda.Lorenz63(), 17, 4, (0,), 0.5)
     a, b = (

@@ -47,6 +47,7 @@ def test_two_processes_give_what_one_gives(whole, tmp_path):
     assert not list(two.rglob("*.parts"))
 
 
+@pytest.mark.slow
 def test_every_device_has_its_place_in_the_mesh(tmp_path):
     ended = start_two("simulate", write_config(tmp_path), tmp_path / "out", "--mesh.batch", 2)
     for i, process in enumerate(ended):

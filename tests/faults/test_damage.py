@@ -86,7 +86,7 @@ def test_cut_and_flipped(whole, tmp_path, name, count, record_property):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's readers
-@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize("cut", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_damaged_checkpoint_is_not_gone_on_from(whole, tmp_path, cut, capsys):
     """Every file of the latest checkpoint in turn: refused with the folder's name, or the very same
     weights in the end."""

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from sda_jax.cli.main import main
 from sda_jax.core._errors import ConfigError
 from sda_jax.experiment import Experiment, ObservationFiles, assimilate_files, score_posterior
 from sda_jax.experiment._config import override
-from sda_jax.figures import _files as draw
 from sda_jax.prior._loading import load_prior
 
 pytestmark = pytest.mark.compiles
@@ -225,8 +223,6 @@ config = Experiment(assimilation=Assimilation(guidance=Gentle()))
 def test_a_posterior_by_guidance_of_ones_own_is_evaluated(trained, monkeypatch, capsys):
     """Its file names a class that evaluating does not need."""
     monkeypatch.chdir(trained)
-    # most of the time of a page goes into its animations' frames
-    monkeypatch.setattr(draw, "animation", partial(draw.animation, frames=2))
     (trained / "gentle.py").write_text(GENTLE)
     given = ["--points", "stations.csv", "--start", "2020-01-01", "--length", "12"]
     given += ["--config", "gentle.py", "--output", "run", "--posterior", "gentle.nc", *QUICK]

@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# 8 s for each process if what is imported is compiled anew, as some shells ask for
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo demo-kolmogorov test test-slow check docs setup clean
 

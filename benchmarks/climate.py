@@ -8,6 +8,12 @@ the other, in which it warms less, twelve places a decade are seen and sixty are
 oscillation index (iris-sample-data). A prior is trained on 1950 to 1985; of each year from 1986 on
 the temperature is hidden, with the year before and after it and the index of all three seen.
 
+`ostia`: monthly sea surface temperature between 5 S and 5 N, 2006 to 2010, an analysis of
+satellites and ships (OSTIA, Met Office, in iris-sample-data), in means over 4 longitudes and 2
+latitudes of its grid; land is masked. Each third of the 54 months is held out once, and a prior is
+trained on the others. Of months there and two before and after them forty points each are seen with
+noise of 0.3 K, and the middle month is scored at 200 others.
+
 All next to climatology, interpolation in time and optimal interpolation with mean and covariance
 of what the prior was trained on, at what was hidden. With `--share` that is the last share of it.
 """
@@ -34,6 +40,7 @@ from sda_jax.observations._interpolation import Interpolate
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
 SINCE, SURROUNDING = 1986, 36  # of El Nino
+MONTHS, HELD, SEEN, SCORED, COARSE = 5, 18, 40, 200, {"latitude": 2, "longitude": 4}  # of OSTIA
 FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
 FIELD += ("--training.patience", "4")
 
@@ -74,7 +81,7 @@ def points(index: np.ndarray, states: np.ndarray, std: Any, rng: Any) -> sda.Obs
     return sda.Observation(y.astype(np.float32), operator, std=std)
 
 
-def temperature(prior: sda.Prior, windows: int) -> Iterator[Window]:
+def temperature(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
     """Decades of the scenario that was not trained on."""
     layout = prior.layout
     assert layout is not None
@@ -106,7 +113,7 @@ def elnino_record() -> xr.Dataset:
     return both.dropna("time")
 
 
-def elnino(prior: sda.Prior, windows: int) -> Iterator[Window]:
+def elnino(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
     """Years of which the temperature is hidden."""
     layout, data = prior.layout, elnino_record()
     assert layout is not None
@@ -124,6 +131,40 @@ def elnino(prior: sda.Prior, windows: int) -> Iterator[Window]:
         hidden = points(np.flatnonzero(middle), part, 1e-3, rng)
         start = layout.number(str(data.time.values[begin])[:10], "start")
         yield Window(float(start), len(part), seen, hidden)
+
+
+def ostia_record() -> xr.Dataset:
+    """Means over blocks of the grid, of which land has none."""
+    with xr.open_dataset(sample("ostia_monthly.nc")) as file:
+        field = file.surface_temperature.load()
+    # means of blocks without land
+    coarse = field.fillna(np.inf).coarsen(COARSE).mean()
+    coarse = coarse.where(np.isfinite(coarse)).astype("f4")
+    coarse = coarse.drop_vars(["forecast_reference_time", "forecast_period"])
+    return coarse.assign_attrs(units="K").to_dataset(name="sst")
+
+
+def ostia_others(fold: int) -> list[xr.Dataset]:
+    """What is before and after the third that is held out."""
+    data, begin = ostia_record(), fold * HELD
+    parts = slice(0, begin), slice(begin + HELD, None)
+    return [part for p in parts if (part := data.isel(time=p)).sizes["time"]]
+
+
+def ostia(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
+    """Months of a third, each between its neighbours."""
+    layout, data = prior.layout, ostia_record()
+    assert layout is not None
+    states = data.sst.values[..., None].astype(np.float64)
+    first, grid, middle = layout.numbers(data.time.values, "time"), states[0].size, MONTHS // 2
+    there, last = np.flatnonzero(~np.isnan(states).any(axis=0).ravel()), HELD - MONTHS
+    for begin in np.linspace(0, last, min(windows, last + 1), dtype=int) + fold * HELD:
+        rng, part = np.random.default_rng(begin), states[begin : begin + MONTHS]
+        places = [rng.choice(there, SEEN + SCORED, replace=False) for _ in part]
+        index = np.concatenate([i * grid + p[:SEEN] for i, p in enumerate(places)])
+        seen = points(index, part, NOISE, rng)
+        hidden = points(middle * grid + places[middle][SEEN:], part, 1e-3, rng)
+        yield Window(float(first[begin]), MONTHS, seen, hidden)
 
 
 def scored(
@@ -184,34 +225,54 @@ def pooled(cases: list[tuple[int, dict[str, dict[str, float]]]]) -> str:
     return "\n".join(lines)
 
 
+def written(folder: Path, fold: int, records: list[xr.Dataset], share: float) -> list[str]:
+    """Files of records, or of the last share of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{fold}_{i}.nc" for i in range(len(records))]
+    for path, data in zip(paths, records, strict=True):
+        if not path.exists():
+            last = data.isel(time=slice(-round(share * data.sizes["time"]), None))
+            last.to_netcdf(path, engine="h5netcdf")
+    return [str(path) for path in paths]
+
+
 class Case(NamedTuple):
     """A record.
 
     Attributes:
-        trained_on: What a prior learns.
-        windows: Of a prior, as many as wanted: what is assimilated and scored.
+        trained_on: Records of a prior, one for each fold.
+        windows: Of a prior and a fold, as many as wanted: what is assimilated and scored.
         options: Of training.
         title: Of the table.
+        folds: How often another part is held out.
     """
 
-    trained_on: Callable[[], xr.Dataset]
-    windows: Callable[[sda.Prior, int], Iterator[Window]]
+    trained_on: Callable[[int], list[xr.Dataset]]
+    windows: Callable[[sda.Prior, int, int], Iterator[Window]]
     options: tuple[str, ...]
     title: str
+    folds: int = 1
 
 
 CASES = {
     "temperature": Case(
-        lambda: xr.open_dataset(sample("A1B_north_america.nc")),
+        lambda _: [xr.open_dataset(sample("A1B_north_america.nc"))],
         temperature,
         ("--data.files.split", "time", *FIELD),
         "Temperature of North America (K)",
     ),
     "elnino": Case(
-        lambda: elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31")),
+        lambda _: [elnino_record().sel(time=slice(None, f"{SINCE - 1}-12-31"))],
         elnino,
         ("--data.files.cycles", "year"),
         "Sea surface temperature off Peru (degC)",
+    ),
+    "ostia": Case(
+        ostia_others,
+        ostia,
+        ("--data.files.cycles", "year", "--data.files.split", "time", *FIELD),
+        "Sea surface temperature at the equator (K)",
+        folds=3,
     ),
 }
 
@@ -229,21 +290,19 @@ def main() -> None:
     options = parser.parse_args()
     case, name = CASES[options.case], f"{options.case}_{options.share:.2g}".removesuffix("_1")
     folder: Path = options.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    source, out = folder / "before.nc", folder / "run"
-    if not source.exists():
-        past = case.trained_on()
-        past = past.isel(time=slice(-round(options.share * past.sizes["time"]), None))
-        past.to_netcdf(source, engine="h5netcdf")
-    given = ["--output", str(out), "--training.steps", str(options.steps)]
-    given += ["--data.files.test", "0", *case.options]  # the test is elsewhere
-    train("--data", str(source), *given)
-    prior, found = sda.load_prior(out / "prior"), []
-    for w, window in enumerate(case.windows(prior, options.windows)):
-        drawn = folder / f"{w}_{options.samples}.npy"
-        found.append(scored(prior, window, drawn, options.samples, options.stride))
-        print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
-    learnt = xr.open_dataset(source).sizes["time"]
+    found, learnt = [], 0
+    for fold in range(case.folds):
+        sources = written(folder, fold, case.trained_on(fold), options.share)
+        learnt = sum(xr.open_dataset(path).sizes["time"] for path in sources)
+        out = folder / f"run_{fold}"
+        given = ["--output", str(out), "--training.steps", str(options.steps)]
+        given += ["--data.files.test", "0", *case.options]  # the test is elsewhere
+        train("--data", *sources, *given)
+        prior = sda.load_prior(out / "prior")
+        for w, window in enumerate(case.windows(prior, options.windows // case.folds, fold)):
+            drawn = folder / f"{fold}_{w}_{options.samples}.npy"
+            found.append(scored(prior, window, drawn, options.samples, options.stride))
+            print(w, {m: round(s["rmse"], 3) for m, s in found[-1][1].items()}, flush=True)
     doc = next(p for p in str(__doc__).split("\n\n") if p.startswith(f"`{options.case}`"))
     head = f"{len(found)} windows, {options.samples} members, {learnt} states to learn from:"
     record(f"climate_{name}", case.title, f"{doc}\n\n{head}\n\n{pooled(found)}", "climate")

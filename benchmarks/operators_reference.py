@@ -16,6 +16,8 @@ from sda_jax.classical._particle import _choose
 from sda_jax.core._resampling import systematic_resampling
 from sda_jax.data._sources import spun_up_states
 
+CANDIDATES = 512  # that the system's step leaves, weighed by windows that have not ended
+
 
 @sda.component
 class Seen:
@@ -60,7 +62,8 @@ def smoother(
 ) -> np.ndarray:
     """Trajectories of `p(x | y)`, as `sda.particle_smoother` draws them for operators local in
     time: a particle also remembers the last states, of which windows that have not ended yet are
-    made with the states chosen after it."""
+    made with the states chosen after it. These weigh the particles that the system's step leaves,
+    of which some are drawn first."""
     sources = tuple(seen(part, length) for part in parts)
     width = max(source.operator.width for source in sources)
     key_filter, key_back = jax.random.split(key)
@@ -128,10 +131,17 @@ def _backward(
             (wanted[:, None, c] - scaled[None, :, c]) ** 2 for c in range(scaled.shape[1])
         )
         weights = weights - 0.5 * squared
+        key_one = jax.random.fold_in(key, i)
         if width > 1:
-            of_all = jax.vmap(straddling, (None, 0, None))
-            weights += jax.vmap(of_all, (None, None, 0))(i, before, after)
-        index = _choose(jax.random.fold_in(key, i), weights)
+            scale = jnp.exp(weights - jnp.max(weights, axis=1, keepdims=True))
+            some = partial(systematic_resampling, count=CANDIDATES)
+            keys = jax.random.split(jax.random.fold_in(key, length + i), len(members))
+            candidates = jax.vmap(some)(keys, scale)
+            of_some = jax.vmap(jax.vmap(straddling, (None, 0, None)), (None, 0, 0))
+            found = _choose(key_one, of_some(i, before[candidates], after))
+            index = jnp.take_along_axis(candidates, found[:, None], axis=1)[:, 0]
+        else:
+            index = _choose(key_one, weights)
         chosen = before[index, -1]
         return jnp.concatenate([chosen[:, None], after[:, :-1]], axis=1), chosen
 

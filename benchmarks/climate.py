@@ -40,9 +40,17 @@ from sda_jax.observations._interpolation import Interpolate
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
 SINCE, SURROUNDING = 1986, 36  # of El Nino
-MONTHS, HELD, SEEN, SCORED, COARSE = 5, 18, 40, 200, {"latitude": 2, "longitude": 4}  # of OSTIA
+BLOCK, MONTHS, HELD, SEEN, SCORED, COARSE = (
+    6,
+    5,
+    18,
+    40,
+    200,
+    {"latitude": 2, "longitude": 4},
+)  # of OSTIA
 FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
 FIELD += ("--training.patience", "4")
+APART = ("--data.files.each", "trajectory", "--data.files.split", "trajectory")
 
 
 class Window(NamedTuple):
@@ -145,10 +153,10 @@ def ostia_record() -> xr.Dataset:
 
 
 def ostia_others(fold: int) -> list[xr.Dataset]:
-    """What is before and after the third that is held out."""
-    data, begin = ostia_record(), fold * HELD
-    parts = slice(0, begin), slice(begin + HELD, None)
-    return [part for p in parts if (part := data.isel(time=p)).sizes["time"]]
+    """Half-years that are not held out, records of their own, of which one is for validation."""
+    data = ostia_record()
+    starts = range(0, data.sizes["time"], BLOCK)
+    return [data.isel(time=slice(a, a + BLOCK)) for a in starts if a // HELD != fold]
 
 
 def ostia(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
@@ -270,7 +278,7 @@ CASES = {
     "ostia": Case(
         ostia_others,
         ostia,
-        ("--data.files.cycles", "year", "--data.files.split", "time", *FIELD),
+        ("--data.files.cycles", "year", *APART, *FIELD),
         "Sea surface temperature at the equator (K)",
         folds=3,
     ),

@@ -40,14 +40,8 @@ from sda_jax.observations._interpolation import Interpolate
 POSTERIOR = "posterior"
 YEARS, PLACES, HIDDEN, NOISE = 10, 12, 60, 0.3  # of temperature
 SINCE, SURROUNDING = 1986, 36  # of El Nino
-BLOCK, MONTHS, HELD, SEEN, SCORED, COARSE = (
-    6,
-    5,
-    18,
-    40,
-    200,
-    {"latitude": 2, "longitude": 4},
-)  # of OSTIA
+BLOCK, MONTHS, HELD, SEEN, SCORED = 6, 5, 18, 40, 200  # of OSTIA
+COARSE = {"latitude": 2, "longitude": 4}
 FIELD = ("--training.batch", "8", "--training.checkpoint-every", "32", "--training.keep", "best")
 FIELD += ("--training.patience", "4")
 APART = ("--data.files.each", "trajectory", "--data.files.split", "trajectory")

@@ -136,10 +136,10 @@ def elnino(prior: sda.Prior, windows: int, fold: int) -> Iterator[Window]:
 
 
 def ostia_record() -> xr.Dataset:
-    """Means over blocks of the grid, of which land has none."""
+    """Means over blocks of the grid; blocks with land have none."""
     with xr.open_dataset(sample("ostia_monthly.nc")) as file:
         field = file.surface_temperature.load()
-    # means of blocks without land
+    # means of blocks leave out what is NaN, not what is infinite
     coarse = field.fillna(np.inf).coarsen(COARSE).mean()
     coarse = coarse.where(np.isfinite(coarse)).astype("f4")
     coarse = coarse.drop_vars(["forecast_reference_time", "forecast_period"])
@@ -242,7 +242,7 @@ class Case(NamedTuple):
     """A record.
 
     Attributes:
-        trained_on: Records of a prior, one for each fold.
+        trained_on: The records that a fold's prior learns.
         windows: Of a prior and a fold, as many as wanted: what is assimilated and scored.
         options: Of training.
         title: Of the table.

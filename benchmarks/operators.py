@@ -176,24 +176,10 @@ def prior_of(label: str) -> sda.Prior:
     return sda.load_prior(label)
 
 
-class Cost(NamedTuple):
-    """Evaluations for a member: of one search with what follows it, and of each one more."""
-
-    once: Evaluations
-    again: int
-
-    def of(self, searches: float) -> dict[str, int]:
-        """With so many searches (of the island with the most); NaN of what does not search."""
-        more = 0 if np.isnan(searches) else int(searches) - 1
-        return {"forwards": self.once.forwards + more * self.again, "vjps": self.once.vjps}
-
-
-def cost(prior: sda.Prior, preset: str) -> Cost:
+def cost(prior: sda.Prior, preset: str) -> Evaluations:
     """Of a preset."""
     some = sda.Observation(np.zeros((3, *prior.state_shape)), sda.Every(4, lambda x: x), std=1.0)
-    guidance, sampler = sda.presets(prior)[preset]
-    again = sampler.particles * (sampler.search + 1) if isinstance(sampler, sda.Population) else 0
-    return Cost(sda.count_evaluations(prior, some, 9, guidance, sampler), again)
+    return sda.count_evaluations(prior, some, 9, *sda.presets(prior)[preset])
 
 
 def warned(r: dict[str, Any]) -> bool:
@@ -280,6 +266,7 @@ def main() -> None:
                 key, prior, known.observation, known.made.length, known.samples, guidance, sampler
             )
             diagnosis = posterior.diagnosis
+            evaluations = costs[preset].searched(diagnosis.searches)
             found = {
                 "system": options.system,
                 "seed": seed,
@@ -294,7 +281,8 @@ def main() -> None:
                 **{k: float(getattr(diagnosis, k)) for k in SIGNALS},
                 "unlikely": diagnosis.astray,
                 "exact": broken(exact),
-                **costs[preset].of(diagnosis.searches),
+                "forwards": evaluations.forwards,
+                "vjps": evaluations.vjps,
                 **measured(),
             }
             records.append(found)

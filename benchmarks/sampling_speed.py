@@ -75,7 +75,8 @@ def main() -> None:
         for label, every, std in (("lo", 8, 0.4), ("hi", 1, 2.0)):
             operator = sda.Every(every, sda.Channels((0,)))
             observation = sda.observe(jax.random.key(1), truth, operator, std=std)
-            forwards, vjps, _ = sda.count_evaluations(prior, observation, LENGTH, guidance, sampler)
+            cost = sda.count_evaluations(prior, observation, LENGTH, guidance, sampler)
+            forwards, vjps = cost[:2]
             twice = max(vjps - forwards, 0)
             once = vjps - 2 * twice
             counts = forwards - once - twice, once, twice

@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from counting import evaluations
 
 import sda_jax as sda
 from sda_jax.classical import exact_prior, kalman_smoother, trajectory_distribution
 from sda_jax.core._errors import ConfigError
+from sda_jax.guidance._base import Guided
 from sda_jax.observations._noise_models import Normal
+from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.samplers._driver import advance, begin
 from sda_jax.samplers._gathering import none_gathered, squared_error, union
 
@@ -219,6 +222,20 @@ def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observatio
         written = sda.load_posterior(path)["ensemble"]
         np.testing.assert_allclose(written, found.ensemble, rtol=0, atol=1e-4 * size)
         assert sda.load_diagnosis(path).searches == expected
+
+
+def test_searches_cost_what_is_said(prior, observation):
+    """Of two searches, what is counted when they are made."""
+    small = dataclasses.replace(SMALL, at_once=64)  # fills batches
+    once = sda.count_evaluations(prior, observation, LENGTH, LINEAR, small, samples=4)
+    sampler = dataclasses.replace(small, searches=2, variety=1e3)
+    seen = partial(Guided, observation=standardised(prior, observation), method=LINEAR)
+    made = evaluations(
+        sampler, trajectory_denoiser(prior, LENGTH), (LENGTH, *prior.state_shape), seen
+    )
+    assert once.searched(2).forwards == made.forwards // 4 > once.forwards
+    assert once.searched(float("nan")) == once.searched(1) == once
+    assert once.vjps == made.vjps // 4
 
 
 @pytest.mark.parametrize("searches", [pytest.param(1, marks=pytest.mark.slow), 3])

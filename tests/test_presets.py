@@ -77,6 +77,6 @@ def test_costs_rise_as_documented(flow):
         sda.count_evaluations(lorenz, LORENZ, 9, *preset, samples=128)
         for preset in PRESETS.values()
     ]
-    assert found == [(119, 29, 0), (315, 45, 0), (1053, 77, 0), (391, 389, 0)]
+    assert found == [(119, 29, 0, 90), (315, 45, 0, 270), (1053, 77, 0, 976), (391, 389, 0, 0)]
     fields = [sampler.steps for _, sampler in sda.presets(flow).values()]
     assert fields == sorted(set(fields))

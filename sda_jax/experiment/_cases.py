@@ -183,7 +183,7 @@ def sample_posterior(
 
 
 def cost_of(prior: Prior, test: TestCase, settings: Assimilation) -> Evaluations:
-    """What a member of `sample_posterior` costs."""
+    """What a member of `sample_posterior` costs, see `count_evaluations`."""
     return count_evaluations(
         prior,
         test.observation,

@@ -121,7 +121,7 @@ def score_case(
         sampler: In place of the configured one.
         references: See `reference_ensembles`.
         progress: Shows a bar.
-        cost: Evaluations of the network for a member; counted if None.
+        cost: Evaluations of the network for a member, see `cost_of`; counted if None.
 
     Returns:
         The ensemble and its record: the fields of `Comparison`; if the truth is known `rmse`,
@@ -144,6 +144,7 @@ def score_case(
         }
     if cost is None:
         cost = cost_of(prior, test, settings)
+    cost = cost.searched(diagnosis.searches)
     record |= {
         "corrections": corrections_of(sampler),
         "forwards": cost.forwards,
@@ -174,9 +175,12 @@ def compare_cases(config: Experiment, prior: Prior, folder: str | Path) -> Itera
             test = draw_case(config, case, index)
             references = reference_ensembles(config, test)
             for sampler in todo:
-                same = costs.get((case, corrections_of(sampler)))
-                _, scores = score_case(config, prior, test, sampler, references, cost=same)
-                costs[case, scores["corrections"]] = Evaluations(scores["forwards"], scores["vjps"])
+                this = case, corrections_of(sampler)
+                if this not in costs:
+                    settings = dataclasses.replace(config.assimilation, sampler=sampler)
+                    costs[this] = cost_of(prior, test, settings)
+                cost = costs[this]
+                _, scores = score_case(config, prior, test, sampler, references, cost=cost)
                 record = {"case": case, "observation": index, **scores}
                 append_record(path, record)
                 yield record
@@ -220,7 +224,7 @@ def summary_rows(records: Iterable[dict[str, Any]]) -> list[list[str]]:
             r["crps"] / r["crps_reference"] for r in rows if r.keys() >= {"crps", "crps_reference"}
         ]
         score = f"{np.median(scores):.3f}" if scores else ""
-        cost = [rows[0][name] for name in ("forwards", "vjps")]
+        cost = [round(np.median([r[name] for r in rows])) for name in ("forwards", "vjps")]
         accepted = sum(r["energy_p"] > 0.01 for r in rows)
         found.append(
             [

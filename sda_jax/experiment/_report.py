@@ -73,7 +73,7 @@ def comparison_page(
                 f"{seen} test observations of {type(config.system).__name__}, "
                 f"{config.assimilation.samples} members each, against a particle smoother with "
                 f"{config.evaluation.particles} particles. Medians; evaluations of the network "
-                "are for one member, where a population searches once."
+                "are for one member, with all searches made."
             )
             + page.table(HEADER, summary_rows(records)),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -25,11 +26,18 @@ class Evaluations(NamedTuple):
         forwards: Of `E[x | x_t]`.
         vjps: Of its Jacobian's transpose times a vector, a backward pass each.
         jvps: Of its Jacobian times a vector, a forward pass each.
+        again: Forwards that each search after the first adds, of a `Population`.
     """
 
     forwards: int = 0
     vjps: int = 0
     jvps: int = 0
+    again: int = 0
+
+    def searched(self, searches: float) -> Evaluations:
+        """With so many searches, as `Diagnosis.searches` says; NaN of what does not search."""
+        more = 0 if math.isnan(searches) else round(searches) - 1
+        return self._replace(forwards=self.forwards + more * self.again)
 
 
 class Tally:

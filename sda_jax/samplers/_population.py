@@ -147,6 +147,11 @@ class Population:
         fewest = 1 << (-(-FEWEST // self.particles) - 1).bit_length()  # fills batches
         return dataclasses.replace(self, searches=1, island=min(self.island, fewest))
 
+    @property
+    def again(self) -> int:
+        """Forwards for a member that each search after the first adds."""
+        return -(-self._count * self._stages // self.island)
+
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
         """Before the first search, which makes its own particles."""
         posterior = _guided(denoiser)

@@ -25,7 +25,7 @@ from operators_reference import smoother
 
 import sda_jax as sda
 from sda_jax import evaluation as metrics
-from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, ERROR, MISFIT
+from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, FARTHER, MISFIT
 from sda_jax.runtime._records import append_record, read_records
 from sda_jax.samplers import Evaluations
 
@@ -42,7 +42,7 @@ BOUNDS = {
 }
 
 
-SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error", "searches")
+SIGNALS = ("misfit", "disagreement", "effective", "distinct", "error", "distance", "searches")
 
 
 class Reference(NamedTuple):
@@ -185,7 +185,7 @@ def cost(prior: sda.Prior, preset: str) -> Evaluations:
 def warned(r: dict[str, Any]) -> bool:
     """Whether an ensemble with these signals is warned of."""
     wrong = abs(r["misfit"]) > MISFIT or r["unlikely"] > ASTRAY
-    doubtful = r["disagreement"] > DISAGREEMENT or r["error"] > ERROR * r["members"] ** -0.5
+    doubtful = r["disagreement"] > DISAGREEMENT or not r["distance"] <= FARTHER
     return wrong or doubtful or r["distinct"] < COPIES
 
 

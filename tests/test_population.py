@@ -17,7 +17,7 @@ from sda_jax.guidance._base import Guided
 from sda_jax.observations._noise_models import Normal
 from sda_jax.prior._trajectory_denoiser import trajectory_denoiser
 from sda_jax.samplers._driver import advance, begin
-from sda_jax.samplers._gathering import none_gathered, squared_error, union
+from sda_jax.samplers._gathering import distance, none_gathered, separation, squared_error, union
 
 pytestmark = pytest.mark.compiles
 CHAIN, LENGTH = sda.DampedSpring(), 16
@@ -194,6 +194,44 @@ def test_unequal_families_are_worth_what_their_mean_says():
     assert abs(squared.mean() - 102 / 256) < 4 * 102 / 256 * np.sqrt(2 / 12800) + 0.005
 
 
+@pytest.mark.parametrize(("dimensions", "gap"), [(60, 0.0), (6, 200.0), (2, 0.0)])
+def test_distance_is_foreseen(dimensions, gap):
+    """Of ensembles of 256 members that are copies of n draws: Wasserstein
+    distance to 256 draws, over that between two such sets; to a fifth, in one cloud of many
+    dimensions or two, and where two modes lie far apart."""
+    rng, size = np.random.default_rng(0), 256
+
+    def draws(n):
+        mode = rng.integers(2, size=(n, 1)) - 0.5
+        return rng.normal(size=(n, dimensions)) + gap * mode / dimensions**0.5
+
+    def apart(one, other):
+        return sda.evaluation.wasserstein1(one[:, None], other[:, None])
+
+    floor = np.mean([apart(draws(size), draws(size)) for _ in range(40)])
+    for n in (40, 80, 160):
+        found = np.mean([apart(draws(n)[np.arange(size) % n], draws(size)) for _ in range(40)])
+        x, names = jnp.asarray(draws(size)), jnp.arange(size)
+        foreseen = float(distance(separation(x[:, None], names, 0.0), 1 / n, size))
+        assert abs(foreseen / (found / floor) - 1) < 0.2, (n, foreseen, found / floor)
+    assert distance(1.0, 1 / size, size) == distance(1e6, 1 / size, size) == 1
+
+
+def test_copies_are_no_neighbours():
+    """Separation of members is what it is without their copies; what is left of variance counts
+    for it and for both of two neighbours."""
+    x = jax.random.normal(jax.random.key(0), (32, 3, 2))
+    once = float(separation(x, jnp.arange(32), 0.0))
+    twice = jnp.concatenate([x, x])
+    assert float(separation(twice, jnp.tile(jnp.arange(32), 2), 0.0)) == pytest.approx(once)
+    squares = np.sum((x[:, None] - x[None]) ** 2, axis=(2, 3)) + np.diag(np.full(32, np.inf))
+    variance, nearest = float(x.var(axis=0).sum()), squares.min(axis=1).mean()
+    assert once == pytest.approx(variance / nearest, rel=1e-4)
+    left = float(separation(x, jnp.arange(32), 2.0))
+    assert left == pytest.approx((variance + 2) / (nearest + 4), rel=1e-4)
+    assert separation(x, jnp.zeros(32, int), 0.0) == 0
+
+
 def test_searches_meet_by_their_evidence():
     """Three quarters of what is gathered is of the search that has three times the evidence; a
     third one that has as much as both together is half of it."""
@@ -210,10 +248,10 @@ def test_searches_meet_by_their_evidence():
 
 
 def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observation):
-    """Once, if one draw is enough; as often as allowed, if no number is; to a file the same, where
-    steps that are not needed are left out."""
-    for variety, expected in ((1e-3, 1), (1e3, 3)):
-        sampler = dataclasses.replace(SMALL, searches=3, variety=variety)
+    """Once, if any distance is near enough; as often as allowed, if none is; to a file the same,
+    where steps that are not needed are left out."""
+    for excess, expected in ((1e3, 1), (1e-6, 3)):
+        sampler = dataclasses.replace(SMALL, searches=3, excess=excess)
         key, *given = jax.random.key(4), prior, observation, LENGTH, 10, LINEAR, sampler
         found = sda.draw_posterior(key, *given)
         assert found.diagnosis.searches == expected
@@ -228,7 +266,7 @@ def test_searches_cost_what_is_said(prior, observation):
     """Of two searches, what is counted when they are made."""
     small = dataclasses.replace(SMALL, at_once=64)  # fills batches
     once = sda.count_evaluations(prior, observation, LENGTH, LINEAR, small, samples=4)
-    sampler = dataclasses.replace(small, searches=2, variety=1e3)
+    sampler = dataclasses.replace(small, searches=2, excess=1e-6)
     seen = partial(Guided, observation=standardised(prior, observation), method=LINEAR)
     made = evaluations(
         sampler, trajectory_denoiser(prior, LENGTH), (LENGTH, *prior.state_shape), seen
@@ -244,7 +282,7 @@ def test_a_population_is_the_kalman_smoothers(prior, observation, searches):
     along each of its axes within 4 standard errors and 3 %, and groups that agree on the
     evidence."""
     n = 1024
-    sampler = sda.Population(n, particles=1, searches=searches, variety=1e3)
+    sampler = sda.Population(n, particles=1, searches=searches, excess=1e-6)
     found = sda.draw_posterior(jax.random.key(3), prior, observation, LENGTH, n, LINEAR, sampler)
     exact = kalman_smoother(CHAIN, observation, LENGTH)
     flat = np.asarray(found.ensemble, np.float64).reshape(n, -1)
@@ -287,7 +325,7 @@ def test_modes_have_their_shares():
 def whole(prior, observation):
     """Islands of 4, of which 10 members are two and a half; particles moved 60 at once. They search
     twice."""
-    often = {"searches": 2, "variety": 1e3}
+    often = {"searches": 2, "excess": 1e-6}
     sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
     given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
     return given, sda.draw_posterior(*given)

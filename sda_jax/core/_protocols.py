@@ -274,8 +274,8 @@ class Reports(Protocol):
 
     def report(self, state: SamplerState) -> dict[str, Array]:
         """After the last step, of one island: its `log_evidence` by search and group, its least
-        effective sample size `effective`, its share of `distinct` members and the `error` of their
-        mean, as a share of the spread."""
+        effective sample size `effective`, its share of `distinct` members, the `error` of their
+        mean, as a share of the spread, and their `separation`."""
         ...
 
 

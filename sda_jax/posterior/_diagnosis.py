@@ -16,13 +16,13 @@ from sda_jax.core._numbers import real_array
 from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._noise_models import DrawsNoise, NoiseModel
 from sda_jax.observations._observation import Observation, require_observation
+from sda_jax.samplers._gathering import distance
 
 DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit's size is known
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
 # groups of particles differ by a nat or so where nothing is wrong
 ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 2.5, 0.5
-# of the mean, times that of as many independent draws, beyond which shares of modes are in doubt
-ERROR = 2.0
+FARTHER = 1.25  # than independent draws
 
 
 def worth(error: float) -> float:
@@ -45,6 +45,8 @@ class Diagnosis(NamedTuple):
         error: Monte Carlo error of the particles' mean, as a share of the spread, from how
             families of them differ: large where shares of modes hang on a few. Ensembles of n
             independent draws have `n**-0.5`; NaN likewise.
+        distance: Foreseen distance to the posterior (Wasserstein), over that of as many independent
+            draws; from the error, and how far modes lie apart; NaN likewise.
         searches: Made for an island of members, of that with the most; NaN likewise.
         warnings: What is wrong, and what to do; empty for an ensemble to be trusted.
     """
@@ -56,6 +58,7 @@ class Diagnosis(NamedTuple):
     effective: float
     distinct: float
     error: float
+    distance: float
     searches: float
     warnings: tuple[str, ...]
 
@@ -79,6 +82,7 @@ class Diagnosis(NamedTuple):
                 f"least effective sample size {self.effective:.1%}",
                 f"distinct {self.distinct:.0%}",
                 f"particles worth {self.worth:.0f} independent draws",
+                f"foreseen distance to the posterior {self.distance:.2f} of as many such draws'",
             ]
         verdict = "The ensemble looks trustworthy" if self.trusted else "Do not trust the ensemble"
         return f"{verdict}: {', '.join(known)}." + "".join(f"\n{w}" for w in self.warnings)
@@ -105,8 +109,8 @@ def diagnose(
         observation: What was assimilated, in physical units.
         ensemble: Members in physical units.
         report: What the sampler says of its populations: `log_evidence` of each island, search and
-            group (NaN where there was none), `effective`, `distinct` and `error` of each island;
-            None for independent draws.
+            group (NaN where there was none), `effective`, `distinct`, `error` and `separation` of
+            each island; None for independent draws.
 
     Raises:
         ConfigError: No members.
@@ -134,7 +138,10 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         for name in ("effective", "distinct")
     )
     errors = np.asarray(report.get("error", np.nan), np.float64)
-    error = float(np.sqrt(np.mean(errors**2) / errors.size))  # islands are independent
+    squared = float(np.mean(errors**2) / errors.size)  # islands are independent
+    error = squared**0.5
+    apart = float(np.max(report.get("separation", np.nan)))
+    farther = float(distance(apart, squared, len(fit)))
     found = []
     if astray > ASTRAY:
         found.append(
@@ -156,14 +163,23 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         found.append(
             f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
         )
-    if "error" in report and not error <= ERROR * len(fit) ** -0.5:
+    if "error" in report and not farther <= FARTHER:
         found.append(
             f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members: "
             "the shares of modes are in doubt. Take more particles or searches (the preset "
             '"accurate").'
         )
     return Diagnosis(
-        fit, misfit, astray, disagreement, effective, distinct, error, searches, tuple(found)
+        fit,
+        misfit,
+        astray,
+        disagreement,
+        effective,
+        distinct,
+        error,
+        farther,
+        searches,
+        tuple(found),
     )
 
 

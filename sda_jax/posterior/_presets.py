@@ -56,7 +56,7 @@ PRESETS: dict[str, tuple[Any, Any]] = {
         Population(
             particles=16,
             search=60,
-            variety=0.5,
+            excess=0.08,
             refinement=16,
             corrections=6,
             alone=INDEPENDENT_SAMPLER,

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from sda_jax.core._arrays import PRNGKey
 from sda_jax.core._resampling import effective_share, ordered_resampling
 from sda_jax.samplers._conditional_step import Place
-from sda_jax.samplers._gathering import Gathered
+from sda_jax.samplers._gathering import Gathered, Union, union
 
 HALVINGS = 12
 
@@ -38,6 +38,7 @@ class Particles(NamedTuple):
         log_evidence: `(searches, groups)`; NaN for searches not made.
         effective: The least effective sample size so far, as a share of a group.
         error: Of the mean, as a share of the spread, after the last search so far.
+        separation: Of as many of the particles as there are members, see `separation`.
         distinct: Share of the members that are particles of their own, where they go on alone.
         enough: Whether there will be no more searches.
         predictor: What the predictor of each member remembers.
@@ -50,6 +51,7 @@ class Particles(NamedTuple):
     log_evidence: Array
     effective: Array
     error: Array
+    separation: Array
     distinct: Array
     enough: Array
     predictor: Any
@@ -84,6 +86,30 @@ def resampled(
     kept = (1 - power) * log_weights[index] + total - jnp.log(len(log_weights))
     due = power > 0
     return jnp.where(due, index, jnp.arange(len(index))), jnp.where(due, kept, log_weights)
+
+
+def all_found(memory: Particles, names: Array) -> Union:
+    """The particles of a search, of these names, beside those of the searches before."""
+    places, own = memory.places, (memory.log_weights, memory.roots, names)
+    return union(memory.gathered, places.x, places.x_hat, *own)
+
+
+def with_members(memory: Particles, found: Union, index: Array) -> Particles:
+    """With members, of these indices, in the first rows."""
+    names, places = found.names[index], memory.places
+    others = jnp.sum(names[:, None] == names[None, :], axis=1)
+    x, x_hat = (
+        old.at[: len(index)].set(new[index])
+        for old, new in ((places.x, found.x), (places.x_hat, found.x_hat))
+    )
+    distinct = jnp.mean(1 / others).astype(memory.distinct.dtype)
+    return memory._replace(places=places._replace(x=x, x_hat=x_hat), distinct=distinct)
+
+
+def group_evidence(log_weights: Array, groups: int) -> Array:
+    """Of each group, the logarithm of its estimate of p(y)."""
+    each = log_weights.reshape(groups, -1)
+    return logsumexp(each, axis=1) - jnp.log(each.shape[1])
 
 
 def usable(log_weights: Array) -> Array:

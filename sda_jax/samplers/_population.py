@@ -8,7 +8,6 @@ from typing import Any, TypeGuard
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from sda_jax.core._arrays import PRNGKey, Trajectory
@@ -31,15 +30,23 @@ from sda_jax.guidance._statistical import StatisticalLinearization, is_dense
 from sda_jax.runtime._memory import most_at_once
 from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
-from sda_jax.samplers._gathering import none_gathered, squared_error, union
+from sda_jax.samplers._gathering import (
+    distance,
+    none_gathered,
+    separation,
+    squared_error,
+)
 from sda_jax.samplers._leimkuhler import LeimkuhlerMatthews
 from sda_jax.samplers._particles import (
     Particles,
     Streams,
+    all_found,
     changed_where,
+    group_evidence,
     resampled,
     streams,
     usable,
+    with_members,
 )
 from sda_jax.samplers._predictor_corrector import PredictorCorrector
 
@@ -64,8 +71,9 @@ class Population:
 
     Particles that descend from few have less variety than there are members. A search is repeated
     with new particles, at most `searches` times, until those of all searches together, which meet
-    by their evidence, are worth `variety` independent draws for each member. Easy observations are
-    searched once.
+    by their evidence, are foreseen to be as near to the posterior as independent draws, or further
+    by a share of `excess` at most: where modes lie apart that takes more of them. Easy observations
+    are searched once.
 
     Members depend on all others of their island. Other guidance, and trajectories or observations
     that are too large for matrices of their size, are drawn independently, by `alone`.
@@ -78,7 +86,8 @@ class Population:
         refinement: Steps of members, with `corrections` each.
         groups: Of particles.
         searches: At most.
-        variety: Independent draws for each member, at which no more searches are made.
+        excess: Distance to the posterior, less that of as many independent draws and over it, at
+            which no more searches are made.
         threshold: Effective sample size, as a share of a group, below which it is resampled.
         at_once: Particles moved at once; the members are the same whatever it is. None for the
             chunk of `Memory`, and where that is None too for 64 on CPU, elsewhere for all.
@@ -96,7 +105,7 @@ class Population:
     corrections: int = static(4)
     groups: int = static(4)
     searches: int = static(8)
-    variety: float = 0.3
+    excess: float = 0.15
     threshold: float = 0.5
     at_once: int | None = static(None)
     alone: Any = PredictorCorrector()
@@ -109,7 +118,7 @@ class Population:
         require_at_least("corrections", self.corrections, 0)
         require_positive("until", self.until)
         require_below("until", self.until, LEVELS[-1])
-        require_positive("variety", self.variety)
+        require_positive("excess", self.excess)
         require_positive("threshold", self.threshold)
         require_at_most("threshold", self.threshold, 1)
 
@@ -165,6 +174,7 @@ class Population:
             jnp.full((self.searches, self.groups), jnp.nan, log_weights.dtype),
             effective=jnp.ones((), log_weights.dtype),
             error=jnp.zeros((), log_weights.dtype),
+            separation=jnp.zeros((), log_weights.dtype),
             distinct=jnp.ones((), log_weights.dtype),
             enough=jnp.zeros((), bool),
             predictor=jax.vmap(self._refining.predictor.init)(x[: self.island]),
@@ -207,6 +217,7 @@ class Population:
             "effective": memory.effective,
             "distinct": memory.distinct,
             "error": memory.error,
+            "separation": memory.separation,
         }
 
     @property
@@ -276,49 +287,33 @@ class Population:
             roots=roots[index],
             effective=jnp.minimum(memory.effective, jnp.min(effective)),
         )
+        left = jnp.sum(below.variances)
         memory = changed_where(
-            own == self.search, lambda memory: self._ended(key_draw, memory, number), memory
+            own == self.search, lambda memory: self._ended(key_draw, memory, number, left), memory
         )
         return SamplerState(memory.places.x, noise_ratio(schedule, s), memory)
 
-    def _ended(self, key: PRNGKey, memory: Particles, number: Array) -> Particles:
+    def _ended(self, key: PRNGKey, memory: Particles, number: Array, left: Array) -> Particles:
         """After a search: its particles are gathered, or, where they are enough, members drawn into
-        the first rows from those of all searches."""
-        places = memory.places
-        found = union(
-            memory.gathered,
-            places.x,
-            places.x_hat,
-            memory.log_weights,
-            memory.roots,
-            self._numbers(number),
-        )
+        the first rows from those of all searches; `left` as in `separation`."""
+        key_draw, key_order, key_keep = jax.random.split(key, 3)
+        found = all_found(memory, self._numbers(number))
+        index = jax.random.permutation(key_order, found.drawn(key_draw, self.island))
         squared = squared_error(found)
-        enough = squared * self.variety * self.island <= 1
-        groups = memory.log_weights.reshape(self.groups, -1)
-        log_evidence = logsumexp(groups, axis=1) - jnp.log(groups.shape[1])
+        apart = separation(found.x_hat[index], found.names[index], left)
+        enough = distance(apart, squared, self.island) <= 1 + self.excess
+        log_evidence = group_evidence(memory.log_weights, self.groups)
         memory = memory._replace(
             log_evidence=memory.log_evidence.at[number].set(log_evidence),
             error=jnp.sqrt(squared),
+            separation=apart,
             enough=enough | (number == self.searches - 1),
         )
-
-        def chosen() -> Particles:
-            key_draw, key_order = jax.random.split(key)
-            index = jax.random.permutation(key_order, found.drawn(key_draw, self.island))
-            members = found.names[index]
-            others = jnp.sum(members[:, None] == members[None, :], axis=1)
-            x, x_hat = (
-                old.at[: self.island].set(new[index])
-                for old, new in ((places.x, found.x), (places.x_hat, found.x_hat))
-            )
-            distinct = jnp.mean(1 / others).astype(memory.distinct.dtype)
-            return memory._replace(places=places._replace(x=x, x_hat=x_hat), distinct=distinct)
-
-        def kept() -> Particles:
-            return memory._replace(gathered=found.resampled(key, self._count))
-
-        return jax.lax.cond(memory.enough, chosen, kept)
+        return jax.lax.cond(
+            memory.enough,
+            lambda: with_members(memory, found, index),
+            lambda: memory._replace(gathered=found.resampled(key_keep, self._count)),
+        )
 
     def _refined(
         self, keys: Streams, posterior: Guided, state: SamplerState, i: Array

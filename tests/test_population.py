@@ -387,6 +387,13 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     found = sda.diagnose(observation, x, report)
     assert len(found.warnings) == 3 and not found.trusted and found.worth == 4
     assert found.disagreement == pytest.approx(8 / np.sqrt(2))
+    near = {"error": [70**-0.5], "separation": [1.0]}
+    assert sda.diagnose(observation, x, near).trusted
+    far = sda.diagnose(observation, x, {**near, "separation": [100.0]})
+    assert far.worth == pytest.approx(70) and far.distance > 1.25
+    assert [w.split(",")[0] for w in far.warnings] == [
+        "The particles are worth 70 independent draws"
+    ]
     lost = {**report, "log_evidence": [[[0.0, -np.inf], [np.nan, np.nan]]], "error": [np.nan]}
     found = sda.diagnose(observation, x, lost)
     assert found.disagreement == np.inf and len(found.warnings) == 3 and found.searches == 1

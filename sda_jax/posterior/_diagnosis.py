@@ -165,9 +165,9 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         )
     if "error" in report and not farther <= FARTHER:
         found.append(
-            f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members: "
-            "the shares of modes are in doubt. Take more particles or searches (the preset "
-            '"accurate").'
+            f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members, "
+            f"and foreseen {farther:.2f} times as far from the posterior as such members are: the "
+            'shares of modes are in doubt. Take more particles or searches (the preset "accurate").'
         )
     return Diagnosis(
         fit,

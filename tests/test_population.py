@@ -225,7 +225,7 @@ def test_copies_are_no_neighbours():
     twice = jnp.concatenate([x, x])
     assert float(separation(twice, jnp.tile(jnp.arange(32), 2), 0.0)) == pytest.approx(once)
     squares = np.sum((x[:, None] - x[None]) ** 2, axis=(2, 3)) + np.diag(np.full(32, np.inf))
-    variance, nearest = float(x.var(axis=0).sum()), squares.min(axis=1).mean()
+    variance, nearest = float(x.var(axis=0).sum()), float(squares.min(axis=1).mean())
     assert once == pytest.approx(variance / nearest, rel=1e-4)
     left = float(separation(x, jnp.arange(32), 2.0))
     assert left == pytest.approx((variance + 2) / (nearest + 4), rel=1e-4)
@@ -250,7 +250,7 @@ def test_searches_meet_by_their_evidence():
 def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observation):
     """Once, if any distance is near enough; as often as allowed, if none is; to a file the same,
     where steps that are not needed are left out."""
-    for excess, expected in ((1e3, 1), (1e-6, 3)):
+    for excess, expected in ((1e3, 1), (-1.0, 3)):
         sampler = dataclasses.replace(SMALL, searches=3, excess=excess)
         key, *given = jax.random.key(4), prior, observation, LENGTH, 10, LINEAR, sampler
         found = sda.draw_posterior(key, *given)
@@ -266,7 +266,7 @@ def test_searches_cost_what_is_said(prior, observation):
     """Of two searches, what is counted when they are made."""
     small = dataclasses.replace(SMALL, at_once=64)  # fills batches
     once = sda.count_evaluations(prior, observation, LENGTH, LINEAR, small, samples=4)
-    sampler = dataclasses.replace(small, searches=2, excess=1e-6)
+    sampler = dataclasses.replace(small, searches=2, excess=-1.0)
     seen = partial(Guided, observation=standardised(prior, observation), method=LINEAR)
     made = evaluations(
         sampler, trajectory_denoiser(prior, LENGTH), (LENGTH, *prior.state_shape), seen
@@ -282,7 +282,7 @@ def test_a_population_is_the_kalman_smoothers(prior, observation, searches):
     along each of its axes within 4 standard errors and 3 %, and groups that agree on the
     evidence."""
     n = 1024
-    sampler = sda.Population(n, particles=1, searches=searches, excess=1e-6)
+    sampler = sda.Population(n, particles=1, searches=searches, excess=-1.0)
     found = sda.draw_posterior(jax.random.key(3), prior, observation, LENGTH, n, LINEAR, sampler)
     exact = kalman_smoother(CHAIN, observation, LENGTH)
     flat = np.asarray(found.ensemble, np.float64).reshape(n, -1)
@@ -325,7 +325,7 @@ def test_modes_have_their_shares():
 def whole(prior, observation):
     """Islands of 4, of which 10 members are two and a half; particles moved 60 at once. They search
     twice."""
-    often = {"searches": 2, "excess": 1e-6}
+    often = {"searches": 2, "excess": -1.0}
     sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
     given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
     return given, sda.draw_posterior(*given)
@@ -415,7 +415,7 @@ def test_an_island_is_left_alone_by_others_that_search_again(prior):
         made = ~jnp.isnan(sampler.report(progress.state)["log_evidence"][:, 0])
         return sampler.finish(posterior, progress.state), jnp.sum(made)
 
-    sampler = dataclasses.replace(SMALL, searches=2, variety=16.0)
+    sampler = dataclasses.replace(SMALL, searches=2, excess=-0.24)
     many = jax.jit(jax.vmap(partial(drawn, sampler)))
     keys = jax.random.split(jax.random.key(8), 6)
     found, searches = many(keys)

@@ -87,7 +87,7 @@ class Population:
         groups: Of particles.
         searches: At most.
         excess: Distance to the posterior, less that of as many independent draws and over it, at
-            which no more searches are made.
+            which no more searches are made; -1 for all searches.
         threshold: Effective sample size, as a share of a group, below which it is resampled.
         at_once: Particles moved at once; the members are the same whatever it is. None for the
             chunk of `Memory`, and where that is None too for 64 on CPU, elsewhere for all.
@@ -118,7 +118,7 @@ class Population:
         require_at_least("corrections", self.corrections, 0)
         require_positive("until", self.until)
         require_below("until", self.until, LEVELS[-1])
-        require_positive("excess", self.excess)
+        require_at_least("excess", self.excess, -1)
         require_positive("threshold", self.threshold)
         require_at_most("threshold", self.threshold, 1)
 

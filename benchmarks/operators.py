@@ -28,6 +28,7 @@ from sda_jax import evaluation as metrics
 from sda_jax.posterior._diagnosis import ASTRAY, COPIES, DISAGREEMENT, FARTHER, MISFIT
 from sda_jax.runtime._records import append_record, read_records
 from sda_jax.samplers import Evaluations
+from sda_jax.samplers._gathering import LARGEST
 
 SAMPLES, PARTICLES = 256, 131072
 LENGTHS = {"lorenz63": 65, "lorenz96": 33}
@@ -185,8 +186,8 @@ def cost(prior: sda.Prior, preset: str) -> Evaluations:
 def warned(r: dict[str, Any]) -> bool:
     """Whether an ensemble with these signals is warned of."""
     wrong = abs(r["misfit"]) > MISFIT or r["unlikely"] > ASTRAY
-    doubtful = r["disagreement"] > DISAGREEMENT or not r["distance"] <= FARTHER
-    return wrong or doubtful or r["distinct"] < COPIES
+    far = r["distance"] > FARTHER or r["error"] > LARGEST * r["members"] ** -0.5
+    return wrong or far or r["disagreement"] > DISAGREEMENT or r["distinct"] < COPIES
 
 
 def table(records: list[dict[str, Any]]) -> str:

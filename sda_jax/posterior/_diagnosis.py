@@ -16,7 +16,7 @@ from sda_jax.core._numbers import real_array
 from sda_jax.core._requirements import require_untraced
 from sda_jax.observations._noise_models import DrawsNoise, NoiseModel
 from sda_jax.observations._observation import Observation, require_observation
-from sda_jax.samplers._gathering import distance
+from sda_jax.samplers._gathering import LARGEST, distance
 
 DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit's size is known
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
@@ -163,7 +163,7 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         found.append(
             f"Only {distinct:.0%} of the members are distinct: take more particles or search steps."
         )
-    if "error" in report and not farther <= FARTHER:
+    if "error" in report and not (farther <= FARTHER and error <= LARGEST * len(fit) ** -0.5):
         found.append(
             f"The particles are worth {worth(error):.0f} independent draws, of {len(fit)} members, "
             f"and foreseen {farther:.2f} times as far from the posterior as such members are: the "

@@ -16,6 +16,9 @@ from sda_jax.core._resampling import ordered_resampling
 LEAST = 1e-3  # share of the error's variance that families must show, well above rounding
 # how a distance to the posterior grows with an error of the mean: benchmarks/separation.py
 SLOPE, CLOSE = 6.0, 4.0
+# of the mean, times that of as many independent draws as members: by 64 of 256 a spread is known to
+# a tenth
+LARGEST = 2.0
 
 
 class Gathered(NamedTuple):

@@ -31,6 +31,7 @@ from sda_jax.runtime._memory import most_at_once
 from sda_jax.samplers._conditional_step import Place, looked_at, moved
 from sda_jax.samplers._dpm import DPMSolverPP2M
 from sda_jax.samplers._gathering import (
+    LARGEST,
     distance,
     none_gathered,
     separation,
@@ -71,9 +72,9 @@ class Population:
 
     Particles that descend from few have less variety than there are members. A search is repeated
     with new particles, at most `searches` times, until those of all searches together, which meet
-    by their evidence, are foreseen to be as near to the posterior as independent draws, or further
-    by a share of `excess` at most: where modes lie apart that takes more of them. Easy observations
-    are searched once.
+    by their evidence, are worth a quarter as many independent draws as there are members, and are
+    foreseen to be as near to the posterior as these would be, or further by a share of `excess` at
+    most: where modes lie apart that takes more of them. Easy observations are searched once.
 
     Members depend on all others of their island. Other guidance, and trajectories or observations
     that are too large for matrices of their size, are drawn independently, by `alone`.
@@ -302,6 +303,7 @@ class Population:
         squared = squared_error(found)
         apart = separation(found.x_hat[index], found.names[index], left)
         enough = distance(apart, squared, self.island) <= 1 + self.excess
+        enough &= squared * self.island <= LARGEST**2
         log_evidence = group_evidence(memory.log_weights, self.groups)
         memory = memory._replace(
             log_evidence=memory.log_evidence.at[number].set(log_evidence),

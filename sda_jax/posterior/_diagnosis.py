@@ -140,8 +140,9 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
     errors = np.asarray(report.get("error", np.nan), np.float64)
     squared = float(np.mean(errors**2) / errors.size)  # islands are independent
     error = squared**0.5
-    apart = float(np.max(report.get("separation", 0.0)))
-    farther = float(distance(apart, squared, len(fit)))
+    apart, farther = float(np.max(report.get("separation", 0.0))), float("nan")
+    if not np.isnan(squared):
+        farther = float(distance(apart, squared, len(fit)))
     found = []
     if astray > ASTRAY:
         found.append(

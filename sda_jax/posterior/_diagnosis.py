@@ -82,7 +82,7 @@ class Diagnosis(NamedTuple):
                 f"least effective sample size {self.effective:.1%}",
                 f"distinct {self.distinct:.0%}",
                 f"particles worth {self.worth:.0f} independent draws",
-                f"foreseen distance to the posterior {self.distance:.2f} of as many such draws'",
+                f"foreseen {self.distance:.2f} times as far from the posterior as such members are",
             ]
         verdict = "The ensemble looks trustworthy" if self.trusted else "Do not trust the ensemble"
         return f"{verdict}: {', '.join(known)}." + "".join(f"\n{w}" for w in self.warnings)

@@ -3,8 +3,8 @@
     python benchmarks/separation.py
 
 Of the particle smoother's draws of generated operators, for choosing (seeds from 1000 on; see
-operators.py, whose references it takes): n of them, copied to 256 members, beside 512 others, and
-what `samplers._gathering.distance` foresees.
+operators.py, whose references it takes): n of them, copied to 256 members, beside sets of 256
+others, and what `samplers._gathering.distance` foresees.
 """
 
 from __future__ import annotations

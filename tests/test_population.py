@@ -196,9 +196,9 @@ def test_unequal_families_are_worth_what_their_mean_says():
 
 @pytest.mark.parametrize(("dimensions", "gap"), [(60, 0.0), (6, 200.0), (2, 0.0)])
 def test_distance_is_foreseen(dimensions, gap):
-    """Of ensembles of 256 members that are copies of n draws: Wasserstein
-    distance to 256 draws, over that between two such sets; to a fifth, in one cloud of many
-    dimensions or two, and where two modes lie far apart."""
+    """Of ensembles of 256 members that are copies of n draws: Wasserstein distance to 256 draws,
+    over that between two such sets; to a fifth, in one cloud of many dimensions or two, and where
+    two modes lie far apart."""
     rng, size = np.random.default_rng(0), 256
 
     def draws(n):

@@ -48,7 +48,7 @@ CENTURIES = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("suffix", [".nc", pytest.param(".zarr", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("units", "calendar", "start"), CENTURIES)
 def test_dates_come_back(tmp_path, units, calendar, start, suffix):
     """The dates of a posterior are those asked for, in the calendar of the data."""

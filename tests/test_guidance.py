@@ -307,7 +307,8 @@ VJPS = [
     (sda.TweedieCovariance(), ROWS), (sda.PiGDM(), 1), (sda.TMPD(), 2),
     (sda.GaussianCovariance(), 1), (sda.GaussianCovariance(through_network=False), 0),
     (sda.GaussianCovariance(inflation=None, through_network=False), 0),
-    (sda.MMPS(1, 1e6), 1), (sda.MMPS(3, 1e6), 3), (sda.MMPS(3, 1e-6), 1),
+    pytest.param(sda.MMPS(1, 1e6), 1, marks=pytest.mark.slow), (sda.MMPS(3, 1e6), 3),
+    pytest.param(sda.MMPS(3, 1e-6), 1, marks=pytest.mark.slow),
     (sda.MMPS(3, 1e-6, above=sda.GaussianCovariance(through_network=False)), 0),
     (sda.StatisticalLinearization(), 1),
 ]  # fmt: skip

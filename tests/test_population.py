@@ -23,6 +23,7 @@ pytestmark = pytest.mark.compiles
 CHAIN, LENGTH = sda.DampedSpring(), 16
 EVERY = sda.Every(2, sda.Channels((0,)))
 SMALL = sda.Population(island=4, particles=4, search=6, refinement=3, corrections=1, at_once=60)
+TWICE = dataclasses.replace(SMALL, searches=2, excess=-1.0, alone=sda.PredictorCorrector(4))
 LINEAR = sda.StatisticalLinearization()
 
 
@@ -45,7 +46,9 @@ def standardised(prior, observation):
     return observation.standardised(prior.standardisation)
 
 
-@pytest.mark.parametrize("ratio", [20.0, 1.0, 0.05])
+@pytest.mark.parametrize(
+    "ratio", [1.0, *(pytest.param(r, marks=pytest.mark.slow) for r in (20.0, 0.05))]
+)
 def test_linear_operators_have_the_twist_of_the_gaussian_covariance(prior, observation, ratio):
     """And so has a noise model that is Gaussian, whatever stands for it; of values that are missing
     nothing is known."""
@@ -250,12 +253,13 @@ def test_searches_meet_by_their_evidence():
 def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observation):
     """Once, if any distance is near enough; as often as allowed, if none is; to a file the same,
     where steps that are not needed are left out."""
-    for excess, expected in ((1e3, 1), (-1.0, 3)):
-        sampler = dataclasses.replace(SMALL, searches=3, excess=excess)
+    for excess, expected in ((1e3, 1), (-1.0, 2)):
+        sampler = dataclasses.replace(TWICE, excess=excess)
         key, *given = jax.random.key(4), prior, observation, LENGTH, 10, LINEAR, sampler
         found = sda.draw_posterior(key, *given)
         assert found.diagnosis.searches == expected
-        path = sda.assimilate_to_file(key, tmp_path / f"{expected}.h5", *given, save_every=4)
+        path = tmp_path / f"{expected}.h5"
+        sda.assimilate_to_file(key, path, *given, memory=sda.Memory(4), save_every=4)
         size = float(jnp.abs(found.ensemble).max())
         written = sda.load_posterior(path)["ensemble"]
         np.testing.assert_allclose(written, found.ensemble, rtol=0, atol=1e-4 * size)
@@ -325,9 +329,7 @@ def test_modes_have_their_shares():
 def whole(prior, observation):
     """Islands of 4, of which 10 members are two and a half; particles moved 60 at once. They search
     twice."""
-    often = {"searches": 2, "excess": -1.0}
-    sampler = dataclasses.replace(SMALL, alone=sda.PredictorCorrector(4), **often)
-    given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, sampler
+    given = jax.random.key(3), prior, observation, LENGTH, 10, LINEAR, TWICE
     return given, sda.draw_posterior(*given)
 
 
@@ -426,7 +428,7 @@ def test_an_island_is_left_alone_by_others_that_search_again(prior):
     np.testing.assert_array_equal(beside[once], found[once])
 
 
-@pytest.mark.parametrize("eta", [1e-3, 2e-2])
+@pytest.mark.parametrize("eta", [pytest.param(1e-3, marks=pytest.mark.slow), 2e-2])
 def test_members_end_halfway_to_the_mean_of_their_last_state(observation, eta):
     """And so where corrections are made down to the last level."""
     prior = exact_prior(CHAIN, LENGTH, sda.Cosine(eta=eta))

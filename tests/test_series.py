@@ -370,6 +370,7 @@ def test_a_network_behind_a_shut_gate_is_not_asked(law):
     assert np.isnan(many(x, high)).any()
 
 
+@pytest.mark.slow
 def test_files_and_counts_are_of_the_members_in_memory(law, tmp_path):
     prior, key = shut_prior(law), jax.random.key(1)
     seen = sda.Observation(np.zeros(4), lambda x: x[:8:2, 0], std=0.6)

@@ -63,7 +63,11 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("parameterisation", [NoisePrediction(), Preconditioned()], ids=str)
+@pytest.mark.parametrize(
+    "parameterisation",
+    [pytest.param(NoisePrediction(), marks=pytest.mark.slow), Preconditioned()],
+    ids=str,
+)
 @pytest.mark.parametrize("stored", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_learns_the_exact_denoiser(parameterisation, stored, tmp_path):
     """On a chain of which the best loss is known to be far below that of no prediction."""
@@ -112,7 +116,10 @@ class Interrupted:
 
 @pytest.mark.parametrize(
     "source",
-    [FromSimulator(CHAIN), Replay(CHAIN, trajectories=8, length=32, refresh=2)],
+    [
+        pytest.param(FromSimulator(CHAIN), marks=pytest.mark.slow),
+        Replay(CHAIN, trajectories=8, length=32, refresh=2),
+    ],
     ids=["simulator", "replay"],
 )
 def test_resumed_equals_unbroken(tmp_path, source):

@@ -29,7 +29,9 @@ def simulated(n=10, length=16):
     return np.asarray(sda.simulate(jax.random.key(5), CHAIN, length, n))
 
 
-@pytest.mark.parametrize("source", ["simulator", "replay", "stored"])
+@pytest.mark.parametrize(
+    "source", ["simulator", "replay", pytest.param("stored", marks=pytest.mark.slow)]
+)
 def test_a_system_is_learnt_as_its_experiment_says(tmp_path, capsys, source):
     data = sda.Data(source, trajectories=5, length=16, chunk=4)
     experiment = dataclasses.replace(QUICK, system=CHAIN, data=data)

@@ -39,9 +39,9 @@ def count_evaluations(
 
     One draw is run with a denoiser in the prior's place that costs nothing and counts: of whatever
     guidance and sampler, those that are made. Of a `PopulationSampler` an island is drawn, and a
-    member's share is rounded up; of a `Population` a small one, with one search, and what each
-    more adds: how many an observation takes is known when it was drawn (`Diagnosis.searches`,
-    `Evaluations.searched`).
+    member's share is rounded up. Of a `Population` members are drawn alone, beside one search,
+    which evaluates each particle once at each level; how many an observation takes is known when
+    it was drawn (`Diagnosis.searches`, `Evaluations.searched`).
 
     Raises:
         ConfigError, ObservationError: See `assimilate`.
@@ -56,12 +56,11 @@ def count_evaluations(
     )
     again = 0
     if isinstance(sampler, Population):
-        sampler = sampler.searched_once()
-        again = sampler.again
+        again, sampler = sampler.each_search, sampler.refining
     denoiser, tally = counting(trajectory_denoiser(prior, length, context, memory))
     counted = guided(denoiser, observation.standardised(prior.standardisation), guidance)
     one = partial(draw, shape=(length, *prior.state_shape))
     run = jax.jit(one, compiler_options=QUICKLY)
     jax.block_until_ready(run(jax.random.key(0), counted, sampler))
     found = Evaluations(*(-(-n // island(sampler)) for n in tally.evaluations()))
-    return found._replace(again=again)
+    return found._replace(forwards=found.forwards + again, again=again)

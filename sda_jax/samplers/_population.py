@@ -152,15 +152,17 @@ class Population:
         at_once = self.at_once if self.at_once is not None else chunk
         return dataclasses.replace(self, island=island, at_once=at_once)
 
-    def searched_once(self) -> Population:
-        """Of one search, and of as few members as cost as much each."""
-        fewest = 1 << (-(-FEWEST // self.particles) - 1).bit_length()  # fills batches
-        return dataclasses.replace(self, searches=1, island=min(self.island, fewest))
+    @property
+    def each_search(self) -> int:
+        """Evaluations of the denoiser for a member: one of each particle at each level."""
+        return -(-self._count * self._stages // self.island)
 
     @property
-    def again(self) -> int:
-        """Forwards for a member that each search after the first adds."""
-        return -(-self._count * self._stages // self.island)
+    def refining(self) -> PredictorCorrector:
+        """What moves members once they go on alone."""
+        corrector = LeimkuhlerMatthews(self.corrections, 0.5, above=0.005)
+        grid = Piecewise((self.until, 0.0))
+        return PredictorCorrector(self.refinement, grid, DPMSolverPP2M(), corrector, denoise=0.5)
 
     def init(self, key: PRNGKey, denoiser: Denoiser, shape: tuple[int, ...]) -> SamplerState:
         """Before the first search, which makes its own particles."""
@@ -178,7 +180,7 @@ class Population:
             separation=jnp.zeros((), log_weights.dtype),
             distinct=jnp.ones((), log_weights.dtype),
             enough=jnp.zeros((), bool),
-            predictor=jax.vmap(self._refining.predictor.init)(x[: self.island]),
+            predictor=jax.vmap(self.refining.predictor.init)(x[: self.island]),
         )
         return SamplerState(x, noise_ratio(posterior.schedule, self._times(posterior)[0]), memory)
 
@@ -226,15 +228,9 @@ class Population:
         least = max(self.particles * self.island, FEWEST)
         return -(-least // self.groups) * self.groups
 
-    @property
-    def _refining(self) -> PredictorCorrector:
-        corrector = LeimkuhlerMatthews(self.corrections, 0.5, above=0.005)
-        grid = Piecewise((self.until, 0.0))
-        return PredictorCorrector(self.refinement, grid, DPMSolverPP2M(), corrector)
-
     def _times(self, posterior: Guided) -> Array:
         """Of all steps."""
-        schedule, refining = posterior.schedule, self._refining
+        schedule, refining = posterior.schedule, self.refining
         search = Piecewise((*LEVELS, self.until), (*SHARES, 1.0))(schedule, self.search)
         return jnp.concatenate([search[:-1], refining.grid(schedule, refining.steps)])
 
@@ -321,7 +317,7 @@ class Population:
         self, keys: Streams, posterior: Guided, state: SamplerState, i: Array
     ) -> SamplerState:
         """A step of the members, each by itself."""
-        sampler, own = self._refining, i - self._searching
+        sampler, own = self.refining, i - self._searching
 
         def one(given: tuple[Array, Array, Any]) -> SamplerState:
             member, x, memory = given

@@ -220,6 +220,7 @@ config = Experiment(assimilation=Assimilation(guidance=Gentle()))
 """
 
 
+@pytest.mark.slow
 def test_a_posterior_by_guidance_of_ones_own_is_evaluated(trained, monkeypatch, capsys):
     """Its file names a class that evaluating does not need."""
     monkeypatch.chdir(trained)

@@ -1,6 +1,8 @@
 """What is computed at once where nobody said, by small limits of memory."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,9 @@ import sda_jax as sda
 from sda_jax.classical import exact_prior
 from sda_jax.core._batches import evened, map_batches
 from sda_jax.core._errors import ResourceError
+from sda_jax.diffusion._denoisers import NetworkDenoiser
+from sda_jax.diffusion._parameterisations import Preconditioned
+from sda_jax.networks import TemporalConv
 from sda_jax.posterior import _assimilate as assimilating
 from sda_jax.posterior._arguments import particles_at_once
 from sda_jax.posterior._assimilate import posterior_denoiser
@@ -92,6 +97,38 @@ def test_members_are_the_same_and_what_is_foreseen_fits(monkeypatch, given):
     limit(monkeypatch, 100)
     with pytest.raises(ResourceError, match="memory: got"):
         sda.draw_posterior(*given, 24, sda.SDA(), STEPS)
+
+
+def resident(name):
+    """Bytes of this process's memory, now (`VmRSS`) or at most (`VmHWM`)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="asks Linux")
+def test_a_draw_takes_the_memory_that_was_foreseen(monkeypatch):
+    """To a tenth, where it is compiled already."""
+    length, members, foreseen = 4096, 16, []
+    network = TemporalConv(width=32, dilations=(1,))
+    blank = NetworkDenoiser(network, None, sda.Cosine(), Preconditioned())
+    variables = jax.jit(lambda key: blank.init(key, (64, 3)))(jax.random.key(0))
+    denoiser = dataclasses.replace(blank, variables=variables)
+    prior = sda.Prior(denoiser, sda.Standardisation(0.0, 1.0), (3,))
+    observation = sda.Observation(jnp.zeros((length // 8, 3)), lambda x: x[::8], std=1.0)
+    given = prior, observation, length, members, sda.SDA(), STEPS, sda.Memory(members)
+    room = memory.require_room
+    monkeypatch.setattr(
+        memory,
+        "require_room",
+        lambda what, size, remedy: (foreseen.append(size), room(what, size, remedy)),
+    )
+    sda.draw_posterior(jax.random.key(0), *given)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    sda.draw_posterior(jax.random.key(1), *given)
+    grown = resident("VmHWM") - before
+    assert max(foreseen) > 1e8
+    assert 0.5 < grown / max(foreseen) < 1.1, (grown, max(foreseen))
 
 
 def test_populations_move_as_many_particles_as_fit(monkeypatch, given):

@@ -116,12 +116,12 @@ def test_a_draw_takes_the_memory_that_was_foreseen(monkeypatch):
     prior = sda.Prior(denoiser, sda.Standardisation(0.0, 1.0), (3,))
     observation = sda.Observation(jnp.zeros((length // 8, 3)), lambda x: x[::8], std=1.0)
     given = prior, observation, length, members, sda.SDA(), STEPS, sda.Memory(members)
-    room = memory.require_room
-    monkeypatch.setattr(
-        memory,
-        "require_room",
-        lambda what, size, remedy: (foreseen.append(size), room(what, size, remedy)),
-    )
+
+    def spy(compiled, needed=memory.needed_bytes):
+        foreseen.append(needed(compiled))
+        return foreseen[-1]
+
+    monkeypatch.setattr(memory, "needed_bytes", spy)
     sda.draw_posterior(jax.random.key(0), *given)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far

@@ -203,6 +203,7 @@ def bad(y, operator, message, length=9):
         bad(np.zeros((2, 1)), lambda x: x[::8, :1], r"y: got shape.*24 states of shape", 24),
         bad(np.zeros((9,)), lambda x: x[:, 0] > 0, "smooth one"),
         bad(np.zeros((9,)), lambda x: jnp.round(x[:, 0]), "gradient of zero"),
+        bad(np.zeros(()), lambda x: 3.0, "a gradient of zero everywhere"),
         bad(np.zeros((9,)), lambda x: np.asarray(x)[:, 0], "use jax.numpy"),
         bad(np.zeros((9,)), lambda x: jnp.log(x[:, 0]), "not finite"),
         bad(np.zeros((9, 3)), lambda x: x @ jnp.ones((5, 3)), "state shape"),

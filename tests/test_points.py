@@ -145,6 +145,8 @@ def test_bad_tables_are_named(tmp_path, layout):
         taken(good)
     with pytest.raises(ObservationError, match=r"none of 1 values.*\n.*outside lat"):
         taken(good.assign(lat="80"), std=1.0)
+    with pytest.raises(ObservationError, match=r"none of 1 values.*\n.*no value"):
+        taken(good.assign(value=""), std=1.0)
     with pytest.raises(StorageError, match="no such file"):
         read(Points(str(tmp_path / "none.csv")), layout, start(layout), 12)
     (tmp_path / "s.parquet").write_bytes(b"nothing of the kind")

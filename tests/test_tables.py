@@ -1,6 +1,7 @@
 """Tables as other programs write them: what they say is used, what they cannot mean is named."""
 
 import bz2
+import dataclasses
 import datetime
 import decimal
 import gzip
@@ -45,6 +46,24 @@ def taken(path, **said):
     first = used.observation.operator.indices[:, 0]
     places = np.stack(np.unravel_index(first, (3, 2, 3, 2)), axis=1)
     return np.asarray(used.observation.y).tolist(), places.tolist()
+
+
+def test_a_dimension_of_one_place_needs_no_column(tmp_path):
+    """A missing column is said before rows that are alike without it."""
+    head, row = "time,lat,lon,value,std\n", "2020-01-01,0,1,3,1\n"
+    (tmp_path / "t.csv").write_text(head + 2 * row)
+
+    def read_at(*levels):
+        channels = tuple(Channel("temp", "degC", at=(("lev", lev),)) for lev in levels)
+        layout = dataclasses.replace(LAYOUT, channels=channels)
+        return read(Points(str(tmp_path / "t.csv")), layout, layout.number("2020-01-01", ""), 3)
+
+    with pytest.raises(StorageError, match="expected one called lev"):
+        read_at(0.0, 5.0)
+    with pytest.raises(ObservationError, match="a row that is there before"):
+        read_at(0.0)
+    (tmp_path / "t.csv").write_text(head + row)
+    assert read_at(0.0).observation.y.tolist() == [3.0]
 
 
 PLAIN = ([3.0, 4.0], [[0, 0, 1, 0], [1, 1, 2, 1]])

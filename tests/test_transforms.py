@@ -15,7 +15,7 @@ import sda_jax as sda
 from sda_jax.classical import GaussianClimate, optimal_interpolation
 from sda_jax.classical._kalman import GaussianTrajectory
 from sda_jax.core import BoxCox, Logarithm, Logit
-from sda_jax.core._errors import ConfigError, StorageError
+from sda_jax.core._errors import ConfigError, ObservationError, StorageError
 from sda_jax.core._json import decode, encode
 from sda_jax.core._registry import registry
 from sda_jax.core._transforms import transform_named
@@ -26,6 +26,7 @@ from sda_jax.data._survey import survey
 from sda_jax.diffusion._gaussian import GaussianDenoiser
 from sda_jax.diffusion._series import SeriesPreconditioned
 from sda_jax.observations._reading import read
+from sda_jax.observations._setting_aside import set_aside
 from sda_jax.observations._tables import Points
 
 UNITS = sda.Standardisation((0.5, 10.0), (0.8, 3.0), (Logarithm(0.2), None))
@@ -183,7 +184,9 @@ def test_tables_report_angles(opened, tmp_path):
         }
     )
     table.to_csv(tmp_path / "t.csv", index=False)
-    used = read(Points(str(tmp_path / "t.csv")), layout, start, 6).observation
+    result = read(Points(str(tmp_path / "t.csv")), layout, start, 6)
+    used = result.observation
+    assert result.report.endswith("3 of 3 values used")
     x = np.zeros((6, 3), np.float32)
     x[2, :2] = np.cos(np.deg2rad(10)), np.sin(np.deg2rad(10))
     x[4, :2] = np.cos(np.deg2rad(359)), np.sin(np.deg2rad(359))
@@ -192,6 +195,39 @@ def test_tables_report_angles(opened, tmp_path):
     np.testing.assert_allclose(used.operator(x), used.y, atol=1e-6)
     noise = sorted(np.asarray(used.std))
     np.testing.assert_allclose(noise, sorted([*np.deg2rad([6, 6, 3, 3]), 0.1]), rtol=1e-5)
+    # an angle is withheld as a whole
+    for seed in range(8):
+        _, aside = set_aside(jax.random.key(seed), used, 0.4, result.numbers)
+        out = ~np.isnan(np.asarray(aside.y))
+        assert len(set(result.numbers[out])) == 1
+        assert out.sum() == np.sum(result.numbers == result.numbers[out][0])
+
+
+@pytest.mark.parametrize(
+    "variable, value, message",
+    [
+        ("direction", -999.0, r"t.csv, line 2: got direction -999; expected an angle"),
+        ("direction", 721.0, "of which 360 is a full turn"),
+        ("rain", -999.0, r"t.csv, line 2: got rain -999 \(noise 0.1\)"),
+    ],
+)
+def test_codes_of_missing_values_are_no_observations(opened, tmp_path, variable, value, message):
+    """In tables and in the files that a prior learns from; a little below zero is noise."""
+    _, found = opened
+    start = found.layout.number("2020-01-01", "start")
+    row = {"time": "2020-01-01T02:00", "variable": variable, "std": 0.1}
+    table = pd.DataFrame([row | {"value": value}, row | {"value": 0.0, "time": "2020-01-01T03:00"}])
+    source = Points(str(tmp_path / "t.csv"))
+    table.to_csv(source.path, index=False)
+    with pytest.raises(ObservationError, match=message):
+        read(source, found.layout, start, 6, found.standardisation)
+    table.assign(value=-0.3 if variable == "rain" else -359.0).to_csv(source.path, index=False)
+    assert read(source, found.layout, start, 6, found.standardisation)
+    data = winds()
+    data["direction"][5] = value
+    files = Files((save(data, tmp_path / "code.nc"),), transforms=("direction=circular",))
+    with pytest.raises(StorageError, match=f"1 values of direction such as {value:g}"):
+        survey(open_archive(files))
 
 
 @pytest.mark.parametrize(

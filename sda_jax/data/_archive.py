@@ -21,7 +21,7 @@ from sda_jax.data._opening import groups_of, open_dataset
 from sda_jax.data._roles import Roles, find_roles
 from sda_jax.data._time_coordinates import time_numbers, times_along
 from sda_jax.data._times import STANDARD, months_of
-from sda_jax.data._transforms import turns_of, waves
+from sda_jax.data._transforms import require_angles, turns_of, waves
 from sda_jax.data._unreadable import reading
 from sda_jax.data._values import read_values
 from sda_jax.runtime._room import require_host_room
@@ -68,7 +68,7 @@ class Archive:
         """States `first` to `last` of a trajectory, NaN where a value is missing.
 
         Raises:
-            StorageError: A file cannot be read.
+            StorageError: A file cannot be read, or has an angle that is none.
         """
         if self._kept is not None:
             return self._kept[trajectory][first:last]
@@ -94,7 +94,9 @@ class Archive:
             values = read_values(self.files.paths[index], x)
             shape = (*values.shape[: 1 + len(roles.space)], -1)
             values = values.reshape(shape)
-            values = waves(values, turns[v]) if v in turns else values
+            if v in turns:
+                require_angles(self.files.paths[index], v, values, turns[v])
+                values = waves(values, turns[v])
             channels.append(values.astype(np.float32))
         return np.concatenate(channels, axis=-1)
 

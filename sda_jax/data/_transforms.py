@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sda_jax.core._errors import ConfigError, require_positive
+from sda_jax.core._errors import ConfigError, StorageError, require_positive
 from sda_jax.data._files import Files
 from sda_jax.data._layout import WAVES, Channel, Layout
 
@@ -83,3 +83,16 @@ def waves(angles: np.ndarray, turn: float) -> np.ndarray:
     """Cosines and sines of angles, one after the other along the last axis."""
     phase = 2 * np.pi * angles / turn
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
+
+
+def require_angles(path: str, name: str, values: np.ndarray, turn: float) -> None:
+    """Raises `StorageError` if a value is more than a full turn below zero or above a full one: a
+    code for what is missing would be a direction."""
+    beyond = (values < -turn) | (values > 2 * turn)
+    if beyond.any():
+        raise StorageError(
+            path,
+            f"{int(beyond.sum())} values of {name} such as {values[beyond][0]:g}",
+            f"angles, of which {turn:g} is a full turn",
+            "Correct them; what stands for a missing value goes into the attribute missing_value.",
+        )

@@ -14,6 +14,7 @@ from sda_jax.core._errors import ConfigError, StorageError, whole_number
 from sda_jax.core._json import dumps
 from sda_jax.core._keys import stream
 from sda_jax.core._paths import require_path
+from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.experiment._cases import describe_run
@@ -114,17 +115,26 @@ class ObservationFiles:
             found.append(OperatorSource(self.operator, self.y, self.std))
         return found
 
-    def observation(self, layout: Layout, start: float, length: int, seed: int) -> Observed:
-        """What is assimilated, and what is set aside.
+    def observation(
+        self,
+        layout: Layout,
+        start: float,
+        length: int,
+        seed: int,
+        units: Standardisation = Standardisation(),
+    ) -> Observed:
+        """What is assimilated, and what is set aside; `units` as in `read`.
 
         Raises:
             ConfigError, StorageError, ObservationError: See `read` and `set_aside`.
         """
-        used = read_all(self.sources(), layout, start, length)
-        kept, aside = set_aside(stream(seed, "set aside"), used.observation, self.set_aside)
+        used = read_all(self.sources(), layout, start, length, units)
+        key = stream(seed, "set aside")
+        kept, aside = set_aside(key, used.observation, self.set_aside, used.numbers)
         report = used.report
         if aside is not None:
-            report += f"\n  set aside: {int(np.sum(aside.observed))} of these values"
+            out = np.unique(used.numbers[np.asarray(aside.observed).reshape(-1)])
+            report += f"\n  set aside: {len(out)} of these values"
         return Observed(kept, aside, report, used.code)
 
     def period(self, layout: Layout) -> tuple[float, int]:
@@ -239,7 +249,7 @@ def assimilate_files(
     require_quantiles(quantiles or ())
     start, length = files.period(layout)
     check_length(prior, length)
-    used = files.observation(layout, start, length, config.seed)
+    used = files.observation(layout, start, length, config.seed, prior.standardisation)
     report(used.report)
     description = dumps(
         describe_run(

@@ -14,6 +14,7 @@ from sda_jax.core._json import decode, parse
 from sda_jax.core._keys import stream
 from sda_jax.core._kinds import annotations_of, is_of
 from sda_jax.core._registry import registry
+from sda_jax.core._units import Standardisation
 from sda_jax.data._archive import open_archive
 from sda_jax.data._files import Files
 from sda_jax.data._layout import Layout, differing
@@ -139,7 +140,7 @@ def score_posterior(
     if observation is not None and observation.noise is None:
         chi_square = innovation_chi_square(observation, jnp.asarray(filled))
     if held_out or aside is not None:
-        at, report = _held_out(posterior, aside, held_out, std, columns)
+        at, report = _held_out(posterior, aside, held_out, std, columns, prior.standardisation)
         found, places = held_out_scores(stream(seed, "held-out noise"), prior, at, filled)
     beside, without = {}, {}
     if baselines:
@@ -166,6 +167,7 @@ def _held_out(
     tables: Sequence[str],
     std: float | None,
     columns: Sequence[str],
+    units: Standardisation,
 ) -> tuple[Observation, str]:
     """The values that were not assimilated, of tables or set aside, and how many of them."""
     if not tables:
@@ -173,7 +175,7 @@ def _held_out(
         return aside, f"set aside: {int(np.sum(aside.observed))} values"
     sources = [Points(path, std, column_names(columns)) for path in tables]
     length = posterior.ensemble.shape[1]
-    used = read_all(sources, posterior.layout, posterior.start, length)
+    used = read_all(sources, posterior.layout, posterior.start, length, units)
     return used.observation, used.report
 
 

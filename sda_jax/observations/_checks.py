@@ -93,7 +93,7 @@ def _probe(
 ) -> tuple[Array, Array]:
     """Whether value and gradient are finite, and whether the gradient is anywhere nonzero."""
     x = standardisation.inverse(jax.random.normal(jax.random.key(0), shape))
-    y, pull = jax.vjp(operator, x)
+    y, pull = jax.vjp(lambda x: jnp.asarray(operator(x)), x)  # which may give a Python number
     (gradient,) = pull(jax.random.normal(jax.random.key(1), y.shape, y.dtype))
     finite = jnp.all(jnp.isfinite(y)) & jnp.all(jnp.isfinite(gradient))
     return finite, jnp.any(gradient != 0)

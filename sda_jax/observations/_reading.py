@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.core._numbers import real_array
 from sda_jax.core._registry import import_named
+from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
 from sda_jax.data._values import read_values
@@ -21,9 +24,12 @@ from sda_jax.observations._combining import combine
 from sda_jax.observations._gridded import Gridded, read_grid
 from sda_jax.observations._interpolation import Interpolate, interpolation, require_around
 from sda_jax.observations._observation import Observation
+from sda_jax.observations._rows import Rows
 from sda_jax.observations._tables import Points, read_table
 
 __all__ = ["Gridded", "OperatorSource", "Points", "ReadResult", "read", "read_all"]
+
+NOISE = 5.0  # standard deviations, beyond which a value is no observation
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,22 @@ class ReadResult(NamedTuple):
     Attributes:
         observation: In physical units.
         report: How many numbers are used, and why others are not; a line each.
+        numbers: Which number of the files each element of y is of: an angle makes two elements.
         code: A hash of the module that an `OperatorSource`'s operator is in.
     """
 
     observation: Observation
     report: str
+    numbers: np.ndarray
     code: str = ""
 
 
 def read(
-    source: Points | Gridded | OperatorSource, layout: Layout, start: float, length: int
+    source: Points | Gridded | OperatorSource,
+    layout: Layout,
+    start: float,
+    length: int,
+    units: Standardisation = Standardisation(),
 ) -> ReadResult:
     """The observation in a file.
 
@@ -66,6 +78,7 @@ def read(
         layout: Of the prior's states.
         start: Time of the trajectory's first state, as the layout's number.
         length: States of the trajectory.
+        units: Of the prior: with its transforms, outside of which there is nothing to observe.
 
     Raises:
         StorageError: The file is missing or damaged, or columns are.
@@ -78,14 +91,19 @@ def read(
         rows = read_table(source, measured)
     else:
         rows = read_grid(source, measured, start, length)
-    rows = rows_in_components(rows, layout, own)
+    rows, origins = rows_in_components(rows, layout, own, source.path)
+    _require_defined(source.path, rows, layout, units)
+
+    def count(out: np.ndarray) -> int:
+        return len(np.unique(origins[out]))
+
     for axis, places in zip(layout.axes, rows.coordinates, strict=True):
         require_around(axis, places, lambda row: f"{source.path}, {rows.where(row)}")
     lines = [f"  not read: {rows.unread}"] * bool(rows.unread)
     missing = np.flatnonzero(np.isnan(rows.values))
     if len(missing):
         where = rows.where(int(missing[0]))
-        lines.append(f"  left out: {len(missing)} no value (the first: {where})")
+        lines.append(f"  left out: {count(missing)} no value (the first: {where})")
     seen = np.flatnonzero(~np.isnan(rows.values))
     places = [x[seen] for x in rows.coordinates]
     found = interpolation(
@@ -96,12 +114,14 @@ def read(
         new = out & used
         if new.any():
             where = rows.where(int(seen[np.argmax(new)]))
-            lines.append(f"  left out: {int(new.sum())} {reason} (the first: {where})")
+            lines.append(f"  left out: {count(seen[new])} {reason} (the first: {where})")
         used &= ~out
     if not used.any():
         raise ObservationError(
             source.path,
-            f"none of {len(rows.values)} values that can be used:\n" + "\n".join(lines) + "\n",
+            f"none of {len(np.unique(origins))} values that can be used:\n"
+            + "\n".join(lines)
+            + "\n",
             "observations of the trajectory asked for",
             "Check the period, the coordinates and their units.",
         )
@@ -111,24 +131,51 @@ def read(
         operator,
         std=rows.std[seen[used]].astype(np.float32),
     )
-    head = f"{source.path}: {int(used.sum())} of {len(rows.values)} values used"
-    return ReadResult(observation, "\n".join([head, *lines]))
+    numbers = origins[seen[used]]
+    head = f"{source.path}: {len(np.unique(numbers))} of {len(np.unique(origins))} values used"
+    return ReadResult(observation, "\n".join([head, *lines]), numbers)
+
+
+def _require_defined(path: str, rows: Rows, layout: Layout, units: Standardisation) -> None:
+    """Raises `ObservationError` if a value is further outside of where its channel's transform is
+    defined than noise takes it."""
+    for channel, transform in enumerate(units.transforms or ()):
+        here = np.flatnonzero((rows.channels == channel) & ~np.isnan(rows.values))
+        if transform is None or not len(here):
+            continue
+        within = rows.values[here] + np.array([[-NOISE], [0.0], [NOISE]]) * rows.std[here]
+        with jax.debug_nans(False):  # NaN is what is asked for
+            outside = ~np.isfinite(np.asarray(transform.forward(jnp.asarray(within)))).any(axis=0)
+        if outside.any():
+            row = int(here[np.argmax(outside)])
+            raise ObservationError(
+                f"{path}, {rows.where(row)}",
+                f"{layout.channels[channel].label} {rows.values[row]:g} (noise {rows.std[row]:g})",
+                f"one within {NOISE:g} times its noise of where {transform} is defined",
+                "Correct it, or leave it empty if nothing was seen.",
+            )
 
 
 def read_all(
-    sources: Sequence[Points | Gridded | OperatorSource], layout: Layout, start: float, length: int
+    sources: Sequence[Points | Gridded | OperatorSource],
+    layout: Layout,
+    start: float,
+    length: int,
+    units: Standardisation = Standardisation(),
 ) -> ReadResult:
     """One observation of all sources, with their own noise each; see `read`."""
     if not sources:
         raise ObservationError(
             "sources", "none", "at least one file of observations", "Give --points or --gridded."
         )
-    results = [read(source, layout, start, length) for source in sources]
+    results = [read(source, layout, start, length, units) for source in sources]
     observation = (
         results[0].observation if len(results) == 1 else combine(*(r.observation for r in results))
     )
     reports, codes = "\n".join(r.report for r in results), "".join(r.code for r in results)
-    return ReadResult(observation, reports, codes)
+    first = np.cumsum([0, *(1 + np.max(r.numbers, initial=0) for r in results)])
+    numbers = [r.numbers + n for r, n in zip(results, first, strict=False)]
+    return ReadResult(observation, reports, np.concatenate(numbers), codes)
 
 
 def _by_operator(source: OperatorSource) -> ReadResult:
@@ -139,7 +186,7 @@ def _by_operator(source: OperatorSource) -> ReadResult:
     seen = int((~np.isnan(y)).sum())
     code = hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
     report = f"{source.path}: {seen} of {y.size} values used, by {source.operator}"
-    return ReadResult(observation, report, code)
+    return ReadResult(observation, report, np.arange(y.size), code)
 
 
 def _array(path: str) -> np.ndarray:

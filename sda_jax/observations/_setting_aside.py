@@ -13,7 +13,7 @@ from sda_jax.observations._observation import Observation
 
 
 def set_aside(
-    key: PRNGKey, observation: Observation, share: float
+    key: PRNGKey, observation: Observation, share: float, numbers: np.ndarray | None = None
 ) -> tuple[Observation, Observation | None]:
     """An observation without a share of its values, chosen at random, and those values; each is
     missing (NaN) in the other.
@@ -22,6 +22,8 @@ def set_aside(
         key: Random key of the choice.
         observation: With independent noise.
         share: Of the values that were observed, from 0, which withholds none, to less than 1.
+        numbers: Which observed number each element of y is of, of which all are withheld or none:
+            an angle's cosine tells its sine but for the sign. None where each is of its own.
 
     Raises:
         ConfigError: A share that is none.
@@ -36,7 +38,8 @@ def set_aside(
             "covariance", "correlated noise", "independent noise", "Give std, or set none aside."
         )
     y = np.asarray(observation.y, np.float32)
-    seen = np.flatnonzero(~np.isnan(y))
+    numbers = np.arange(y.size) if numbers is None else numbers
+    seen = np.unique(numbers[~np.isnan(y.reshape(-1))])
     count = round(share * len(seen))
     if not 0 < count < len(seen):
         raise ObservationError(
@@ -45,8 +48,8 @@ def set_aside(
             "some values to withhold, and some to assimilate",
             "Choose another share, or set none aside.",
         )
-    withheld = np.zeros(y.shape, bool)
-    withheld.flat[seen[np.asarray(jax.random.permutation(key, len(seen)))[:count]]] = True
+    chosen = seen[np.asarray(jax.random.permutation(key, len(seen)))[:count]]
+    withheld = np.isin(numbers, chosen).reshape(y.shape)
     missing = np.float32(np.nan)
     kept, aside = (np.where(out, missing, y) for out in (withheld, ~withheld))
     return dataclasses.replace(observation, y=kept), dataclasses.replace(observation, y=aside)

@@ -47,7 +47,6 @@ def read_table(source: Points, layout: Layout) -> Rows:
         ObservationError: A row is impossible or there twice.
     """
     table = _Table(source, *open_table(source.path))
-    table.require_distinct()
     stamps = table.column("time")
     times = layout.numbers(
         stamps.to_numpy() if stamps.dtype.kind in "iufM" else stamps.to_numpy(object),
@@ -57,6 +56,7 @@ def read_table(source: Points, layout: Layout) -> Rows:
     std = _noise(table)
     channels = _channels_of(table, layout)
     coordinates = [table.numbers(axis.name) for axis in layout.axes]
+    table.require_distinct()
     return Rows(times, coordinates, channels, values, std, table.line)
 
 
@@ -170,7 +170,10 @@ def _channels_of(table: _Table, layout: Layout) -> np.ndarray:
     """The channel of every row, by variable and place, its units compared."""
     dimensions = list(dict.fromkeys(d for c in layout.channels for d, _ in c.at))
     several = len({c.name for c in layout.channels}) > 1
-    everywhere = [d for d in dimensions if all(d in dict(c.at) for c in layout.channels)]
+    labels = {d: [dict(c.at)[d] for c in layout.channels if d in dict(c.at)] for d in dimensions}
+    everywhere = [
+        d for d, at in labels.items() if len(at) == len(layout.channels) and len(set(at)) > 1
+    ]
     needed = ["variable"] * several + everywhere
     names = [
         name
@@ -218,7 +221,7 @@ def _is_of(given: dict[str, str], channel: Channel) -> bool:
     """Whether a row's variable and place are a channel's."""
     if given.get("variable", channel.name) != channel.name:
         return False
-    return all(d in given and _same(given[d], label) for d, label in channel.at)
+    return all(d not in given or _same(given[d], label) for d, label in channel.at)
 
 
 def _same(text: str, label: Any) -> bool:

@@ -236,7 +236,8 @@ def diverged(bad: int, samples: int, level: float) -> DivergenceError:
         f"{bad} of {samples} members not finite" + since,
         "finite trajectories",
         "Guide more gently (SDA: raise gamma; GaussianCovariance: raise inflation), "
-        "lower the tau of corrector steps, or take more steps.",
+        "lower the tau of corrector steps, or take more steps; and guard logarithms, roots and "
+        "divisions inside the operator, which members on their way may not be defined for.",
     )
 
 

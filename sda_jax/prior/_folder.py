@@ -31,9 +31,14 @@ def read_prior(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _read(folder: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    weights = folder / "weights.safetensors"
+    if (folder / "prior.json").is_file() and not weights.is_file():
+        raise StorageError(
+            str(weights), "no file", "the weights beside prior.json", "Save the prior again."
+        )
     try:
         description = parse(read_text(folder / "prior.json"))
-        return description, safetensors.numpy.load_file(folder / "weights.safetensors")
+        return description, safetensors.numpy.load_file(weights)
     except FileNotFoundError as error:
         raise StorageError(
             "prior",

@@ -385,6 +385,7 @@ def test_draws_of_the_posterior_are_trusted_and_others_are_not(observation):
     away[:8, ::2, 0] += 1.5
     found = sda.diagnose(observation, away)
     assert found.astray == 8 / 256 and "members cannot have made" in found.warnings[0]
+    assert "check std" in sda.diagnose(observation, x + 100.0).warnings[0]
     report = {"log_evidence": [[0.0, 8.0]], "effective": [0.2], "distinct": [0.1], "error": [0.5]}
     found = sda.diagnose(observation, x, report)
     assert len(found.warnings) == 3 and not found.trusted and found.worth == 4

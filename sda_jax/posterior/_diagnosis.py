@@ -22,6 +22,7 @@ DRAWS = 64  # of noise that is not Gaussian, for each member, from which its fit
 UNLIKELY = 1e-4  # tail probability of a member's fit, below which it is astray
 # groups of particles differ by a nat or so where nothing is wrong
 ASTRAY, MISFIT, DISAGREEMENT, COPIES = 0.01, 4.0, 2.5, 0.5
+MOST = 0.5  # of the members: astray, it is what was seen that is wrong
 FARTHER = 1.25  # than independent draws
 
 
@@ -151,9 +152,11 @@ def judged(fit: np.ndarray, misfits: np.ndarray, report: dict[str, Any] | None =
         )
     if abs(misfit) > MISFIT:
         kind = "worse" if misfit > 0 else "better"
-        found.append(
+        # first where it explains the rest
+        found.insert(
+            0 if astray > MOST else len(found),
             f"Members fit y {kind} than its noise allows ({misfit:+.1f} standard deviations): "
-            "check std and the operator's units, or the prior cannot make what was seen."
+            "check std and the operator's units, or the prior cannot make what was seen.",
         )
     if disagreement > DISAGREEMENT:
         found.append(

@@ -70,7 +70,10 @@ def white_eigenvalues(exact, covariance):
 
 @pytest.mark.parametrize(
     "guidance",
-    [sda.TweedieCovariance(), sda.MMPS(8, limit=1e6, solver="gmres")],
+    [
+        sda.TweedieCovariance(),
+        pytest.param(sda.MMPS(8, limit=1e6, solver="gmres"), marks=pytest.mark.slow),
+    ],
     ids=["Tweedie", "MMPS"],
 )
 @pytest.mark.parametrize("name", ONE_QUICK)

@@ -250,6 +250,7 @@ def test_searches_meet_by_their_evidence():
         assert abs(np.mean(gathered.roots == number) - share) <= error
 
 
+@pytest.mark.slow
 def test_a_search_is_repeated_until_there_is_variety(tmp_path, prior, observation):
     """Once, if any distance is near enough; as often as allowed, if none is; to a file the same,
     where steps that are not needed are left out."""

@@ -205,7 +205,7 @@ class Marked:
         return self.inside(jax.lax.optimization_barrier(x), t)
 
 
-@pytest.mark.parametrize("above", [0.0, 0.3])
+@pytest.mark.parametrize("above", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 @pytest.mark.parametrize(
     "predictor", [p for p in PREDICTORS if isinstance(p, sda.EvaluatesOnce)], ids=str
 )

@@ -131,6 +131,7 @@ def test_baselines_need_something_to_be_scored_at(made):
         written(folder, prior, baselines=True)
 
 
+@pytest.mark.slow
 def test_without_truth_or_files_the_page_says_so(made):
     folder, prior, *_ = made
     table = pd.read_csv("seen.csv")

@@ -192,6 +192,7 @@ def test_with_the_identity_it_is_preconditioned(key):
         )
 
 
+@pytest.mark.slow
 def test_batched_times_equal_one_at_a_time(network, key):
     x, times = jax.random.normal(key, (2, *SHAPE)), jnp.array([0.2, 0.8])
     both = network.output(x, times)

@@ -30,7 +30,8 @@ def simulated(n=10, length=16):
 
 
 @pytest.mark.parametrize(
-    "source", ["simulator", "replay", pytest.param("stored", marks=pytest.mark.slow)]
+    "source",
+    ["replay", *(pytest.param(s, marks=pytest.mark.slow) for s in ("simulator", "stored"))],
 )
 def test_a_system_is_learnt_as_its_experiment_says(tmp_path, capsys, source):
     data = sda.Data(source, trajectories=5, length=16, chunk=4)

@@ -12,7 +12,7 @@ from sda_jax.core._errors import EnsembleWarning
 pytestmark = pytest.mark.compiles
 TUTORIALS = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "extending.md"]
 # which take long to compile
-MINUTES = {"weather", "lorenz", "own_netcdf", "choosing", "own_ode", "own_operator"}
+MINUTES = {"weather", "lorenz", "own_netcdf", "choosing", "own_ode", "own_operator", "extending"}
 PAGES = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in MINUTES else [])
     for page in TUTORIALS

@@ -85,10 +85,15 @@ def waves(angles: np.ndarray, turn: float) -> np.ndarray:
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=-1)
 
 
+def beyond_turns(values: np.ndarray, turn: float) -> np.ndarray:
+    """Which values are no angles: more than a full turn below zero or above a full one, such as
+    codes for what is missing, which would be directions."""
+    return (values < -turn) | (values > 2 * turn)
+
+
 def require_angles(path: str, name: str, values: np.ndarray, turn: float) -> None:
-    """Raises `StorageError` if a value is more than a full turn below zero or above a full one: a
-    code for what is missing would be a direction."""
-    beyond = (values < -turn) | (values > 2 * turn)
+    """Raises `StorageError` if a value is no angle, see `beyond_turns`."""
+    beyond = beyond_turns(values, turn)
     if beyond.any():
         raise StorageError(
             path,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from sda_jax.core._errors import ObservationError
 from sda_jax.data._layout import WAVES, Channel, Layout
 from sda_jax.observations._rows import Rows
 
@@ -27,14 +26,10 @@ def as_measured(layout: Layout) -> tuple[Layout, list[tuple[int, ...]]]:
 
 
 def rows_in_components(
-    rows: Rows, layout: Layout, own: list[tuple[int, ...]], path: str
+    rows: Rows, layout: Layout, own: list[tuple[int, ...]]
 ) -> tuple[Rows, np.ndarray]:
     """Rows of `as_measured` as rows of the layout's channels, and which of those each is of: an
-    angle makes two, of its cosine and its sine, with the angle's noise in radians.
-
-    Raises:
-        ObservationError: An angle of more than a turn above a full one, or below zero.
-    """
+    angle makes two, of its cosine and its sine, with the angle's noise in radians."""
     origin = np.concatenate([np.arange(len(rows.values))] * len(WAVES))
     wave = np.repeat(range(len(WAVES)), len(rows.values))
     several = np.array([len(indices) for indices in own])[rows.channels[origin]]
@@ -44,15 +39,6 @@ def rows_in_components(
     for c in np.unique(channels):
         if (known := layout.channels[c].circular) is not None:
             here = channels == c
-            beyond = here & ((values < -known[1]) | (values > 2 * known[1]))
-            if beyond.any():
-                row = int(origin[np.argmax(beyond)])
-                raise ObservationError(
-                    f"{path}, {rows.where(row)}",
-                    f"{known[0]} {rows.values[row]:g}",
-                    f"an angle, of which {known[1]:g} is a full turn",
-                    "Correct it, or leave it empty if nothing was seen.",
-                )
             phase = 2 * np.pi * values[here] / known[1]
             values[here] = np.cos(phase) if layout.channels[c].wave == WAVES[0] else np.sin(phase)
             std[here] *= 2 * np.pi / known[1]

@@ -192,7 +192,7 @@ def interpolation(
         masked = ~valid[index % state]
         on_mask |= (weight > NEGLIGIBLE) & masked
         weight = np.where(masked, 0.0, weight)
-        if (weight > 0).any() or not indices:
+        if (weight > 0).any() or not indices:  # one at least, where nothing can be used
             indices.append(index)
             weights.append(weight)
     reasons.append(("next to points without values", on_mask))

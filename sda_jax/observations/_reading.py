@@ -15,9 +15,11 @@ import numpy as np
 from sda_jax.core._errors import ObservationError, StorageError
 from sda_jax.core._numbers import real_array
 from sda_jax.core._registry import import_named
+from sda_jax.core._transforms import Transform
 from sda_jax.core._units import Standardisation
 from sda_jax.data._layout import Layout
 from sda_jax.data._opening import open_dataset
+from sda_jax.data._transforms import beyond_turns
 from sda_jax.data._values import read_values
 from sda_jax.observations._angles import as_measured, rows_in_components
 from sda_jax.observations._combining import combine
@@ -91,8 +93,9 @@ def read(
         rows = read_table(source, measured)
     else:
         rows = read_grid(source, measured, start, length)
-    rows, origins = rows_in_components(rows, layout, own, source.path)
-    _require_defined(source.path, rows, layout, units)
+    _require_possible(source.path, rows, measured, own, layout, units)
+    total = len(rows.values)
+    rows, origins = rows_in_components(rows, layout, own)
 
     def count(out: np.ndarray) -> int:
         return len(np.unique(origins[out]))
@@ -119,9 +122,7 @@ def read(
     if not used.any():
         raise ObservationError(
             source.path,
-            f"none of {len(np.unique(origins))} values that can be used:\n"
-            + "\n".join(lines)
-            + "\n",
+            f"none of {total} values that can be used:\n" + "\n".join(lines) + "\n",
             "observations of the trajectory asked for",
             "Check the period, the coordinates and their units.",
         )
@@ -132,28 +133,50 @@ def read(
         std=rows.std[seen[used]].astype(np.float32),
     )
     numbers = origins[seen[used]]
-    head = f"{source.path}: {len(np.unique(numbers))} of {len(np.unique(origins))} values used"
+    head = f"{source.path}: {len(np.unique(numbers))} of {total} values used"
     return ReadResult(observation, "\n".join([head, *lines]), numbers)
 
 
-def _require_defined(path: str, rows: Rows, layout: Layout, units: Standardisation) -> None:
-    """Raises `ObservationError` if a value is further outside of where its channel's transform is
-    defined than noise takes it."""
-    for channel, transform in enumerate(units.transforms or ()):
-        here = np.flatnonzero((rows.channels == channel) & ~np.isnan(rows.values))
-        if transform is None or not len(here):
+def _require_possible(
+    path: str,
+    rows: Rows,
+    measured: Layout,
+    own: list[tuple[int, ...]],
+    layout: Layout,
+    units: Standardisation,
+) -> None:
+    """Raises `ObservationError` for a value of rows as measured that its channel cannot have: no
+    angle, or further outside of where a transform is defined than noise takes it."""
+    for c, (first, *_) in enumerate(own):
+        circular = layout.channels[first].circular
+        transform = None if units.transforms is None else units.transforms[first]
+        here = np.flatnonzero((rows.channels == c) & ~np.isnan(rows.values))
+        values, std = rows.values[here], rows.std[here]
+        if circular is not None:
+            wrong = beyond_turns(values, circular[1])
+            expected = f"an angle, of which {circular[1]:g} is a full turn"
+        elif transform is not None:
+            wrong = _undefined(transform, values, std)
+            expected = f"one within {NOISE:g} times its noise of where {transform} is defined"
+        else:
             continue
-        within = rows.values[here] + np.array([[-NOISE], [0.0], [NOISE]]) * rows.std[here]
-        with jax.debug_nans(False):  # NaN is what is asked for
-            outside = ~np.isfinite(np.asarray(transform.forward(jnp.asarray(within)))).any(axis=0)
-        if outside.any():
-            row = int(here[np.argmax(outside)])
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            noise = "" if transform is None else f" (noise {std[i]:g})"
             raise ObservationError(
-                f"{path}, {rows.where(row)}",
-                f"{layout.channels[channel].label} {rows.values[row]:g} (noise {rows.std[row]:g})",
-                f"one within {NOISE:g} times its noise of where {transform} is defined",
+                f"{path}, {rows.where(int(here[i]))}",
+                f"{measured.channels[c].label} {values[i]:g}" + noise,
+                expected,
                 "Correct it, or leave it empty if nothing was seen.",
             )
+
+
+def _undefined(transform: Transform, values: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Which values a transform is not defined for, nor for what is within their noise."""
+    within = values + np.array([[-NOISE], [0.0], [NOISE]]) * std
+    with jax.debug_nans(False):  # NaN is what is asked for
+        found = np.asarray(transform.forward(jnp.asarray(within)))
+    return np.all(~np.isfinite(found), axis=0)
 
 
 def read_all(
